@@ -1,0 +1,29 @@
+"""The errors a person can meet. Each message is one line and says what to do."""
+
+
+class PocketclipError(Exception):
+    """Base of every error that the command line and the app show as one line instead of a traceback."""
+
+
+class BundleError(PocketclipError):
+    """A model bundle that is missing, damaged, altered, or made by a newer version."""
+
+
+class EngineError(PocketclipError):
+    """An inference engine that is not installed, will not load a tower, or gives wrong known answers."""
+
+
+class PhotoError(PocketclipError):
+    """A photo that cannot be read.
+
+    Attributes:
+        path: the photo as it was named by the caller.
+        reason: a short, stable class of failure, e.g. "truncated", "not an image", "too large".
+        detail: what the decoder said, in one line.
+    """
+
+    def __init__(self, path: str, reason: str, detail: str = "") -> None:
+        self.path = path
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{path}: {reason}" + (f" ({detail})" if detail else ""))

@@ -1,0 +1,6 @@
+"""The torch side of the model: image and text towers. Imported only where torch is installed."""
+
+from mobileclip.towers.clip import CLIP, create_model
+from mobileclip.towers.config import ImageConfig, ModelConfig, TextConfig
+
+__all__ = ["CLIP", "ImageConfig", "ModelConfig", "TextConfig", "create_model"]

@@ -1,0 +1,90 @@
+"""What a model is made of: one TOML a model, read into frozen dataclasses that check themselves."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobileclip.errors import PocketclipError
+from mobileclip.preprocess import PixelRecipe
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class ConfigError(PocketclipError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """An image tower: any timm model without its classifier, then a linear projection without bias."""
+
+    trunk: str
+    """Name of a timm model, e.g. `tf_efficientnet_lite0`."""
+    dropout: float = 0.0
+    """Dropout on the pooled features, before the projection."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A text tower: pre-norm transformer, learned positions, pooled at the end-of-text token."""
+
+    vocab_size: int
+    context_length: int = 77
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+    causal: bool = True
+    """Whether a token sees only what stands before it. A causal tower may be fed without trailing padding."""
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"text width {self.width} is not a multiple of {self.heads} heads")
+        if self.context_length < 3 or self.layers < 1 or self.vocab_size < 515:
+            raise ConfigError("text tower: context_length ≥ 3, layers ≥ 1 and vocab_size ≥ 515 are needed")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Both towers, the space they share, and the pixels that the image tower was made for."""
+
+    name: str
+    embed_dim: int
+    image: ImageConfig
+    text: TextConfig
+    pixels: PixelRecipe
+    init_logit_scale: float = 1 / 0.07
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Expected parameter counts, `image` and `text`; a test holds the towers to them."""
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> ModelConfig:
+        """Read a model's TOML: the name of a shipped one (`pocket`) or a path.
+
+        Raises:
+            ConfigError: there is no such model, or the file does not describe one.
+        """
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
+            path = CONFIGS / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+            raise ConfigError(f"no model named {name_or_path}: use a .toml path or one of {known}")
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text("utf-8")))
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: not a model description ({error})") from error
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
+        """Build from the tables of a TOML file."""
+        rest = dict(fields)
+        return cls(
+            image=ImageConfig(**rest.pop("image")),
+            text=TextConfig(**rest.pop("text")),
+            pixels=PixelRecipe.from_dict(rest.pop("pixels")),
+            **rest,
+        )

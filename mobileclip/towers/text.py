@@ -1,0 +1,85 @@
+"""The text tower: CLIP's pre-norm transformer (Radford et al. 2021, section 2.4), of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobileclip.towers.config import TextConfig
+
+
+class Block(nn.Module):
+    """Self-attention and a four times wider MLP, each behind a LayerNorm and added to its input."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads, self.causal, self.dropout = config.heads, config.causal, config.dropout
+        self.ln_1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ln_2 = nn.LayerNorm(width)
+        self.fc = nn.Linear(width, 4 * width)
+        self.proj = nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, length, width) to the same shape."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.ln_1(x)).chunk(3, dim=-1)
+        )
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=self.causal)
+        x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.proj(F.gelu(self.fc(self.ln_2(x)))))
+
+
+class TextTower(nn.Module):
+    """Token ids to vectors.
+
+    Args:
+        config: the transformer's shape.
+        embed_dim: width of the shared space.
+    """
+
+    def __init__(self, config: TextConfig, embed_dim: int) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.positions = nn.Parameter(torch.empty(config.context_length, width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.ln_final = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, embed_dim, bias=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw the weights as CLIP does: residual branches scaled down by depth."""
+        width, layers = self.config.width, self.config.layers
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        for block in self._blocks():
+            nn.init.normal_(block.qkv.weight, std=width**-0.5)
+            nn.init.normal_(block.out.weight, std=(2 * layers * width) ** -0.5)
+            nn.init.normal_(block.fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.proj.weight, std=(2 * layers * width) ** -0.5)
+        nn.init.normal_(self.projection.weight, std=width**-0.5)
+
+    def _blocks(self) -> Iterator[Block]:
+        return (block for block in self.blocks if isinstance(block, Block))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ids, (n, length ≤ context length) integers, to vectors (n, embed_dim), not yet of unit length.
+
+        The end-of-text token is the last id of the vocabulary and stands once in each row; padding is 0.
+        """
+        x = self.token_embedding(tokens) + self.positions[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        # A mask instead of argmax and gather: every export target can run it.
+        end = (tokens == self.config.vocab_size - 1).unsqueeze(-1)
+        pooled = (x * end.to(x.dtype)).sum(dim=1)
+        return self.projection(self.ln_final(pooled))
