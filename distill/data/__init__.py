@@ -1,0 +1,1 @@
+"""Photos with texts, as files on a workstation's disk."""

@@ -1,0 +1,76 @@
+"""All that a recipe reads, in memory as names and texts; pictures stay on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.config import Recipe
+from distill.data.sources import Sample, read_photos, read_texts
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Photos with their texts, and further texts.
+
+    Attributes:
+        samples: every photo of every source.
+        source_of: for each sample the number of its source, (len(samples),).
+        shares: for each source the share of its photos drawn in an epoch.
+        texts: every distinct text, those of photos first.
+        text_ids: for each sample the positions of its texts in `texts`.
+        groups: for each sample a number that equals another's where both mean the same.
+    """
+
+    samples: tuple[Sample, ...]
+    source_of: NDArray[np.int64]
+    shares: tuple[float, ...]
+    texts: tuple[str, ...]
+    text_ids: tuple[NDArray[np.int64], ...]
+    groups: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, recipe: Recipe, data: Path) -> Corpus:
+        """Read every source of a recipe; photos that are not on the disk are left out.
+
+        Raises:
+            DataError: a captions or labels file is missing or malformed.
+        """
+        samples: list[Sample] = []
+        source_of: list[int] = []
+        for number, source in enumerate(recipe.photos):
+            found = [sample for sample in read_photos(source, data) if sample.path.is_file()]
+            samples += found
+            source_of += [number] * len(found)
+        position: dict[str, int] = {}
+        text_ids = tuple(
+            np.array([position.setdefault(text, len(position)) for text in sample.texts]) for sample in samples
+        )
+        for text_source in recipe.texts:
+            for text in read_texts(text_source, data):
+                position.setdefault(text, len(position))
+        group_ids: dict[str, int] = {}
+        groups = [group_ids.setdefault(sample.group, len(group_ids)) for sample in samples]
+        return cls(
+            tuple(samples),
+            np.array(source_of),
+            tuple(source.per_epoch for source in recipe.photos),
+            tuple(position),
+            text_ids,
+            np.array(groups),
+        )
+
+    def epoch(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Draw an epoch's samples: each source by its share, all in one random order, the same for the same seed."""
+        random = np.random.default_rng((seed, epoch))
+        drawn = []
+        for number, share in enumerate(self.shares):
+            members = np.flatnonzero(self.source_of == number)
+            whole, rest = divmod(share, 1)
+            drawn += [members] * int(whole)
+            drawn.append(random.choice(members, round(rest * len(members)), replace=False))
+        order: NDArray[np.int64] = random.permutation(np.concatenate(drawn))
+        return order

@@ -1,0 +1,56 @@
+"""A live line on stderr while a student trains; silent where stderr is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from distill.trainer import Progress as Step
+
+
+class TrainingProgress:
+    """Shows each long phase as a bar with rate and ETA.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description:>15}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TrainingProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def report(self, what: str, done: int, total: int, note: str) -> None:
+        """Show that `done` of `total` of a phase are finished."""
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total, note=note)
+        self.bars.update(self.tasks[what], completed=done, total=total, note=note)
+
+    def step(self, step: Step) -> None:
+        """Show a training step."""
+        note = f"epoch {step.epoch + 1}  {step.photos_per_second:.0f} photos/s  loss {step.losses['loss']:.3f}"
+        self.report("train", step.step, step.steps, note)
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, on a terminal or not."""
+        self.console.print(text, highlight=False)

@@ -1,0 +1,106 @@
+"""What a student is asked to do: match photos and texts, and mimic its teacher's vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.config import LossConfig
+from distill.losses import affinity, feature, info_nce
+from mobileclip.towers import CLIP
+from mobileclip.towers.config import ConfigError
+
+
+@dataclass(frozen=True)
+class TeacherBank:
+    """The teacher's unit vectors of every photo and text of the corpus, computed once.
+
+    Attributes:
+        photos: (samples, d) float32.
+        texts: (texts, d) float32.
+        logit_scale: at which its similarities are mimicked.
+    """
+
+    photos: Tensor
+    texts: Tensor
+    logit_scale: float
+
+
+class DistillTask:
+    """The losses of a batch.
+
+    The affinity losses compare the student with the *teacher's* vectors of thousands of other texts and photos:
+    that costs one matrix product and no forward pass, so small batches learn from a large gallery.
+    """
+
+    def __init__(self, model: CLIP, bank: TeacherBank, weights: LossConfig) -> None:
+        self.model, self.bank, self.weights = model, bank, weights
+        dims = bank.photos.shape[1], model.config.embed_dim
+        if dims[0] != dims[1] and (weights.feature or weights.bank):
+            raise ConfigError(
+                f"the teacher's vectors have {dims[0]} dimensions, the student's {dims[1]}: "
+                "set loss.feature = 0 and loss.bank = 0, or give both the same embed_dim"
+            )
+
+    def __call__(
+        self,
+        pixels: Tensor,
+        tokens: Tensor,
+        *,
+        rows: NDArray[np.int64],
+        text_ids: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        random: np.random.Generator,
+    ) -> dict[str, Tensor]:
+        """Return each loss and their weighted sum under `loss`.
+
+        Args:
+            pixels: (n, 3, s, s).
+            tokens: (n + extra, length); the first n belong to the photos.
+            rows: sample numbers (n,) of the photos in the bank.
+            text_ids: numbers (n + extra,) of the texts in the bank.
+            groups: (n,) what each photo shows.
+            random: draws the part of the bank to compare with.
+        """
+        image = self.model.encode_image(pixels)
+        text = self.model.encode_text(tokens)
+        weights, bank = self.weights, self.bank
+        scale = self.model.logit_scale.exp()
+        own = torch.from_numpy(groups)
+        # A text without a photo is nobody's positive: it gets a number that no photo has.
+        others = -1 - torch.arange(len(text) - len(image))
+        losses = {"contrastive": info_nce(image, text, scale, own, torch.cat([own, others]))}
+        teacher_image, teacher_text = bank.photos[rows], bank.texts[text_ids]
+        if weights.feature:
+            losses["feature"] = feature(image, teacher_image) + feature(text, teacher_text)
+        if weights.affinity:
+            losses["affinity"] = self._affinity(image, text, teacher_image, teacher_text, random)
+        total = sum(getattr(weights, name) * value for name, value in losses.items())
+        return {"loss": torch.as_tensor(total), **losses, "logit_scale": scale}
+
+    def _affinity(
+        self,
+        image: Tensor,
+        text: Tensor,
+        teacher_image: Tensor,
+        teacher_text: Tensor,
+        random: np.random.Generator,
+    ) -> Tensor:
+        """Mimic the teacher's similarities, within the batch or to a part of the bank, at the teacher's scale."""
+        bank, size = self.bank, self.weights.bank
+        student_texts, texts, student_photos, photos = text, teacher_text, image, teacher_image
+        if size:
+            student_texts = texts = bank.texts[_some(random, len(bank.texts), size)]
+            student_photos = photos = bank.photos[_some(random, len(bank.photos), size)]
+        scale = bank.logit_scale
+        to_texts = affinity(scale * image @ student_texts.T, scale * teacher_image @ texts.T)
+        to_photos = affinity(scale * text @ student_photos.T, scale * teacher_text @ photos.T)
+        return (to_texts + to_photos) / 2
+
+
+def _some(random: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:
+    return random.choice(total, min(total, wanted), replace=False)
