@@ -1,0 +1,93 @@
+"""Rates against plain counting."""
+
+import numpy as np
+import pytest
+
+from distill.evaluate.calibration import average_precision, best_threshold, fit_thresholds, tagging
+from distill.evaluate.metrics import classification, retrieval
+
+
+def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
+    rows = random.normal(size=shape).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_retrieval_counts_like_a_reader_of_the_ranking() -> None:
+    random = np.random.default_rng(3)
+    photos, texts = unit(random, 30, 12), unit(random, 90, 12)
+    owner = [i % 30 for i in range(90)]
+    texts = texts + 0.5 * photos[owner]
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    got = retrieval(photos, texts, owner)
+    similarity = texts @ photos.T
+    for k in (1, 5, 10):
+        to_photo = np.mean([owner[i] in np.argsort(-row)[:k] for i, row in enumerate(similarity)])
+        to_text = np.mean([any(owner[t] == p for t in np.argsort(-col)[:k]) for p, col in enumerate(similarity.T)])
+        assert got["text_to_photo"][f"R@{k}"] == pytest.approx(to_photo)
+        assert got["photo_to_text"][f"R@{k}"] == pytest.approx(to_text)
+
+
+def test_retrieval_agrees_with_sklearns_top_k() -> None:
+    from sklearn.metrics import top_k_accuracy_score
+
+    random = np.random.default_rng(4)
+    photos, texts = unit(random, 20, 6), unit(random, 20, 6)
+    got = retrieval(photos, texts, list(range(20)))["text_to_photo"]["R@5"]
+    assert got == pytest.approx(top_k_accuracy_score(range(20), texts @ photos.T, k=5))
+
+
+def test_a_model_that_says_the_same_of_everything_gets_nothing() -> None:
+    same = np.tile(np.array([[1.0, 0.0]], np.float32), (20, 1))
+    assert retrieval(same, same, list(range(20)))["text_to_photo"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
+
+
+def test_classification_with_several_right_classes() -> None:
+    classes = np.eye(6, dtype=np.float32)
+    photos = np.eye(6, dtype=np.float32)[[0, 1, 1, 5]]
+    got = classification(photos, classes, [[0], [1], [2, 1], [4]])
+    assert got == {"top1": 0.75, "top5": 0.75, "mean_per_class": pytest.approx((1 + 1 + 1 + 0) / 4)}
+
+
+def test_average_precision_agrees_with_sklearn() -> None:
+    from sklearn.metrics import average_precision_score
+
+    random = np.random.default_rng(5)
+    scores, right = random.normal(size=200).astype(np.float32), random.random(200) < 0.2
+    assert average_precision(scores, right) == pytest.approx(average_precision_score(right, scores))
+
+
+def test_a_threshold_between_two_clouds_finds_the_gap() -> None:
+    random = np.random.default_rng(6)
+    background, shown = random.normal(0.1, 0.02, 2000), random.normal(0.4, 0.02, 100)
+    assert 0.2 < best_threshold(shown, background) < 0.4
+
+
+def test_thresholds_are_per_label_and_pooled_where_photos_lack() -> None:
+    random = np.random.default_rng(8)
+    truth = np.zeros((600, 3), np.int8)
+    truth[:60, 0] = truth[60:120, 1] = 1
+    cosines = random.normal(0.1, 0.03, (600, 3)) + np.where(truth == 1, 0.25, 0) + np.array([0.0, 0.3, 0.1])
+    seen = np.arange(600) % 2 == 0
+    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
+    assert fit.positives.tolist() == [30, 30, 0]
+    assert fit.threshold[1] - fit.threshold[0] == pytest.approx(0.3, abs=0.05)
+    assert fit.threshold[2] > 0.2 + 2 * 0.03
+    result = tagging(cosines.astype(np.float32), truth, fit.threshold)
+    assert result["labels"] == 2
+    assert result["precision"] > 0.95 and result["recall"] > 0.9
+
+
+def test_photos_seen_in_training_are_corrected_by_how_much_they_flatter() -> None:
+    """Labels with held-out photos show how optimistic seen ones are; a label without is lowered by that."""
+    random = np.random.default_rng(9)
+    truth = np.zeros((2000, 5), np.int8)
+    for label in range(5):
+        truth[100 * label : 100 * label + 100, label] = 1
+    seen = np.arange(2000) % 2 == 0
+    seen[400:500] = True
+    gain = np.where(seen, 0.35, 0.25)[:, None]
+    cosines = random.normal(0.1, 0.03, (2000, 5)) + np.where(truth == 1, gain, 0)
+    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
+    assert fit.optimism > 0.2
+    naive = best_threshold(cosines[400:500, 4], cosines[truth[:, 4] == 0, 4])
+    assert fit.threshold[4] < naive - 0.005
