@@ -1,0 +1,335 @@
+"""The unit in which a model travels: one folder or .zip of files, named and hashed by its `manifest.json`.
+
+Nothing in a bundle is trusted before its SHA-256 and size agree with the manifest, and nothing in it is ever
+executed: JSON, TOML, NumPy arrays without pickle, and model graphs are all it may hold.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip.errors import BundleError
+from mobileclip.preprocess import PixelRecipe
+
+__all__ = ["SCHEMA", "Bundle", "FileEntry", "KnownAnswers", "find_bundle", "write_bundle"]
+
+SCHEMA: Final = 1
+"""The manifest version that this code writes, and the newest that it reads."""
+
+_MANIFEST = "manifest.json"
+_MAX_MANIFEST_BYTES = 4 * 2**20
+_BUNDLES = Path(__file__).parent / "bundles"
+
+# Plain names joined by "/": no way up, no drive, no hidden file, nothing that Windows reads otherwise.
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEXT_FIELDS = ("name", "version", "licence", "provenance", "labels", "label_vectors", "known_answers")
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What the manifest says of one file: SHA-256 in hex and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Inputs and the vectors that a right engine gives for them.
+
+    Attributes:
+        pixels: uint8 (k, size, size, 3), cropped pictures.
+        tokens: int32 (k, L), as the tokenizer makes them.
+        image_vectors: float32 (k, d), unit rows.
+        text_vectors: float32 (k, d), unit rows.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    tokens: npt.NDArray[np.int32]
+    image_vectors: npt.NDArray[np.float32]
+    text_vectors: npt.NDArray[np.float32]
+
+
+def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
+    """Folder or .zip of a bundle: the name of an embedded one ("pocket"), or a path.
+
+    Raises:
+        BundleError: there is neither.
+    """
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and _SAFE_NAME.fullmatch(text) and (_BUNDLES / text).is_dir():
+        return _BUNDLES / text
+    path = Path(text).expanduser()
+    with suppress(OSError, ValueError):
+        if path.exists():
+            return path
+    embedded = ", ".join(sorted(p.name for p in _BUNDLES.glob("*") if (p / _MANIFEST).is_file())) or "none"
+    raise BundleError(f"no model bundle {text!r}: neither a folder, nor a .zip, nor embedded (there is: {embedded})")
+
+
+class Bundle:
+    """A bundle whose every file has been checked.
+
+    Attributes:
+        path: the folder or .zip.
+        manifest: the parsed manifest; its required fields are known to be sound.
+        files: name → `FileEntry`, for every file but the manifest.
+        pixels: the pixel recipe.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a bundle and compare every file with the manifest.
+
+        Raises:
+            BundleError: in one line, what is missing, altered, malformed or too new.
+        """
+        self.path = path
+        self._zip_folder = ""
+        if not path.is_dir():
+            if not path.is_file():
+                raise BundleError(f"{path}: no such model bundle")
+            self._zip_folder = self._find_zip_folder()
+        self.manifest = _parse_manifest(self._raw(_MANIFEST, _MAX_MANIFEST_BYTES), path)
+        self.files, self.pixels = _check_manifest(self.manifest, path)
+        for name in self.files:
+            self.read(name)
+
+    def read(self, name: str) -> bytes:
+        """Content of one file, checked again: it may have changed since the bundle was opened.
+
+        Raises:
+            BundleError: the manifest does not name it, it is missing, or it is not what the manifest says.
+        """
+        entry = self.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: the manifest does not list the file {name!r}")
+        data = self._raw(name, entry.bytes)
+        if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(f"{self.path}: {name} was altered or damaged: get the bundle again")
+        return data
+
+    def known_answers(self) -> KnownAnswers:
+        """The inputs and vectors that an engine must reproduce.
+
+        Raises:
+            BundleError: the file is not as the manifest promises.
+        """
+        name: str = self.manifest["known_answers"]
+        try:
+            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
+                answers = KnownAnswers(
+                    pixels=arrays["pixels"],
+                    tokens=arrays["tokens"],
+                    image_vectors=arrays["image_vectors"],
+                    text_vectors=arrays["text_vectors"],
+                )
+        except (*_ZIP_ERRORS, OSError, MemoryError, TypeError) as error:
+            raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
+        count, size, dim = len(answers.pixels), self.pixels.size, self.manifest["embed_dim"]
+        sound = (
+            answers.pixels.dtype == np.uint8
+            and answers.pixels.shape == (count, size, size, 3)
+            and answers.tokens.dtype == np.int32
+            and answers.tokens.shape == (len(answers.tokens), self.manifest["tokenizer"]["context_length"])
+            and answers.image_vectors.shape == (count, dim)
+            and answers.text_vectors.shape == (len(answers.tokens), dim)
+        )
+        if not sound or not count or not len(answers.tokens):
+            raise BundleError(f"{self.path}: {name} has arrays of other shapes than the manifest says")
+        return answers
+
+    def label_vectors(self, labels: int) -> npt.NDArray[np.float32]:
+        """One unit row per label, float32 (labels, embed_dim).
+
+        Raises:
+            BundleError: the file holds anything else.
+        """
+        name: str = self.manifest["label_vectors"]
+        try:
+            vectors = np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+        except (*_ZIP_ERRORS, OSError, MemoryError) as error:
+            raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
+        shape = (labels, self.manifest["embed_dim"])
+        if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.shape != shape:
+            raise BundleError(f"{self.path}: {name} is not one float32 vector for each of the {labels} labels")
+        if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
+            raise BundleError(f"{self.path}: {name} has vectors that are not of unit length")
+        return vectors
+
+    def _raw(self, name: str, most: int) -> bytes:
+        """Bytes of one file, at most one more than `most`, so that nothing oversized is ever read."""
+        try:
+            if self.path.is_dir():
+                if not (self.path / name).is_file():
+                    raise FileNotFoundError  # a folder or a pipe is as good as nothing
+                with (self.path / name).open("rb") as file:
+                    return file.read(most + 1)
+            with zipfile.ZipFile(self.path) as archive, archive.open(self._zip_folder + name) as member:
+                return member.read(most + 1)
+        except (FileNotFoundError, KeyError):
+            raise BundleError(f"{self.path}: {name} is missing: this is no whole model bundle") from None
+        except (*_ZIP_ERRORS, OSError) as error:
+            raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
+
+    def _find_zip_folder(self) -> str:
+        """ "" where the manifest is at the top of the .zip, "pocket/" where a folder was zipped."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = archive.namelist()
+        except (*_ZIP_ERRORS, OSError) as error:
+            raise BundleError(f"{self.path}: not a model bundle, neither a folder nor a .zip ({error})") from None
+        found = [name for name in names if name == _MANIFEST or name.endswith(f"/{_MANIFEST}")]
+        nearest = min(found, key=lambda name: name.count("/"), default=_MANIFEST)
+        return nearest.removesuffix(_MANIFEST)
+
+
+def write_bundle(
+    folder: str | os.PathLike[str], manifest_fields: Mapping[str, Any], files: Mapping[str, bytes]
+) -> Path:
+    """Write a bundle, all of it or nothing.
+
+    The files and then the manifest go into a hidden folder beside `folder`; that is opened as any reader
+    would open it, and only then renamed into place. An older bundle there is replaced as a whole.
+
+    Args:
+        folder: the bundle to make.
+        manifest_fields: every manifest field but `schema` and `files`, which are added here.
+        files: name → content, for everything but the manifest (a model card may be among them).
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: a field or name that no reader would accept; nothing has been written then.
+    """
+    target = Path(folder)
+    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    manifest = {"schema": SCHEMA, **manifest_fields, "files": entries}
+    _check_manifest(manifest, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        made = Path(scratch) / "new"
+        for name, data in files.items():
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            _write_durably(made / name, data)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+        _write_durably(made / _MANIFEST, text.encode() + b"\n")
+        Bundle(made)
+        old = Path(scratch) / "old"
+        if target.exists():
+            target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    return target
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
+    """The manifest's JSON object, of a schema that this version knows."""
+    if len(data) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path}: {_MANIFEST} is too large")
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: {_MANIFEST} is not JSON ({error})") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise BundleError(f"{path}: {_MANIFEST} has no schema number: this is no model bundle")
+    if schema > SCHEMA:
+        raise BundleError(f"{path}: made by a newer pocketclip (schema {schema}, not {SCHEMA}): update pocketclip")
+    found: dict[str, Any] = manifest
+    return found
+
+
+def _check_manifest(manifest: Mapping[str, Any], path: Path) -> tuple[dict[str, FileEntry], PixelRecipe]:
+    """File entries and pixel recipe of a manifest in which every required field is sound."""
+
+    def need(sound: object, message: str) -> None:
+        if not sound:
+            raise BundleError(f"{path}: {_MANIFEST}: {message}")
+
+    for field in _TEXT_FIELDS:
+        need(isinstance(manifest.get(field), str) and manifest[field], f"{field} must be a text")
+    need(_is_number(manifest.get("embed_dim"), whole=True), "embed_dim must be a whole number above 0")
+    need(_is_number(manifest.get("logit_scale")), "logit_scale must be a number above 0")
+    tokenizer, towers = manifest.get("tokenizer"), manifest.get("towers")
+    need(isinstance(tokenizer, dict), "tokenizer must be a table")
+    need(isinstance(towers, dict) and towers, "towers must name at least one engine")
+    assert isinstance(tokenizer, dict) and isinstance(towers, dict)
+    for field, least in (("context_length", 2), ("vocab_size", 514)):
+        need(
+            _is_number(tokenizer.get(field), whole=True) and tokenizer[field] >= least,
+            f"tokenizer.{field} must be a whole number from {least} on",
+        )
+    try:
+        pixels = PixelRecipe.from_dict(manifest.get("pixels", {}))
+    except ValueError as error:
+        raise BundleError(f"{path}: {_MANIFEST}: {error}") from None
+    files = _check_files(manifest.get("files"), need)
+    used = [
+        tokenizer.get("file"),
+        *(manifest[field] for field in ("labels", "label_vectors", "known_answers")),
+    ]
+    for engine, tower in towers.items():
+        need(isinstance(tower, dict), f"towers.{engine} must be a table")
+        used += [tower.get("image"), tower.get("text")]
+    for name in used:
+        need(isinstance(name, str) and name in files, f"the file {name!r} is used but not listed in files")
+    return files, pixels
+
+
+def _check_files(entries: object, need: Callable[[object, str], None]) -> dict[str, FileEntry]:
+    need(isinstance(entries, dict), "files must be a table")
+    assert isinstance(entries, dict)
+    files = {}
+    for name, entry in entries.items():
+        need(_SAFE_NAME.fullmatch(name) and name != _MANIFEST, f"{name!r} is not an acceptable file name")
+        need(
+            isinstance(entry, dict)
+            and isinstance(entry.get("sha256"), str)
+            and _SHA256.fullmatch(entry["sha256"])
+            and (entry.get("bytes") == 0 or _is_number(entry.get("bytes"), whole=True)),
+            f"{name} needs its sha256 (64 hex digits) and bytes",
+        )
+        files[name] = FileEntry(entry["sha256"], entry["bytes"])
+    return files
+
+
+def _is_number(value: object, whole: bool = False) -> bool:
+    """Whether a JSON value is a finite number above 0."""
+    kinds = int if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0 and math.isfinite(value)

@@ -1,0 +1,218 @@
+"""A loaded bundle: photos and texts in, unit vectors out."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import islice
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip.bundle import Bundle, KnownAnswers
+from mobileclip.errors import BundleError, EngineError
+from mobileclip.preprocess import PixelRecipe
+from mobileclip.runtimes import Tower, load_tower
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.zeroshot import LabelSet
+
+if TYPE_CHECKING:
+    import os
+
+    from PIL import Image
+
+__all__ = ["Model"]
+
+# A JPEG is decoded to at least so many times the recipe's size: at 2 the draft is hardly different.
+DECODE_MARGIN = 2
+
+# Two engines, or two processors, may round differently; a wrong layout or a broken kernel is far below.
+KNOWN_ANSWER_COSINE = 0.999
+
+_TEXT_BATCH = 64
+
+
+class Model:
+    """The two towers of a bundle, each loaded and checked against its known answers when first used.
+
+    Attributes:
+        name: the bundle's name.
+        dim: length of every vector.
+        recipe: how pictures become pixels.
+        logit_scale: factor on cosines that the towers were trained with.
+        manifest: the bundle's manifest.
+        engine: which runtime runs the towers.
+        fingerprint: hex hash over all that determines vectors; those of two fingerprints are never mixed.
+    """
+
+    def __init__(self, bundle: Bundle, *, engine: str = "onnx", threads: int | None = None) -> None:
+        """Prepare a bundle for use; no tower is loaded yet.
+
+        Args:
+            bundle: an opened bundle.
+            engine: one that the bundle has towers for.
+            threads: threads for one batch; None leaves it to the engine.
+
+        Raises:
+            EngineError: the bundle has no towers for this engine.
+        """
+        self._bundle = bundle
+        self._threads = threads
+        self._towers: dict[str, Tower] = {}
+        self._lock = Lock()
+        self.engine = engine
+        self.manifest: dict[str, Any] = bundle.manifest
+        if engine not in self.manifest["towers"]:
+            there = ", ".join(self.manifest["towers"])
+            raise EngineError(f"{bundle.path}: no towers for the engine {engine!r}, only for {there}")
+        self.name: str = self.manifest["name"]
+        self.dim: int = self.manifest["embed_dim"]
+        self.logit_scale = float(self.manifest["logit_scale"])
+        self.recipe: PixelRecipe = bundle.pixels
+        self.fingerprint = self._make_fingerprint()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer."""
+        about = self.manifest["tokenizer"]
+        data = self._bundle.read(about["file"])
+        # OpenAI's file has more lines than its vocabulary uses.
+        tokenizer = Tokenizer.load(data, about["context_length"], max_merges=about["vocab_size"] - 514)
+        if tokenizer.vocab_size != about["vocab_size"]:
+            told, found = about["vocab_size"], tokenizer.vocab_size
+            raise BundleError(f"{self._bundle.path}: the tokenizer has {found} ids, not {told}")
+        return tokenizer
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The bundle's labels, with thresholds fitted for these very towers."""
+        try:
+            return LabelSet.loads(self._bundle.read(self.manifest["labels"]).decode("utf-8"))
+        except UnicodeDecodeError:
+            raise BundleError(f"{self._bundle.path}: {self.manifest['labels']} is not UTF-8") from None
+
+    @cached_property
+    def label_vectors(self) -> npt.NDArray[np.float32]:
+        """One unit row per label, float32 (labels, dim)."""
+        return self._bundle.label_vectors(len(self.labels))
+
+    def encode_images(
+        self, photos: "Iterable[str | os.PathLike[str] | Image.Image]", batch_size: int = 16
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of photos.
+
+        Args:
+            photos: paths or pictures; read one batch at a time.
+            batch_size: photos per run of the tower.
+
+        Returns:
+            float32 (n, dim), unit rows, in the order of `photos`.
+
+        Raises:
+            PhotoError: for the first photo that cannot be read; it names the photo.
+        """
+        from mobileclip.photos import open_photo
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        rows = []
+        remaining = iter(photos)
+        while batch := list(islice(remaining, batch_size)):
+            crops = [
+                np.asarray(self.recipe.crop(open_photo(photo, min_side=DECODE_MARGIN * self.recipe.size)))
+                for photo in batch
+            ]
+            rows.append(self.encode_pixels(self.recipe.normalise_uint8(np.stack(crops))))
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_pixels(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Vectors of pictures that the recipe has already prepared.
+
+        Args:
+            pixels: float32 (n, 3, size, size).
+
+        Returns:
+            float32 (n, dim), unit rows.
+
+        Raises:
+            ValueError: another shape.
+        """
+        size = self.recipe.size
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
+            raise ValueError(f"pixels must be (n, 3, {size}, {size}), not {pixels.shape}")
+        return self._run("image", pixels)
+
+    def encode_texts(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors of texts.
+
+        Args:
+            texts: any texts; what is beyond the context length is not read.
+
+        Returns:
+            float32 (n, dim), unit rows.
+        """
+        tokens = self.tokenizer(texts)
+        starts = range(0, len(tokens), _TEXT_BATCH)
+        rows = [self._run("text", _trimmed(tokens[start : start + _TEXT_BATCH])) for start in starts]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def _run(self, side: str, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Unit vectors of one batch by the "image" or the "text" tower."""
+        if not len(inputs):
+            return np.empty((0, self.dim), np.float32)
+        return self._unit_vectors(side, self._tower(side), inputs)
+
+    def _unit_vectors(self, side: str, tower: Tower, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        vectors = tower(inputs)
+        if vectors.shape != (len(inputs), self.dim):
+            raise EngineError(f"{self.name}: the {side} tower gave {vectors.shape}, not {len(inputs), self.dim}")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.all(np.isfinite(lengths)) or not np.all(lengths > 1e-6):
+            raise EngineError(f"{self.name}: the {side} tower gave a vector that is zero or not a number")
+        units: npt.NDArray[np.float32] = vectors / lengths
+        return units
+
+    def _tower(self, side: str) -> Tower:
+        with self._lock:
+            if side not in self._towers:
+                data = self._bundle.read(self.manifest["towers"][self.engine][side])
+                tower = load_tower(self.engine, data, threads=self._threads)
+                self._check_known_answers(side, tower, self._bundle.known_answers())
+                self._towers[side] = tower
+            return self._towers[side]
+
+    def _check_known_answers(self, side: str, tower: Tower, answers: KnownAnswers) -> None:
+        """Refuse a tower that computes something else on this machine than it did when it was exported."""
+        if side == "image":
+            vectors = self._unit_vectors(side, tower, self.recipe.normalise_uint8(answers.pixels))
+            cosines = (vectors * answers.image_vectors).sum(axis=1)
+        else:
+            vectors = self._unit_vectors(side, tower, _trimmed(answers.tokens))
+            cosines = (vectors * answers.text_vectors).sum(axis=1)
+        if not cosines.min() >= KNOWN_ANSWER_COSINE:
+            raise EngineError(
+                f"{self.name}: the {side} tower gives wrong known answers with the engine {self.engine!r} "
+                f"(cosine {cosines.min():.4f}, at least {KNOWN_ANSWER_COSINE} is needed)"
+            )
+
+    def _make_fingerprint(self) -> str:
+        towers, about = self.manifest["towers"][self.engine], self.manifest["tokenizer"]
+        parts = {
+            "pixels": self.recipe.identity,
+            "decode_margin": DECODE_MARGIN,
+            "tokenizer": [
+                self._bundle.files[about["file"]].sha256,
+                about["context_length"],
+                about["vocab_size"],
+            ],
+            "towers": [self._bundle.files[towers[side]].sha256 for side in ("image", "text")],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _trimmed(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Tokens without the columns in which every row is padding: a causal tower never looks at those."""
+    used = np.flatnonzero((tokens != 0).any(axis=0))
+    return tokens[:, : used[-1] + 1] if len(used) else tokens

@@ -1,0 +1,161 @@
+import math
+import tomllib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobileclip.errors import BundleError
+from mobileclip.zeroshot import TEMPLATES, Label, LabelSet, average_prompts, expand
+
+DOG = Label("dog", "pets", ("a dog", "a photo of a dog."), 0.25, 30.0, 40)
+CAT = Label("cat", "pets", ("a cat",), 0.3, 12.5)
+SUN = Label("sunset", "time of day", ("a sunset",), -0.1, 5.0, 3)
+LABELS = LabelSet([DOG, CAT, SUN])
+
+
+def test_score_is_one_half_at_the_threshold() -> None:
+    np.testing.assert_allclose(LABELS.scores([0.25, 0.3, -0.1]), 0.5)
+
+
+def test_scores_follow_the_logistic_curve_without_overflow() -> None:
+    cosines = np.array([[0.2, 0.5, 0.0], [-1.0, 1.0, 1e9]])
+    expected = [
+        [
+            1 / (1 + math.exp(-30 * (0.2 - 0.25))),
+            1 / (1 + math.exp(-12.5 * 0.2)),
+            1 / (1 + math.exp(-5 * 0.1)),
+        ],
+        [1 / (1 + math.exp(30 * 1.25)), 1 / (1 + math.exp(-12.5 * 0.7)), 1.0],
+    ]
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_allclose(LABELS.scores(cosines), expected, atol=1e-12)
+
+
+def test_labels_are_decided_each_on_its_own() -> None:
+    both = LABELS.decide([0.26, 0.9, -0.5])
+    assert [label.name for label, _ in both] == ["cat", "dog"]
+    assert all(score >= 0.5 for _, score in both) and both[0][1] > both[1][1]
+    alone = LABELS.decide([0.26, 0.0, -0.5])
+    assert alone == [both[1]]  # what the others score changes nothing
+
+
+def test_no_label_is_a_normal_answer() -> None:
+    assert LABELS.decide([0.0, 0.0, -0.9]) == []
+    assert LABELS.decide(np.full(3, np.nan)) == []
+    assert LabelSet([]).decide([]) == []
+
+
+def test_wrong_number_of_cosines_is_refused() -> None:
+    for cosines in ([0.1, 0.2], 0.1, np.zeros((3, 2))):
+        with pytest.raises(ValueError, match="3 labels"):
+            LABELS.scores(cosines)
+
+
+def test_a_set_is_a_sequence_with_names() -> None:
+    assert list(LABELS) == [DOG, CAT, SUN] and len(LABELS) == 3
+    assert LABELS["cat"] is CAT and "cat" in LABELS and "cow" not in LABELS
+    with pytest.raises(KeyError):
+        LABELS["cow"]
+    with pytest.raises(ValueError, match="'cat' is there twice"):
+        LabelSet([CAT, DOG, CAT])
+
+
+def test_toml_round_trip() -> None:
+    text = LABELS.dumps()
+    assert LabelSet.loads(text) == LABELS
+    assert tomllib.loads(text)["label"][0]["prompts"] == ["a dog", "a photo of a dog."]
+    assert LabelSet.loads("") == LabelSet([])
+
+
+words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.builds(
+        Label,
+        name=words,
+        group=words,
+        prompts=st.lists(words, min_size=1).map(tuple),
+        threshold=numbers,
+        slope=numbers.filter(lambda value: value > 0),
+        positives=st.integers(0, 10**9),
+    )
+)
+def test_any_label_survives_toml(label: Label) -> None:
+    assert list(LabelSet.loads(LabelSet([label]).dumps())) == [label]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": " "},
+        {"name": 3},
+        {"group": ""},
+        {"prompts": ()},
+        {"prompts": "a dog"},
+        {"prompts": ("a dog", "")},
+        {"prompts": 3},
+        {"threshold": float("nan")},
+        {"threshold": "0.2"},
+        {"slope": 0.0},
+        {"slope": -1},
+        {"slope": True},
+        {"positives": -1},
+        {"positives": 2.0},
+    ],
+)
+def test_impossible_labels_are_refused(changes: dict[str, Any]) -> None:
+    fields = {
+        "name": "dog",
+        "group": "pets",
+        "prompts": ("a dog",),
+        "threshold": 0.2,
+        "slope": 9.0,
+        "positives": 1,
+    }
+    with pytest.raises(ValueError, match="label "):
+        Label(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label = 3",
+        "[[label]]\nname = 'dog'",
+        "[[label]]\nname = 'dog'\ncolour = 1",
+        "nonsense",
+        "label = ['dog']",
+        LABELS.dumps() + LABELS.dumps(),
+    ],
+)
+def test_bad_label_files_are_refused(text: str) -> None:
+    with pytest.raises(BundleError, match=r"^labels: ") as caught:
+        LabelSet.loads(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_templates_make_one_prompt_each() -> None:
+    assert len(set(TEMPLATES)) == len(TEMPLATES) and all(t.count("{}") == 1 for t in TEMPLATES)
+    assert expand("dog", ("a {}.", "{}")) == ("a dog.", "dog")
+    assert expand("{x}", ("a {}.",)) == ("a {x}.",)
+    assert len(expand("dog")) == len(TEMPLATES)
+
+
+def test_prompts_are_averaged_as_directions() -> None:
+    # A long vector counts no more than a short one.
+    np.testing.assert_allclose(average_prompts([[100.0, 0.0], [0.0, 1.0]]), [0.5**0.5] * 2, rtol=1e-6)
+    many = np.random.default_rng(0).normal(size=(5, 3, 8))
+    together = average_prompts(many)
+    assert together.shape == (5, 8) and together.dtype == np.float32
+    np.testing.assert_allclose(together, [average_prompts(one) for one in many], rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("vectors", [[[0.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]], [[np.nan, 1.0]], np.zeros((0, 3)), [1.0]])
+def test_prompts_without_a_direction_are_refused(vectors: Any) -> None:
+    with pytest.raises(ValueError):
+        average_prompts(vectors)
