@@ -18,7 +18,7 @@ embed_dim = 32
 [image]
 trunk = "test_efficientnet"
 [text]
-vocab_size = 600
+vocab_size = VOCABULARY
 context_length = 16
 width = 32
 heads = 2
@@ -101,9 +101,10 @@ def recipe_folder(data: Path, encoders: Path, tmp_path_factory: pytest.TempPathF
     from distill.data.bpe import save_merges, train_merges
 
     folder = tmp_path_factory.mktemp("recipe")
-    (folder / "tiny.toml").write_text(MODEL)
     captions = [json.loads(line)["caption"] for line in (data / "shapes/captions.jsonl").open()]
-    save_merges(train_merges(captions, 600), folder / "merges.txt.gz")
+    merges = train_merges(captions, 600)
+    save_merges(merges, folder / "merges.txt.gz")
+    (folder / "tiny.toml").write_text(MODEL.replace("VOCABULARY", str(514 + len(merges))))
     (folder / "recipe.toml").write_text(f"""
 name = "tiny"
 model = "tiny.toml"

@@ -1,0 +1,85 @@
+"""Recipes: what is read, and what is refused with a line that names the setting."""
+
+from pathlib import Path
+
+import pytest
+
+from distill.cli import parse_setting
+from distill.config import Recipe
+from mobileclip.errors import PocketclipError
+from mobileclip.towers.config import ConfigError, ModelConfig
+
+RECIPES = Path(__file__).parents[2] / "distill/recipes"
+MINIMAL = """
+name = "x"
+model = "pocket"
+merges = "m"
+[open_clip]
+model = "ViT-B-32"
+pretrained = ""
+[[photos]]
+name = "p"
+kind = "captions"
+file = "f.csv"
+[[stages]]
+epochs = 1
+px = 64
+"""
+
+
+def read(folder: Path, text: str, **overrides: object) -> Recipe:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return Recipe.load(path, overrides)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/recipe.toml")), ids=lambda p: p.parent.name)
+def test_every_shipped_recipe_is_valid_and_its_files_are_there(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert (path.parent / recipe.merges).is_file()
+    ModelConfig.load(recipe.model)
+    assert recipe.licence and recipe.provenance
+
+
+def test_settings_can_be_overridden(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL, **{"optim.lr": 3e-4, "seed": 7})
+    assert (recipe.optim.lr, recipe.seed, recipe.photos[0].kind) == (3e-4, 7, "captions")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("optim.learning_rate", 1, "unknown setting learning_rate"),
+        ("optim.lr", "fast", "lr: 'fast' is not of type float"),
+        ("optim.precision", "fp8", "'fp8' is none of fp32, bf16"),
+        ("loss.feature", -1.0, "cannot be negative"),
+        ("stages", [{"epochs": 0, "px": 64}], "epochs ≥ 1"),
+        ("stages", [], "at least one"),
+        ("photos", "all", "a list is needed"),
+        ("aligned", {"sentences": "s", "backbones": []}, "name one teacher"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, setting: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, MINIMAL, **{setting: value})
+
+
+def test_a_missing_setting_and_a_broken_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="merges is missing"):
+        read(tmp_path, MINIMAL.replace('merges = "m"\n', ""))
+    with pytest.raises(ConfigError, match="not TOML"):
+        read(tmp_path, "name = ")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Recipe.load(tmp_path / "nothing.toml")
+
+
+def test_settings_of_the_command_line_are_toml_or_text() -> None:
+    assert parse_setting("optim.lr=3e-4") == ("optim.lr", 3e-4)
+    assert parse_setting("optim.precision=bf16") == ("optim.precision", "bf16")
+    with pytest.raises(PocketclipError, match="name=value"):
+        parse_setting("optim.lr")
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="pocket"):
+        ModelConfig.load("nothing-of-the-kind")

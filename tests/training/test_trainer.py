@@ -1,0 +1,215 @@
+"""Training runs for real on a tiny world: it learns, resumes after a kill, and stops with one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.config import Recipe
+from distill.evaluate.model import open_encoder
+from distill.evaluate.run import evaluate_captions, evaluate_labels
+from distill.task import DistillTask, TeacherBank
+from distill.train import prepare
+from distill.trainer import TrainingError, parameter_groups
+from mobileclip.checkpoints import load_checkpoint
+from mobileclip.errors import PocketclipError
+from mobileclip.towers import create_model
+from mobileclip.towers.config import ConfigError
+
+QUIET = {"report": lambda *_: None, "workers": 0}
+
+
+def run(recipe_folder: Path, data: Path, out: Path, steps: int | None = None, **overrides: object) -> Path:
+    recipe = Recipe.load(recipe_folder / "recipe.toml", overrides)
+    made = prepare(recipe, recipe_folder, data, out, **QUIET)
+    for step in made.trainer.run():
+        if step.step == steps:
+            return out
+    return made.finish()
+
+
+@pytest.fixture(scope="module")
+def student(recipe_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(recipe_folder, data, tmp_path_factory.mktemp("run"))
+
+
+def test_a_run_leaves_student_metrics_and_plot(student: Path) -> None:
+    lines = [json.loads(line) for line in (student.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert {"loss", "contrastive", "affinity", "feature", "lr", "logit_scale"} <= set(lines[0])
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert (student.parent / "losses.png").stat().st_size > 5_000
+    checkpoint = load_checkpoint(student)
+    assert checkpoint.about["licence"] == "test"
+
+
+def test_the_student_learns_what_it_is_shown(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """After a longer run, unseen pictures are told apart far better than by chance (25 % and 1 in 16)."""
+    student = run(
+        recipe_folder,
+        data,
+        tmp_path,
+        **{"stages": [{"epochs": 14, "px": 64, "crop": 0.9}], "optim.ema": 0.8, "optim.lr_trunk": 2e-3},
+    )
+    encoder = open_encoder(str(student))
+    colours = evaluate_labels(encoder, data / "colours/labels.csv", split="test")
+    assert colours["n"] == 16 and colours["top1"] > 0.6
+    shapes = evaluate_captions(encoder, data / "shapes/captions.jsonl", data / "shapes/splits.csv", "test")
+    assert shapes["n_captions"] == 32 and shapes["text_to_photo"]["R@5"] > 0.6
+
+
+def test_a_stopped_run_resumed_equals_one_never_stopped(
+    recipe_folder: Path, data: Path, tmp_path: Path, student: Path
+) -> None:
+    run(recipe_folder, data, tmp_path, steps=4)  # the last checkpoint is of step 3
+    resumed = run(recipe_folder, data, tmp_path)
+    a, b = load_checkpoint(student).model.state_dict(), load_checkpoint(resumed).model.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 11))
+
+
+def test_a_killed_process_goes_on_where_it_was(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app", "train", str(recipe_folder / "recipe.toml"), "--data", str(data)]
+    command += ["--out", str(tmp_path / "run"), "--workers", "0", "--set", "save_every=1", "--threads", "1"]
+    environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    checkpoint = tmp_path / "run/checkpoint.pt"
+    limit = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert checkpoint.exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == tmp_path / "run/student"
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 11))
+
+
+def test_another_recipe_or_a_damaged_checkpoint_is_refused(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    run(recipe_folder, data, tmp_path, steps=3)
+    with pytest.raises(TrainingError, match="other settings"):
+        run(recipe_folder, data, tmp_path, **{"seed": 1})
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="damaged checkpoint"):
+        run(recipe_folder, data, tmp_path)
+
+
+def test_a_loss_that_explodes_stops_with_the_step(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss became nan at step"):
+        run(recipe_folder, data, tmp_path, **{"optim.lr": 1e30, "optim.lr_trunk": 1e30, "optim.clip": 1e30})
+
+
+def test_an_unreadable_photo_is_left_out_and_shifts_nobody(
+    recipe_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from distill.data.batches import augmentation, batches
+    from distill.data.corpus import Corpus
+
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    (copy / "shapes/images/5.png").write_bytes(b"\x89PNG broken")
+    recipe = Recipe.load(recipe_folder / "recipe.toml")
+    whole, broken = Corpus.read(recipe, data), Corpus.read(recipe, copy)
+    order = whole.epoch(0, 0)
+    transform = augmentation(48, 0.8, create_model(recipe_folder / "tiny.toml").config.pixels)
+
+    def rows(corpus: Corpus) -> dict[int, torch.Tensor]:
+        found = {}
+        for pixels, numbers in batches(corpus, order, transform, 48, 24, seed=(0, 0), workers=0):
+            found.update(zip(numbers.tolist(), pixels, strict=True))
+        return found
+
+    good, left = rows(whole), rows(broken)
+    bad = next(i for i, s in enumerate(whole.samples) if s.path.name == "5.png" and "shapes" in str(s.path))
+    assert set(good) - set(left) == {bad}
+    assert all(torch.equal(good[number], left[number]) for number in left)
+
+
+def test_norms_biases_and_embeddings_do_not_decay(recipe_folder: Path) -> None:
+    recipe = Recipe.load(recipe_folder / "recipe.toml")
+    model = create_model(recipe_folder / "tiny.toml")
+    groups = parameter_groups(model, recipe)
+    names = {id(p): name for name, p in model.named_parameters()}
+    still = {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]}  # type: ignore[attr-defined]
+    assert {"logit_scale", "text.positions", "text.token_embedding.weight", "text.ln_final.bias"} <= still
+    assert "text.projection.weight" not in still
+    assert sum(len(g["params"]) for g in groups) == len(names)  # type: ignore[arg-type]
+
+
+def test_a_teacher_of_another_width_needs_the_right_losses(recipe_folder: Path) -> None:
+    recipe = Recipe.load(recipe_folder / "recipe.toml")
+    bank = TeacherBank(torch.eye(8, 16), torch.eye(8, 16), 10.0)
+    with pytest.raises(ConfigError, match="16 dimensions, the student's 32"):
+        DistillTask(create_model(recipe_folder / "tiny.toml"), bank, recipe.loss)
+
+
+def test_open_clip_teaches_too(recipe_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small open_clip model with weights from a path; its vectors equal open_clip's own."""
+    import open_clip
+
+    from distill.config import OpenClipConfig
+    from distill.teachers.openclip import OpenClipTeacher
+    from mobileclip.photos import open_photo
+
+    shape = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
+    }
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(shape))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    torch.manual_seed(1)
+    theirs = open_clip.create_model("tiny-clip").eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pt")
+    teacher = OpenClipTeacher(OpenClipConfig("tiny-clip", str(tmp_path / "weights.pt")))
+    photos = sorted((data / "shapes/images").glob("*.png"))[:3]
+    pixels = torch.stack([teacher.transform(open_photo(p)) for p in photos])
+    with torch.inference_mode():
+        expected = theirs.encode_image(pixels, normalize=True)
+    assert torch.allclose(torch.from_numpy(teacher.encode_images(photos)), expected, atol=1e-5)
+    assert teacher.encode_texts(["a red disc", "café"]).shape == (2, 32)
+    overrides = {
+        "open_clip": {"model": "tiny-clip", "pretrained": str(tmp_path / "weights.pt")},
+        "stages": [{"epochs": 1, "px": 48}],
+    }
+    recipe = (recipe_folder / "recipe.toml").read_text()
+    begin, end = recipe.index("[aligned]"), recipe.index("[loss]")
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(recipe[:begin] + recipe[end:])
+    for name in ("tiny.toml", "merges.txt.gz"):
+        (folder / name).write_bytes((recipe_folder / name).read_bytes())
+    assert (run(folder, data, tmp_path / "run", **overrides) / "model.safetensors").is_file()
+    with pytest.raises(PocketclipError, match="cannot load"):
+        OpenClipTeacher(OpenClipConfig("no-such-model", ""))
+
+
+def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from distill.teachers import VectorCache
+
+    class Counting:
+        identity = "counting"
+        calls = 0
+
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            self.calls += 1
+            return np.array([[len(text), 1.0] for text in texts], np.float32)
+
+    encoder, texts = Counting(), [f"text {i}" * (i % 7) for i in range(1100)]
+    first = VectorCache(tmp_path).texts(encoder, texts)  # type: ignore[arg-type]
+    again = VectorCache(tmp_path).texts(encoder, texts)  # type: ignore[arg-type]
+    assert encoder.calls == 3 and np.array_equal(first, again) and first.shape == (1100, 2)
+    VectorCache(tmp_path).texts(encoder, [*texts, "one more"])  # type: ignore[arg-type]
+    assert encoder.calls == 4, "only the chunk that changed is computed again"
