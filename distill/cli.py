@@ -29,11 +29,11 @@ def train(
     The teacher's vectors are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
     command goes on from the last checkpoint.
 
-    Examples:
+    [bold]Examples[/bold]
 
-      pocketclip train distill/recipes/pocket/recipe.toml --data ~/data
-
-      pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
+    \b
+    pocketclip train distill/recipes/pocket/recipe.toml --data ~/data
+    pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
     """
     try:
         import torch

@@ -70,7 +70,8 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
     torch.manual_seed(recipe.seed)
     model = build_student(recipe, base)
     tokenizer = Tokenizer.load(merges, model.config.text.context_length)
-    if tokenizer.vocab_size > model.config.text.vocab_size:
+    # The end-of-text token is the last id of both, so they must agree.
+    if tokenizer.vocab_size != model.config.text.vocab_size:
         raise ConfigError(
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, the text tower has {model.config.text.vocab_size}"
         )

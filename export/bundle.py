@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from distill.evaluate.evidence import (
     SEEN,
     KnownPhoto,
     LabelEvidence,
+    read_evidence,
     read_known_photos,
-    read_labels,
     truth,
 )
 from distill.evaluate.model import TorchEncoder
@@ -67,11 +67,9 @@ def export_bundle(config: ExportConfig, report: Report) -> dict[str, Any]:
         PocketclipError: a file is missing, or a tower cannot be converted.
     """
     checkpoint = load_checkpoint(config.checkpoint)
-    labels = read_labels(config.labels)
-    collections = {entry.split(":")[0] for label in labels for entry in label.classes}
-    if any(label.words for label in labels):
-        collections.add("flickr8k")
-    photos = read_known_photos(config.data, collections)
+    evidence = read_evidence(config.labels)
+    labels = evidence.labels
+    photos = read_known_photos(config.data, evidence.collections)
     encoder = TorchEncoder(checkpoint.model, checkpoint.tokenizer)
     label_vectors = _label_vectors(encoder, labels)
     files = _files(checkpoint, encoder, label_vectors, report)
@@ -103,7 +101,7 @@ def export_bundle(config: ExportConfig, report: Report) -> dict[str, Any]:
     return figures
 
 
-def _label_vectors(encoder: TorchEncoder, labels: list[LabelEvidence]) -> NDArray[np.float32]:
+def _label_vectors(encoder: TorchEncoder, labels: Sequence[LabelEvidence]) -> NDArray[np.float32]:
     rows = [average_prompts(encoder.encode_texts(label.prompts)) for label in labels]
     return np.stack(rows).astype(np.float32)
 
@@ -148,7 +146,7 @@ def _manifest(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     }
 
 
-def _labels_toml(labels: list[LabelEvidence], fit: Fit | None) -> bytes:
+def _labels_toml(labels: Sequence[LabelEvidence], fit: Fit | None) -> bytes:
     entries = [
         Label(
             name=label.name,
@@ -164,7 +162,7 @@ def _labels_toml(labels: list[LabelEvidence], fit: Fit | None) -> bytes:
 
 
 def _calibrate(
-    cosines: NDArray[np.float32], photos: list[KnownPhoto], labels: list[LabelEvidence]
+    cosines: NDArray[np.float32], photos: list[KnownPhoto], labels: Sequence[LabelEvidence]
 ) -> tuple[Fit, dict[str, Any]]:
     """Fit on all but the photos set aside for measuring, then measure on those alone."""
     known = truth(photos, labels)

@@ -26,9 +26,10 @@ def export(
     Label thresholds are fitted on photos, through the very engine that the bundle is for. Prints the figures it
     measured as JSON.
 
-    Examples:
+    [bold]Examples[/bold]
 
-      pocketclip export runs/pocket/student -o my-bundle --labels distill/recipes/pocket/labels.toml --data ~/data
+    \b
+    pocketclip export runs/pocket/student -o my-bundle --labels distill/recipes/pocket/labels.toml --data ~/data
     """
     try:
         from export.bundle import ExportConfig, export_bundle

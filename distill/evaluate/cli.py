@@ -27,11 +27,11 @@ def evaluate(
 
     Files are CSV, TSV or JSONL with the columns `file` and `caption` or `label`; photo paths are relative to them.
 
-    Examples:
+    [bold]Examples[/bold]
 
-      pocketclip evaluate pocket --captions flickr8k/captions.jsonl --splits flickr8k/splits.csv --split test
-
-      pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
+    \b
+    pocketclip evaluate pocket --captions flickr8k/captions.jsonl --splits flickr8k/splits.csv --split test
+    pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
     """
     if (captions is None) == (labels is None):
         raise PocketclipError("name one of --captions FILE and --labels FILE")

@@ -36,6 +36,19 @@ class LabelEvidence:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """A labels file: the labels, and the captioned sets that their words are looked for in."""
+
+    labels: tuple[LabelEvidence, ...]
+    captioned: tuple[str, ...]
+
+    @property
+    def collections(self) -> set[str]:
+        """Every set of photos that the file names."""
+        return {entry.split(":")[0] for label in self.labels for entry in label.classes} | set(self.captioned)
+
+
+@dataclass(frozen=True)
 class KnownPhoto:
     """A photo of which something is known.
 
@@ -54,29 +67,30 @@ class KnownPhoto:
     role: str
 
 
-def read_labels(path: Path) -> list[LabelEvidence]:
+def read_evidence(path: Path) -> Evidence:
     """Read a labels file with evidence.
 
     Raises:
         DataError: it is missing, malformed, or names a label twice.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8"))["label"]
-        labels = [
+        table = tomllib.loads(path.read_text("utf-8"))
+        captioned = tuple(table.get("captioned", ()))
+        labels = tuple(
             LabelEvidence(
                 entry["name"],
                 entry["group"],
                 tuple(entry["prompts"]),
                 *(tuple(entry.get("evidence", {}).get(key, ())) for key in ("words", "classes", "unsure")),
             )
-            for entry in entries
-        ]
+            for entry in table["label"]
+        )
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a labels file ({error})") from error
     names = [label.name for label in labels]
     if twice := {name for name in names if names.count(name) > 1}:
         raise DataError(f"{path}: {sorted(twice)[0]} is there twice")
-    return labels
+    return Evidence(labels, captioned)
 
 
 def read_known_photos(data: Path, collections: Iterable[str]) -> list[KnownPhoto]:
