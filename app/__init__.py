@@ -1,0 +1,1 @@
+"""What a person touches: the gallery library, its command line and its screens."""

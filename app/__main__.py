@@ -1,0 +1,5 @@
+"""`python -m app` is the `pocketclip` command, also where the package is not installed."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The `pocketclip` command.
+
+stdout is data, stderr is talk. Exit codes: 0 done, 1 nothing found or nothing indexed, 2 wrong usage, 3 some
+files failed, 4 trouble with the index or a model, 130 interrupted, 141 the reader of a pipe went away.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from app import cli_output, cli_plugins
+from app.cli_about import labels, models, status
+from app.cli_ask import search, tag
+from app.cli_common import guarded
+from app.cli_index import index
+
+_EPILOG = (
+    "Exit codes: 0 done · 1 nothing found · 2 wrong usage · 3 some files failed · 4 trouble with the index"
+    " or a model · 130 interrupted. POCKETCLIP_HOME moves index, cache and configuration together."
+)
+
+app = typer.Typer(
+    name="pocketclip",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print(f"pocketclip {version('pocketclip')}")
+    except PackageNotFoundError:
+        print("pocketclip, not installed")
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    """Label your photos and search them by text, on this computer, with no network at all.
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip index ~/Pictures
+    pocketclip search "two dogs on a beach" -t 20
+    pocketclip tag ~/Pictures/2024 --json
+    """
+
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Gallery": (index, search, tag),
+    "About": (labels, status, models),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(guarded(_command))
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    cli_output.prepare()
+    cli_plugins.attach(app, sys.argv[1:], guarded)
+    app()

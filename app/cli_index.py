@@ -1,0 +1,163 @@
+"""`pocketclip index`."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app import cli_output as output
+from app.cli_common import (
+    INTERRUPTED,
+    NOTHING,
+    SOME_FAILED,
+    AsJson,
+    ModelName,
+    Quiet,
+    Threads,
+    absolute,
+    load_model,
+    processors,
+)
+from app.paths import places
+
+if TYPE_CHECKING:
+    from app.library.index import Report
+
+_SHOWN_FAILURES = 10
+
+
+def index(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DIR…", help="Folders of photos; all known ones if none is given."),
+    ] = None,
+    model: ModelName = "pocket",
+    retry: Annotated[bool, typer.Option("--retry", help="Read photos again that failed before.")] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also enter hidden folders.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Let photos go even where a whole folder turned up empty.")
+    ] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read new and changed photos into the index.
+
+    Photos are only read, never changed, and nothing is written beside them.
+
+    Unchanged photos are not opened again; moved ones keep their vectors.
+
+    Stop it at any time: what is done is kept, and the next run goes on.
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip index ~/Pictures /media/camera
+    pocketclip index --retry
+    """
+    from app.library.index import Options, check_apart, index_folders
+    from app.library.store import Store
+
+    path = places().index
+    roots = _roots(path, absolute(folders))
+    check_apart(path, roots)
+    loaded = load_model(model, threads)
+    options = Options(retry=retry, include_hidden=hidden, allow_empty=purge, decoders=min(threads or processors(), 8))
+    with (
+        Store(path, create=True) as store,
+        output.progress_bar(quiet=quiet) as progress,
+        _stop_on_interrupt(quiet) as stop,
+    ):
+        report = index_folders(store, loaded, roots, options, progress=progress, stop=stop)
+    _tell(report, quiet)
+    if as_json:
+        output.show_json(_report_data(report))
+    if report.interrupted:
+        output.say("pocketclip: interrupted; all done so far is kept, run the same command again to go on")
+        raise typer.Exit(INTERRUPTED)
+    if report.failed or report.unread:
+        raise typer.Exit(SOME_FAILED)
+    if report.found == 0:
+        raise typer.Exit(NOTHING)
+
+
+def _roots(index: Path, folders: list[str]) -> list[str]:
+    from app.library.store import Store
+
+    known: list[str] = []
+    if index.exists():
+        with Store(index) as store:
+            known = [root.path for root in store.roots()]
+    if not folders and not known:
+        raise typer.BadParameter("name at least one folder of photos, e.g. pocketclip index ~/Pictures")
+    for folder in folders:
+        path = Path(folder)
+        if path.exists() and not path.is_dir():
+            raise typer.BadParameter(f"{folder} is not a folder")
+        # A known folder may be on a drive that is not plugged in; that is for the index to handle.
+        if not path.exists() and folder not in known:
+            raise typer.BadParameter(f"there is no folder {folder}")
+    return folders or known
+
+
+def _tell(report: "Report", quiet: bool) -> None:
+    failures = report.failures or []
+    for failure in failures[:_SHOWN_FAILURES]:
+        detail = f" ({failure.detail})" if failure.detail else ""
+        output.say(f"{failure.path}: {failure.reason}{detail}", quiet=quiet)
+    if len(failures) > _SHOWN_FAILURES:
+        output.say(f"… and {len(failures) - _SHOWN_FAILURES} more: pocketclip status --failures", quiet=quiet)
+    for path, reason in report.unread or []:
+        output.say(f"{path}: could not be looked at ({reason}); what is known below it stays", quiet=quiet)
+    for path in report.spared or []:
+        output.say(f"{path}: shows no photo any more; all known ones stay (--purge lets them go)", quiet=quiet)
+    parts = [
+        f"{report.embedded} new",
+        f"{report.reused} moved or copied",
+        f"{report.unchanged} unchanged",
+        f"{report.removed} removed",
+        f"{report.failed} failed",
+    ]
+    if report.failed_before:
+        parts.append(f"{report.failed_before} failed before (--retry reads them again)")
+    rate = f", {report.embedded / report.seconds:.1f} photos/s" if report.embedded and report.seconds else ""
+    output.say(f"{report.found} photos: {', '.join(parts)} in {report.seconds:.1f} s{rate}", quiet=quiet)
+
+
+def _report_data(report: "Report") -> dict[str, Any]:
+    return {
+        "found": report.found,
+        "new": report.embedded,
+        "reused": report.reused,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "failed": [{"path": f.path, "reason": f.reason, "detail": f.detail} for f in report.failures or []],
+        "failed_before": report.failed_before,
+        "unread": [{"path": path, "reason": reason} for path, reason in report.unread or []],
+        "spared": report.spared or [],
+        "interrupted": report.interrupted,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+@contextmanager
+def _stop_on_interrupt(quiet: bool) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C finish and store what is under way; a second one ends at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        output.say("stopping; Ctrl-C again to stop at once", quiet=quiet)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,279 @@
+"""Bring the index up to date with the folders of photos.
+
+Two phases: walk everything and compare it with what is known, then read what is new, in batches. Each batch
+is one short transaction over pairs (photo, what came of it), so that the index is whole at any moment a
+process may die, and a photo that fails leaves its neighbours alone. What is gone from disk is removed last.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from app.library.changes import Scan
+from app.library.decode import Pixels, ahead, content_hash, guarded, read_pixels
+from app.library.errors import LibraryError
+from app.library.lock import IndexLock
+from app.library.matrix import load_matrix
+from app.library.scan import Found, Identity, identity, outermost
+from app.library.store import Failure, Store
+from app.library.tags import decide, label_fingerprint
+from mobileclip.errors import PhotoError
+
+if TYPE_CHECKING:
+    from mobileclip.model import Model
+
+# Photos whose content is known need no model; they are written when a batch is full or this many are waiting.
+_WAITING = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to index.
+
+    Attributes:
+        retry: also read photos again that failed before and have not changed.
+        include_hidden: also enter hidden folders and take hidden files.
+        allow_empty: believe a root that shows not one photo any more, instead of taking it for unmounted.
+        batch_size: photos per call of the image tower.
+        decoders: threads that read and decode ahead of the tower.
+    """
+
+    retry: bool = False
+    include_hidden: bool = False
+    allow_empty: bool = False
+    batch_size: int = 16
+    decoders: int = 2
+
+
+class Progress(NamedTuple):
+    """How far a run is, in photos: `stage` is "scan" or "index", `total` is 0 while it is not known."""
+
+    stage: str
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass
+class Report:
+    """What one run did; all counts are photos, one per path.
+
+    Attributes:
+        found: seen on disk.
+        embedded: read and given a vector.
+        reused: new or moved places of a content that had its vector already.
+        failed: could not be read in this run, see `failures`.
+        failed_before: passed over, because they failed in an earlier run and have not changed.
+        removed: let go, because they are gone from disk.
+        unread: (path, reason) of folders that could not be looked at; nothing below them was let go.
+        spared: roots that show no photo any more and kept all they had.
+        failures: what failed in this run.
+        interrupted: `stop` asked to end early; nothing was let go.
+        seconds: wall time.
+    """
+
+    found: int = 0
+    embedded: int = 0
+    reused: int = 0
+    failed: int = 0
+    failed_before: int = 0
+    removed: int = 0
+    unread: list[tuple[str, str]] | None = None
+    spared: list[str] | None = None
+    failures: list[Failure] | None = None
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def unchanged(self) -> int:
+        """Photos that were known and needed nothing."""
+        return max(0, self.found - self.embedded - self.reused - self.failed - self.failed_before)
+
+
+class _Read(NamedTuple):
+    """One photo and what came of it: its hash, and pixels where the content is new; or an error."""
+
+    found: Found
+    root_id: int
+    hash: bytes | PhotoError
+    pixels: Pixels | PhotoError | None = None
+
+
+def index_folders(
+    store: Store,
+    model: "Model",
+    folders: Sequence[str],
+    options: Options = Options(),
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Index all photos below `folders`; reads nothing twice that has not changed.
+
+    Args:
+        store: the open index.
+        model: whose vectors to make; vectors of other models stay beside them, never mixed.
+        folders: what to walk; they stay known to the index as its roots.
+        options: see Options.
+        progress: called from this thread, about once per batch.
+        stop: asked often; when true, what is decoded is still embedded and stored, then the run ends.
+
+    Raises:
+        IndexBusyError: another process is indexing into the same index.
+        LibraryError, EngineError: the index cannot be written, the model does not work. Batches before that
+            are kept.
+    """
+    check_apart(store.path, folders)
+    with IndexLock(store.path.with_name("index.lock")):
+        run = _Run(store, model, outermost(list(folders)), options, progress, stop)
+        run.scan()
+        if not stop():
+            run.read()
+        run.finish()
+        return run.report
+
+
+def check_apart(index: Path, folders: Sequence[str]) -> None:
+    """Make sure that the index file will not lie directly in a folder of photos; call it before making the file.
+
+    Raises:
+        LibraryError: it would.
+    """
+    own = identity(index.parent)
+    if own is not None and own in {identity(folder) for folder in folders}:
+        raise LibraryError(
+            f"the index would lie in the folder of photos {index.parent}, where we never write;"
+            " set POCKETCLIP_HOME to another folder"
+        )
+
+
+class _Run:
+    def __init__(
+        self,
+        store: Store,
+        model: "Model",
+        roots: list[str],
+        options: Options,
+        progress: Callable[[Progress], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        self.store, self.model, self.roots, self.options = store, model, roots, options
+        self.progress, self.stop = progress, stop
+        self.report = Report()
+        self.started = time.time()
+        self.scanned = Scan(store)
+        self.total = 0
+        self.done = 0
+        self.tagged_by = label_fingerprint(model)
+        with store.transaction():
+            self.model_id = store.add_model(model.fingerprint, model.name, model.dim)
+
+    def scan(self) -> None:
+        # Our own files are no photos, even if someone indexes the whole home folder.
+        own = identity(self.store.path.parent)
+        visited: set[Identity] = set() if own is None else {own}
+        for root in self.roots:
+            with self.store.transaction():
+                root_id = self.store.add_root(root)
+            for found in self.scanned.read(root, root_id, include_hidden=self.options.include_hidden, visited=visited):
+                self.progress(Progress("scan", found, 0, 0))
+                if self.stop():
+                    return
+        self.report.found = self.scanned.found
+        self.total = self.scanned.plan(self.model_id, retry=self.options.retry)
+        self.report.failed_before = self.scanned.known_failures()
+
+    def read(self) -> None:
+        """Hash, decode, embed and store all that the scan found new."""
+        self.progress(Progress("index", 0, self.total, 0))
+        with ThreadPoolExecutor(self.options.decoders, thread_name_prefix="decode") as pool:
+            try:
+                waiting: list[_Read] = []
+                pixels = 0
+                for read in self._read_ahead(pool):
+                    waiting.append(read)
+                    pixels += isinstance(read.pixels, np.ndarray)
+                    if pixels >= self.options.batch_size or len(waiting) >= _WAITING:
+                        self._write(waiting)
+                        waiting, pixels = [], 0
+                self._write(waiting)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[_Read]:
+        depth = self.options.batch_size + 2 * self.options.decoders
+        hashed = ahead(pool, _hash, self._until_stopped(), 2 * self.options.decoders)
+        return ahead(pool, self._decode, (self._known(read) for read in hashed), depth)
+
+    def _until_stopped(self) -> Iterator[tuple[Found, int]]:
+        for item in self.scanned.todo():
+            if self.stop():
+                return
+            yield item
+
+    def _known(self, read: _Read) -> tuple[_Read, bool]:
+        # Runs in the thread that owns the connection, between the two stages of the pool.
+        return read, isinstance(read.hash, bytes) and self.store.has_vector(read.hash, self.model_id)
+
+    def _decode(self, item: tuple[_Read, bool]) -> _Read:
+        read, known = item
+        if known or isinstance(read.hash, PhotoError):
+            return read
+        found = read.found
+        return read._replace(pixels=guarded(lambda: read_pixels(found, self.model.recipe), found.path))
+
+    def _write(self, batch: list[_Read]) -> None:
+        """Embed what is new in a batch and store all of it in one transaction."""
+        fresh = [(read, read.pixels) for read in batch if isinstance(read.pixels, np.ndarray)]
+        embedded: dict[str, tuple[np.ndarray, list[tuple[str, float]]]] = {}
+        if fresh:
+            vectors = self.model.encode_pixels(np.stack([pixels for _, pixels in fresh]))
+            decided = decide(self.model, vectors)
+            for (read, _), vector, tags in zip(fresh, vectors, decided, strict=True):
+                embedded[read.found.path] = vector, tags
+        with self.store.transaction():
+            for read in batch:
+                self._write_one(read, embedded.get(read.found.path))
+        self.done += len(batch)
+        self.progress(Progress("index", self.done, self.total, self.report.failed))
+
+    def _write_one(self, read: _Read, made: tuple[np.ndarray, list[tuple[str, float]]] | None) -> None:
+        error = read.hash if isinstance(read.hash, PhotoError) else read.pixels
+        if isinstance(error, PhotoError):
+            self.store.put_failure(read.found, read.root_id, error.reason, error.detail)
+            self.report.failed += 1
+            return
+        assert isinstance(read.hash, bytes)
+        content_id = self.store.put_photo(read.found, read.root_id, read.hash)
+        if made is None:
+            self.report.reused += 1
+            return
+        vector, tags = made
+        self.store.put_vector(content_id, self.model_id, vector)
+        self.store.put_tags(content_id, tags, self.tagged_by)
+        self.report.embedded += 1
+
+    def finish(self) -> None:
+        """Let go of what is gone, unless the run was cut short; make the search matrix ready."""
+        report = self.report
+        report.interrupted = self.stop() and (self.done < self.total or self.report.found == 0)
+        if not report.interrupted:
+            with self.store.transaction():
+                report.failed += self.scanned.put_odd()
+                report.removed, spared = self.scanned.sweep(self.roots, allow_empty=self.options.allow_empty)
+            report.spared = spared
+            load_matrix(self.store, self.model.fingerprint)
+        report.unread = [(event.path, event.reason) for event in self.scanned.unread]
+        report.failures = self.store.failures(since=self.started) if report.failed else []
+        report.seconds = time.time() - self.started
+
+
+def _hash(item: tuple[Found, int]) -> _Read:
+    found, root_id = item
+    return _Read(found, root_id, guarded(lambda: content_hash(found.path), found.path))

@@ -1,0 +1,41 @@
+"""The shipped bundle on real photographs: what a person asks for first must come first."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import BUNDLE, CommandLine
+
+pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle stands in for the shipped one")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("a cat", "chelsea.png"),
+        ("a cup of coffee on a table", "coffee.png"),
+        ("a red flower", "flower.jpg"),
+        ("a rocket launch", "rocket.jpg"),
+        ("a smiling woman", "astronaut.png"),
+        ("a temple in China", "china.jpg"),
+    ],
+)
+def test_the_right_photo_comes_first(cli: CommandLine, photos: Path, words: str, name: str) -> None:
+    assert cli.index(photos).code == 0
+    hits = cli("search", words, "--json").json
+    assert Path(hits[0]["path"]).name == name
+    assert Path(cli("search", words, "-f", "-t", "1").out.decode().strip()).name == name
+
+
+def test_pocket_is_the_default_and_listed(cli: CommandLine, photos: Path) -> None:
+    assert cli("index", photos).code == 0
+    listed = {model["name"]: model for model in cli("models", "--json").json}
+    assert listed["pocket"]["bytes"] <= 25_000_000 and listed["pocket"]["licence"]
+    assert len(cli("labels", "--json").json) >= 150
+
+
+def test_tags_name_what_is_there(cli: CommandLine, photos: Path) -> None:
+    cli("index", photos)
+    tags = {Path(entry["path"]).name: {tag["label"] for tag in entry["tags"]} for entry in cli("tag", "--json").json}
+    assert any("cat" in label for label in tags["chelsea.png"])
+    assert not any("dog" in label for label in tags["rocket.jpg"])

@@ -1,0 +1,112 @@
+"""A model without weights and a folder of real photographs."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.library.index import Options, Report, index_folders
+from app.library.store import Store
+from mobileclip.photos import open_photo
+from mobileclip.preprocess import PixelRecipe
+from mobileclip.zeroshot import Label, LabelSet
+
+
+class FakeModel:
+    """Vectors from mean colours of 2 × 2 fields; each photo on its own, whatever the batch."""
+
+    dim = 13
+    logit_scale = 10.0
+
+    def __init__(self, name: str = "fake", labels: Sequence[str] = ("bright", "dark")) -> None:
+        self.name = name
+        self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
+        self.recipe = PixelRecipe(32, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        self.labels = LabelSet(Label(label, "light", (f"a {label} photo",), 0.3, 20.0, 0) for label in labels)
+        self.label_vectors = self.encode_texts([label.name for label in self.labels])
+        self.seen = 0
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        self.seen += len(pixels)
+        fields = pixels.reshape(len(pixels), 3, 2, 16, 2, 16).mean(axis=(3, 5)).reshape(len(pixels), 12)
+        rows = np.concatenate([fields, np.full((len(pixels), 1), 0.2, np.float32)], axis=1)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def encode_images(self, photos: Iterable[str | Path], batch_size: int = 16) -> np.ndarray:
+        pixels = [self.recipe(open_photo(photo, min_side=2 * self.recipe.size)) for photo in photos]
+        seen = self.seen
+        vectors = self.encode_pixels(np.stack(pixels))
+        self.seen = seen
+        return vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        rows = []
+        for text in texts:
+            if text in ("bright", "dark"):
+                row = np.full(self.dim, 1.0 if text == "bright" else -1.0)
+            else:
+                row = np.random.default_rng(list(text.encode())).normal(size=self.dim)
+            rows.append(row / np.linalg.norm(row))
+        return np.array(rows, np.float32)
+
+
+def real_photos() -> list[Path]:
+    """Photographs out of two freely licensed packages, sorted by name."""
+    names = {
+        "skimage": ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "moon.png"],
+        "sklearn": ["china.jpg", "flower.jpg"],
+    }
+    folders = {"skimage": "data", "sklearn": "datasets/images"}
+    found = []
+    for package, files in names.items():
+        spec = find_spec(package)
+        assert spec is not None and spec.submodule_search_locations
+        found += [Path(spec.submodule_search_locations[0], folders[package], name) for name in files]
+    return sorted(found, key=lambda path: path.name)
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def other_model() -> FakeModel:
+    return FakeModel("another", labels=("bright",))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A fresh folder of eight real photographs, in two folders."""
+    folder = tmp_path / "photos"
+    for number, photo in enumerate(real_photos()):
+        target = folder / ("first" if number % 2 else "second") / photo.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, target)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "home" / "index.db", create=True) as opened:
+        yield opened
+
+
+Run = Callable[..., Report]
+
+
+@pytest.fixture
+def run(store: Store, model: FakeModel) -> Run:
+    """Index folders into the store with small batches; keywords become Options."""
+
+    def index(
+        *folders: Path, model: FakeModel = model, stop: Callable[[], bool] = lambda: False, **options: object
+    ) -> Report:
+        chosen = Options(**{"batch_size": 3, "decoders": 2, **options})
+        return index_folders(store, model, [str(folder) for folder in folders], chosen, stop=stop)
+
+    return index

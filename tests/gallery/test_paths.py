@@ -1,0 +1,29 @@
+"""Where our own files lie."""
+
+from pathlib import Path
+
+import pytest
+
+from app.paths import places
+
+
+def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path))
+    found = places()
+    assert found.index.parent == tmp_path
+    assert all(folder.is_relative_to(tmp_path) for folder in (found.data, found.cache, found.config))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETCLIP_HOME", "here")
+    assert places().index == tmp_path / "here" / "index.db"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_it_the_system_decides(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("POCKETCLIP_HOME", value)
+    assert places().index.is_absolute() and "pocketclip" in str(places().data)

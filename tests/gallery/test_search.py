@@ -1,0 +1,218 @@
+"""Search: the matrix on disk is only a copy, the ranking is exact, and strong means something."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from app.library.errors import LibraryError, NothingIndexedError
+from app.library.matrix import cache_path, load_matrix
+from app.library.search import Term, best_rows, query_vector, search, strong_from
+from app.library.store import Store
+from app.library.tags import label_fingerprint, refresh
+from mobileclip.errors import PhotoError
+
+
+def test_best_first_and_never_more_than_asked(photos, run, model, store) -> None:
+    run(photos)
+    hits = search(store, model, [Term("bright")], top=3)
+    assert len(hits) == 3
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    everything = search(store, model, [Term("bright")], top=100)
+    assert len(everything) == 8 and everything[:3] == hits
+
+
+def test_scores_are_cosines_with_each_photo(photos, run, model, store) -> None:
+    run(photos)
+    for hit in search(store, model, [Term("bright")], top=8):
+        cosine = float(model.encode_images([hit.path])[0] @ model.encode_texts(["bright"])[0])
+        assert hit.score == pytest.approx(cosine, abs=1e-3)
+
+
+def test_a_photo_as_query_finds_the_others(photos, run, model, store) -> None:
+    photo = str(photos / "first" / "rocket.jpg")
+    shutil.copy(photo, photos / "copy.jpg")
+    run(photos)
+    hits = search(store, model, [Term(photo, is_photo=True)], top=8)
+    assert len(hits) == 7 and photo not in {hit.path for hit in hits}
+
+
+def test_copies_are_all_shown(photos, run, model, store) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(photos / "first" / "rocket.jpg", photos / name)
+    run(photos)
+    hits = search(store, model, [Term("bright")], top=20)
+    scores = {hit.score for hit in hits if hit.path.endswith(".jpg") and Path(hit.path).name in ("a.jpg", "b.jpg")}
+    assert len(hits) == 10 and len(scores) == 1
+
+
+def test_only_below_a_folder(photos, run, model, store) -> None:
+    run(photos)
+    shutil.copy(photos / "first" / "flower.jpg", photos / "second" / "flower.jpg")
+    run(photos)
+    hits = search(store, model, [Term("bright")], top=20, folders=[str(photos / "first")])
+    assert len(hits) == 4 and all(hit.path.startswith(str(photos / "first") + "/") for hit in hits)
+    assert search(store, model, [Term("bright")], folders=["/nowhere"]) == []
+
+
+def test_weights_and_signs(model) -> None:
+    one, two = model.encode_texts(["one", "two"])
+    mixed = query_vector(model, [Term("one", 2.0), Term("two", -0.5)])
+    expected = 2 * one - 0.5 * two
+    np.testing.assert_allclose(mixed, expected / np.linalg.norm(expected), atol=1e-6)
+    with pytest.raises(LibraryError, match="cancel"):
+        query_vector(model, [Term("one"), Term("one", -1.0)])
+
+
+def test_an_unreadable_query_photo_is_named(tmp_path, model) -> None:
+    with pytest.raises(PhotoError, match=r"gone\.jpg"):
+        query_vector(model, [Term(str(tmp_path / "gone.jpg"), is_photo=True)])
+
+
+def test_nothing_indexed_and_another_model(photos, run, model, other_model, store) -> None:
+    with pytest.raises(NothingIndexedError, match="nothing is indexed"):
+        search(store, model, [Term("x")])
+    run(photos)
+    with pytest.raises(NothingIndexedError, match="another model"):
+        search(store, other_model, [Term("x")])
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, st.integers(0, 40), elements=st.integers(-3, 3).map(np.float32)),
+    st.integers(1, 45),
+    st.sets(st.integers(0, 80)),
+    st.sets(st.integers(0, 80)),
+    st.booleans(),
+)
+def test_best_rows_is_a_sort(scores, top, chosen, without, everything) -> None:
+    ids = np.arange(len(scores), dtype=np.int64) * 2
+    allowed = None if everything else np.array(sorted(chosen), np.int64)
+    usable = [row for row in range(len(scores)) if ids[row] not in without and (everything or int(ids[row]) in chosen)]
+    expected = sorted(usable, key=lambda row: -scores[row])[:top]
+    rows = best_rows(scores, allowed, np.array(sorted(without), np.int64), ids, top)
+    assert [scores[row] for row in rows] == [scores[row] for row in expected]
+    assert set(rows) <= set(usable) and len(set(rows)) == len(rows)
+
+
+def test_strong_is_what_stands_out() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0.05, 0.03, 5000).astype(np.float32)
+    border = strong_from(noise, [0.15, 0.2, 0.25, 0.3])
+    assert 0.05 + 2.5 * 0.03 < border <= 0.3
+    assert (noise >= border).mean() < 0.01
+
+
+def test_strong_never_lies_below_where_labels_are_present() -> None:
+    still = np.full(100, 0.01, np.float32)
+    assert strong_from(still, [0.2, 0.2, 0.2]) == pytest.approx(0.2)
+
+
+def test_a_library_that_shows_it_everywhere_is_strong_everywhere() -> None:
+    dogs = np.random.default_rng(0).normal(0.4, 0.05, 200).astype(np.float32)
+    assert (dogs >= strong_from(dogs, [0.15, 0.2, 0.25])).mean() > 0.9
+
+
+def test_a_photo_query_is_judged_by_the_library_alone() -> None:
+    scores = np.random.default_rng(0).normal(0.6, 0.05, 500).astype(np.float32)
+    assert strong_from(scores, None) > 0.7
+
+
+def damage(path: Path, kind: str) -> None:
+    data = bytearray(path.read_bytes())
+    if kind == "cut":
+        data = data[: len(data) // 2]
+    elif kind == "empty":
+        data = bytearray()
+    elif kind == "header":
+        data[20] ^= 1
+    elif kind == "magic":
+        data[0] ^= 1
+    else:
+        data[4100 if kind == "vector" else -1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "header", "magic", "vector", "id"])
+def test_a_damaged_cache_is_made_again(photos, run, model, store, kind) -> None:
+    run(photos)
+    path = cache_path(store, model.fingerprint)
+    before = path.read_bytes()
+    matrix = load_matrix(store, model.fingerprint)
+    rows, ids = matrix.rows.copy(), matrix.ids.copy()
+    del matrix
+    damage(path, kind)
+    again = load_matrix(store, model.fingerprint)
+    np.testing.assert_array_equal(again.rows, rows)
+    np.testing.assert_array_equal(again.ids, ids)
+    assert path.read_bytes() == before
+
+
+def test_the_cache_is_mapped_and_reused(photos, run, model, store) -> None:
+    run(photos)
+    path = cache_path(store, model.fingerprint)
+    stamp = path.stat().st_mtime_ns, path.stat().st_ino
+    matrix = load_matrix(store, model.fingerprint)
+    assert not matrix.rows.flags.owndata and not matrix.rows.flags.writeable
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == stamp
+    np.testing.assert_allclose(np.linalg.norm(matrix.rows, axis=1), 1, atol=1e-6)
+
+
+def test_the_cache_follows_every_change(photos, run, model, store) -> None:
+    run(photos)
+    (photos / "first" / "rocket.jpg").unlink()
+    run(photos)
+    assert len(load_matrix(store, model.fingerprint).ids) == 7
+    with store.transaction():
+        store.sql.execute("DELETE FROM photos WHERE id = (SELECT min(id) FROM photos)")
+    assert len(load_matrix(store, model.fingerprint).ids) == 6
+
+
+def test_the_cache_of_another_index_is_not_believed(photos, run, model, store, tmp_path) -> None:
+    run(photos)
+    with Store(tmp_path / "other" / "index.db", create=True) as other:
+        with other.transaction():
+            other.add_model(model.fingerprint, model.name, model.dim)
+        shutil.copy(cache_path(store, model.fingerprint), cache_path(other, model.fingerprint))
+        assert len(load_matrix(other, model.fingerprint).ids) == 0
+
+
+def test_search_needs_no_free_space(photos, run, model, store, monkeypatch) -> None:
+    run(photos)
+    hits = search(store, model, [Term("bright")])
+    cache_path(store, model.fingerprint).unlink()
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.library.matrix.tempfile.mkstemp", full)
+    assert search(store, model, [Term("bright")]) == hits
+    assert not cache_path(store, model.fingerprint).exists()
+
+
+def test_a_failed_write_leaves_no_part_behind(photos, run, model, store, monkeypatch) -> None:
+    run(photos)
+    cache_path(store, model.fingerprint).unlink()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.library.matrix.os.fsync", full)
+    assert len(load_matrix(store, model.fingerprint).ids) == 8
+    assert not list(store.path.parent.glob("*.part"))
+
+
+def test_new_labels_need_no_photo(photos, run, model, other_model, store) -> None:
+    run(photos)
+    before = dict(store.tagged(store.model_id(model.fingerprint)))
+    shutil.rmtree(photos)
+    assert refresh(store, model) == 0
+    model.labels, model.label_vectors = other_model.labels, -other_model.label_vectors
+    assert refresh(store, model) == 8
+    after = dict(store.tagged(store.model_id(model.fingerprint)))
+    assert before.keys() == after.keys() and before != after
+    assert set(store.label_sets()) == {label_fingerprint(model)}
