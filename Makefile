@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: run test check bench clean
 
 run: $(VENV)/light $(if $(filter .photos,$(PHOTOS)),.photos)
-	@$(BIN)/pocketclip index "$(PHOTOS)"
+	@$(BIN)/pocketclip index "$(PHOTOS)" || test $$? -eq 3  # 3: some files could not be read, which it has said
 	@printf '\n== Tags\n'
 	@$(BIN)/pocketclip tag "$(PHOTOS)"
 	@printf '\n== pocketclip search "a cat"\n'

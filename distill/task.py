@@ -37,8 +37,8 @@ class DistillTask:
     that costs one matrix product and no forward pass, so small batches learn from a large gallery.
     """
 
-    def __init__(self, model: CLIP, bank: TeacherBank, weights: LossConfig) -> None:
-        self.model, self.bank, self.weights = model, bank, weights
+    def __init__(self, model: CLIP, bank: TeacherBank, weights: LossConfig, precision: str = "fp32") -> None:
+        self.model, self.bank, self.weights, self.precision = model, bank, weights, precision
         dims = bank.photos.shape[1], model.config.embed_dim
         if dims[0] != dims[1] and (weights.feature or weights.bank):
             raise ConfigError(
@@ -66,8 +66,10 @@ class DistillTask:
             groups: (n,) what each photo shows.
             random: draws the part of the bank to compare with.
         """
-        image = self.model.encode_image(pixels)
-        text = self.model.encode_text(tokens)
+        # Only the towers run in half precision: similarities times a scale of 40 would lose their differences.
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            image = self.model.encode_image(pixels)
+            text = self.model.encode_text(tokens)
         weights, bank = self.weights, self.bank
         scale = self.model.logit_scale.exp()
         own = torch.from_numpy(groups)

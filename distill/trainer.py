@@ -68,7 +68,7 @@ class Trainer:
         self.recipe, self.corpus, self.out, self.workers = recipe, corpus, out, workers
         self.model = model.to(memory_format=torch.channels_last)
         self.tokens = tokenizer(corpus.texts)
-        self.task = DistillTask(self.model, bank, recipe.loss)
+        self.task = DistillTask(self.model, bank, recipe.loss, recipe.optim.precision)
         optim = recipe.optim
         self.plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
         self.epoch_steps = [len(corpus.epoch(recipe.seed, e)) // optim.batch for e in range(len(self.plan))]
@@ -148,15 +148,14 @@ class Trainer:
         tokens = self.tokens[ids]
         tokens = torch.from_numpy(tokens[:, : max(1, int((tokens != 0).sum(axis=1).max()))])
         self.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=optim.precision == "bf16"):
-            losses = self.task(
-                pixels.contiguous(memory_format=torch.channels_last),
-                tokens,
-                rows=rows,
-                text_ids=ids,
-                groups=self.corpus.groups[rows],
-                random=random,
-            )
+        losses = self.task(
+            pixels.contiguous(memory_format=torch.channels_last),
+            tokens,
+            rows=rows,
+            text_ids=ids,
+            groups=self.corpus.groups[rows],
+            random=random,
+        )
         total = losses["loss"]
         if not torch.isfinite(total):
             raise TrainingError(
