@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from distill.config import Recipe, Stage
 from distill.data.batches import augmentation, batches
 from distill.data.corpus import Corpus
 from distill.task import DistillTask, TeacherBank
+from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP
@@ -93,7 +96,7 @@ class Trainer:
         if step < warmup:
             return (step + 1) / warmup
         done = (step - warmup) / max(1, self.steps - warmup)
-        return 0.01 + 0.99 * (1 + np.cos(np.pi * min(done, 1))) / 2
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1))) / 2
 
     def run(self) -> Iterator[Progress]:
         """Train from where the checkpoint left off; yields after each step.
@@ -101,28 +104,23 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer a number.
         """
-        metrics = self._open_metrics()
-        for epoch, stage in enumerate(self.plan):
-            begin = sum(self.epoch_steps[:epoch])
-            if self.step >= begin + self.epoch_steps[epoch]:
-                continue
-            started = time.perf_counter()
-            for pixels, rows in self._batches(epoch, stage, self.step - begin):
-                losses = self._train_step(pixels, rows)
-                self.step += 1
-                rate = len(rows) / (time.perf_counter() - started)
+        with self._open_metrics() as metrics:
+            for epoch, stage in enumerate(self.plan):
+                begin = sum(self.epoch_steps[:epoch])
+                if self.step >= begin + self.epoch_steps[epoch]:
+                    continue
                 started = time.perf_counter()
-                line = {
-                    "step": self.step,
-                    "epoch": epoch,
-                    "px": stage.px,
-                    "photos_per_second": round(rate, 1),
-                }
-                metrics.write(json.dumps({**line, "lr": self.schedule.get_last_lr()[-1], **losses}) + "\n")
-                metrics.flush()
-                if self.step % self.recipe.save_every == 0 or self.step == self.steps:
-                    self.save()
-                yield Progress(self.step, self.steps, epoch, rate, losses)
+                for pixels, rows in self._batches(epoch, stage, self.step - begin):
+                    losses = self._train_step(pixels, rows)
+                    self.step += 1
+                    rate = len(rows) / (time.perf_counter() - started)
+                    started = time.perf_counter()
+                    line = {"step": self.step, "epoch": epoch, "px": stage.px, "photos_per_second": round(rate, 1)}
+                    metrics.write(json.dumps({**line, "lr": self.schedule.get_last_lr()[-1], **losses}) + "\n")
+                    metrics.flush()
+                    if self.step % self.recipe.save_every == 0 or self.step == self.steps:
+                        self.save()
+                    yield Progress(self.step, self.steps, epoch, rate, losses)
 
     def _batches(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
         transform = augmentation(stage.px, stage.crop, self.model.config.pixels)
@@ -190,16 +188,14 @@ class Trainer:
         """Go back to the checkpoint in `out`; False where there is none.
 
         Raises:
-            TrainingError: the checkpoint is of another recipe, or damaged.
+            TrainingError: the checkpoint is of another recipe.
+            CheckpointError: it is damaged.
         """
         path = self.out / CHECKPOINT
         if not path.exists():
             return False
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise TrainingError(f"{path}: damaged checkpoint ({error}); remove it to start anew") from error
-        if state["recipe"] != repr(self.recipe):
+        state = read_torch(path)
+        if state.get("recipe") != repr(self.recipe):
             raise TrainingError(f"{path}: made with other settings; use another --out, or remove it to start anew")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -210,7 +206,7 @@ class Trainer:
         self.step = state["step"]
         return True
 
-    def _open_metrics(self):  # type: ignore[no-untyped-def]
+    def _open_metrics(self) -> TextIO:
         """Open the metrics for appending, without the lines of steps that will be done again."""
         path = self.out / METRICS
         kept = []

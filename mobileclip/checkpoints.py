@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +25,22 @@ MERGES = "merges.txt.gz"
 
 class CheckpointError(PocketclipError):
     """Weights that are missing, damaged or of another model."""
+
+
+def read_torch(path: Path) -> dict[str, Any]:
+    """Read a dictionary that torch saved, tensors and plain values only; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or holds anything else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).partition("\n")[0][:120]
+        raise CheckpointError(f"{path}: damaged, or not a file of weights ({first})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a file of weights (it holds a {type(state).__name__})")
+    return state
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ def evaluate(
     column: Annotated[str, typer.Option(help="The column of --labels that holds the class.")] = "label",
     splits: Annotated[Path | None, typer.Option(help="A file,split table.")] = None,
     split: Annotated[str | None, typer.Option(help="Measure on this split only.")] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Also measure numbers, positions, colours: captions with one wrong word.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -41,7 +44,7 @@ def evaluate(
     encoder = open_encoder(model, threads or None)
     with _Bar(quiet) as bar:
         if captions is not None:
-            result = evaluate_captions(encoder, captions, splits, split, bar.report)
+            result = evaluate_captions(encoder, captions, splits, split, limits, bar.report)
         elif labels is not None:
             result = evaluate_labels(encoder, labels, splits, split, column, bar.report)
     print(json.dumps(result, indent=2) if as_json else as_text(result))
@@ -51,14 +54,16 @@ def as_text(result: dict[str, Any]) -> str:
     """Lay a result out for people: rates in percent, counts as they are."""
     lines = []
     for name, value in result.items():
-        if isinstance(value, dict):
-            rates = "  ".join(f"{key} {100 * rate:5.1f} %" for key, rate in value.items())
-            lines.append(f"{name.replace('_', ' '):16}{rates}")
-        elif isinstance(value, float):
-            lines.append(f"{name.replace('_', ' '):16}{100 * value:5.1f} %")
-        else:
-            lines.append(f"{name.replace('_', ' '):16}{value:,}")
+        cells = list(value.items()) if isinstance(value, dict) else [("", value)]
+        if name == "limits":
+            cells = [(f"{probe} (of {found['n']:,})", found["accuracy"]) for probe, found in value.items()]
+        row = "  ".join(f"{key} {_figure(cell)}".strip() for key, cell in cells)
+        lines.append(f"{name.replace('_', ' '):16}{row}")
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
 
 
 class _Bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def truth(photos: Sequence[KnownPhoto], labels: Sequence[LabelEvidence]) -> NDAr
     return table
 
 
-def _matcher(words: Sequence[str], classes: Sequence[str]):  # type: ignore[no-untyped-def]
+def _matcher(words: Sequence[str], classes: Sequence[str]) -> Callable[[KnownPhoto], bool]:
     """A test whether a photo's captions hold one of the words or its class is one of the classes."""
     pattern = re.compile("|".join(re.escape(_words(word)) for word in words)) if words else None
     whole = {entry[:-2] for entry in classes if entry.endswith(":*")}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.sources import DataError, read_splits, read_table, spoken
+from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
 from distill.evaluate.model import Encoder, Floats
 from distill.evaluate.photos import encode_photos
@@ -20,6 +21,7 @@ def evaluate_captions(
     file: Path,
     splits: Path | None = None,
     split: str | None = None,
+    limits: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Measure retrieval on a captions file (`file, caption`; several lines a photo).
@@ -29,10 +31,12 @@ def evaluate_captions(
         file: JSONL, CSV or TSV; photo paths are relative to it.
         splits: a `file,split` table, where the captions carry no `split` themselves.
         split: the split to measure on.
+        limits: also measure what CLIP is known to be bad at, see `distill.evaluate.limits`.
         report: called with (done, total) photos.
 
     Returns:
-        `n_photos`, `n_captions`, `text_to_photo`, `photo_to_text`, and `n_failed` photos that could not be read.
+        `n_photos`, `n_captions`, `text_to_photo`, `photo_to_text`, `n_failed` photos that could not be read, and
+        perhaps `limits`.
 
     Raises:
         DataError: a column is missing or nothing is left to measure.
@@ -45,13 +49,13 @@ def evaluate_captions(
     pairs = [(row_of[number], caption) for number, caption in pairs if number in row_of]
     if not pairs:
         raise DataError(f"{file}: no photo of it can be read ({errors[0]})")
-    texts = encoder.encode_texts([caption for _, caption in pairs])
-    return {
-        "n_photos": len(kept),
-        "n_captions": len(pairs),
-        "n_failed": len(errors),
-        **retrieval(vectors, texts, [owner for owner, _ in pairs]),
-    }
+    owner, captions = [row for row, _ in pairs], [caption for _, caption in pairs]
+    texts = encoder.encode_texts(captions)
+    result: dict[str, Any] = {"n_photos": len(kept), "n_captions": len(pairs), "n_failed": len(errors)}
+    result.update(retrieval(vectors, texts, owner))
+    if limits:
+        result["limits"] = measure_limits(encoder, vectors, texts, captions, owner)
+    return result
 
 
 def evaluate_labels(

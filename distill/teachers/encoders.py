@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distill.config import BackboneConfig
 from distill.files import locate
 from distill.teachers.base import Vectors
+from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
@@ -26,10 +27,7 @@ def load_trunk_weights(trunk: nn.Module, path: Path) -> None:
     Raises:
         PocketclipError: the file is not a state dict of this architecture.
     """
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise PocketclipError(f"{path}: not a file of weights ({error})") from error
+    state: dict[str, Tensor] = read_torch(path)
     wanted = trunk.state_dict()
     if set(wanted) <= set(state):
         trunk.load_state_dict({name: state[name] for name in wanted})
@@ -109,6 +107,9 @@ class SentenceEncoder:
 
     def __init__(self, folder: Path, batch: int = 64) -> None:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # ours is the only one that asks whether stderr is a terminal
 
         self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         self.batch = batch

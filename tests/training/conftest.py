@@ -73,7 +73,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import timm
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers import models as parts
+    from sentence_transformers.sentence_transformer import modules as parts
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     root = tmp_path_factory.mktemp("encoders")

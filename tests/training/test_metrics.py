@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from distill.evaluate.calibration import average_precision, best_threshold, fit_thresholds, tagging
+from distill.evaluate.limits import PROBES, measure_limits, minimal_pair
 from distill.evaluate.metrics import classification, retrieval
 
 
@@ -91,3 +92,30 @@ def test_photos_seen_in_training_are_corrected_by_how_much_they_flatter() -> Non
     assert fit.optimism > 0.2
     naive = best_threshold(cosines[400:500, 4], cosines[truth[:, 4] == 0, 4])
     assert fit.threshold[4] < naive - 0.005
+
+
+@pytest.mark.parametrize(
+    ("probe", "caption", "wrong"),
+    [
+        ("number", "Two dogs run .", "three dogs run ."),
+        ("position", "A man in front of a wall", "A man behind a wall"),
+        ("colour", "a redhead in a red hat", "a redhead in a blue hat"),
+        ("person", "a woman and a man", "a man and a man"),
+        ("person", "a human", None),
+    ],
+)
+def test_a_minimal_pair_changes_one_whole_word(probe: str, caption: str, wrong: str | None) -> None:
+    assert minimal_pair(caption, PROBES[probe]) == wrong
+
+
+def test_limits_count_photos_that_prefer_the_truth() -> None:
+    """An encoder that only counts: it knows two from three, and nothing of colours."""
+
+    class Counting:
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            return np.array([[1.0, 0.0] if "two" in text else [0.0, 1.0] for text in texts], np.float32)
+
+    captions = ["two red cats", "three red dogs", "a cat"]
+    texts = Counting().encode_texts(captions)
+    result = measure_limits(Counting(), texts, texts, captions, [0, 1, 2])  # type: ignore[arg-type]
+    assert result == {"number": {"n": 2, "accuracy": 1.0}, "colour": {"n": 2, "accuracy": 0.0}}

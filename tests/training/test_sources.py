@@ -39,7 +39,7 @@ def test_csv_and_tsv_with_bom_quotes_and_unicode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", '{"file": "x"}\n{broken\n', "line 2"),
+        ("a.jsonl", '{"file": "x", "caption": "y"}\n{broken\n', "line 2"),
         ("a.jsonl", '["a list"]\n', "line 1"),
         ("a.csv", "photo,text\nx,y\n", "columns `file` and `caption`"),
         ("a.csv", "file,caption\n", "no sample"),

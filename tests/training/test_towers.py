@@ -38,7 +38,6 @@ def test_the_text_tower_is_open_clips() -> None:
         "ln_final.weight": mine.ln_final.weight,
         "ln_final.bias": mine.ln_final.bias,
         "text_projection": mine.projection.weight.T,
-        "attn_mask": theirs.attn_mask,
     }
     names = {"ln_1": "ln_1", "ln_2": "ln_2", "out": "attn.out_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
     for number, block in enumerate(mine.blocks):
