@@ -1,6 +1,5 @@
 """`pocketclip labels`, `status` and `models`: what there is."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -137,13 +136,11 @@ def models(as_json: AsJson = False, quiet: Quiet = False) -> None:
     if as_json:
         output.show_json(found)
     for about in () if as_json else found:
-        figures = ", ".join(f"{name} {value}" for name, value in _flat(about["figures"]))
-        print(f"{about['name']}\t{about['version']}, {output.size(about['bytes'])}, {about['licence']}", end="")
-        print(
-            f", {about['dim']} dimensions, {about['labels']} labels, for {', '.join(about['engines'])}",
-            end="",
-        )
-        print(f"; {figures}" if figures else "")
+        engines = ", ".join(f"{engine} {precision}".strip() for engine, precision in about["engines"].items())
+        print(f"{about['name']} {about['version']}\t{output.size(about['bytes'])}, {engines}")
+        print(f"\t{about['dim']} dimensions, {about['labels']} labels")
+        print(f"\t{about['licence']}")
+        print(f"\t{about['provenance']}")
     if not found:
         output.say("pocketclip: no model bundle is installed", quiet=quiet)
         raise typer.Exit(NOTHING)
@@ -159,16 +156,9 @@ def _about(bundle: "Bundle") -> dict[str, Any]:
         "path": str(bundle.path),
         "bytes": sum(entry.bytes for entry in bundle.files.values()),
         "licence": manifest["licence"],
+        "provenance": manifest["provenance"],
         "dim": manifest["embed_dim"],
         "labels": len(LabelSet.loads(bundle.read(manifest["labels"]).decode())),
         "engines": {engine: towers.get("precision", "") for engine, towers in manifest["towers"].items()},
         "figures": manifest.get("figures", {}),
     }
-
-
-def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value

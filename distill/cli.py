@@ -64,11 +64,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Read `name=value`, the value as TOML, or as a plain string where it is not TOML.
 
     Raises:
-        PocketclipError: there is no `=`.
+        typer.BadParameter: there is no `=`.
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise PocketclipError(f"--set {text}: write name=value")
+        raise typer.BadParameter(f"--set {text}: write name=value")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

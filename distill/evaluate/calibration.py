@@ -36,44 +36,46 @@ def fit_thresholds(cosines: Floats, truth: NDArray[np.int8], seen: NDArray[np.bo
     """Fit each label's threshold on its own.
 
     A threshold maximises F-beta at the label's own frequency, held within 1 % and 30 %. Photos that the model was
-    trained on flatter it: where a label has enough held-out photos those decide; elsewhere the photos seen in
-    training do, lowered by how much they flatter the labels that have both. A label with too few of either gets
-    the median distance above its background, in spreads of the background.
+    trained on flatter it, so their cosines are first lowered by as much as, in the median over labels, they exceed
+    those of held-out photos of the same label. A label with too few photos gets the median distance above its
+    background, in spreads of the background.
 
     Args:
         cosines: (photos, labels).
         truth: (photos, labels): 1 shown, 0 not shown, −1 not known.
         seen: (photos,) whether the model was trained on the photo.
     """
-    count = cosines.shape[1]
-    mean, spread = np.zeros(count), np.ones(count)
-    own, held = np.full(count, np.nan), np.full(count, np.nan)
-    positives = np.zeros((2, count), dtype=np.int64)
-    for label in range(count):
-        column, known = cosines[:, label].astype(np.float64), truth[:, label]
-        background = column[known == 0]
-        if not len(background):
-            background = column
-        mean[label], spread[label] = background.mean(), max(float(background.std()), 1e-6)
-        for which, members in enumerate((seen, ~seen)):
-            shown = column[members & (known == 1)]
-            positives[which, label] = len(shown)
-            # A set with few negatives of its own borrows the others': frequency is set by weights.
-            if len(shown) >= ENOUGH:
-                (own, held)[which][label] = best_threshold(shown, background)
-    z_own, z_held = (own - mean) / spread, (held - mean) / spread
-    both = ~np.isnan(z_own) & ~np.isnan(z_held)
-    optimism = float(np.median(z_own[both] - z_held[both])) if both.sum() >= 3 else 0.0
-    z = np.where(~np.isnan(z_held), z_held, z_own - optimism)
-    used = np.where(~np.isnan(z_held), positives[1], np.where(np.isnan(z_own), 0, positives[0]))
-    pooled = float(np.nanmedian(z)) if not np.isnan(z).all() else 3.0
-    z = np.where(np.isnan(z), pooled, z)
+    background = [cosines[truth[:, i] == 0, i].astype(np.float64) for i in range(cosines.shape[1])]
+    mean = np.array([column.mean() if len(column) else cosines.mean() for column in background])
+    spread = np.array([max(float(column.std()), 1e-6) if len(column) else cosines.std() for column in background])
+    z = (cosines - mean) / spread
+    optimism = _optimism(z, truth, seen)
+    z_seen_fairly = z - np.where(seen, optimism, 0)[:, None]
+    positives = (truth == 1).sum(axis=0)
+    own = np.full(len(mean), np.nan)
+    for label, column in enumerate(background):
+        if positives[label] >= ENOUGH and len(column):
+            shown = z_seen_fairly[truth[:, label] == 1, label]
+            own[label] = best_threshold(shown, (column - mean[label]) / spread[label])
+    fitted = ~np.isnan(own)
+    own[~fitted] = np.median(own[fitted]) if fitted.any() else 3.0
     return Fit(
-        threshold=mean + z * spread,
-        slope=_slope((cosines - mean) / spread - z, truth) / spread,
-        positives=used,
+        threshold=mean + own * spread,
+        slope=_slope(z_seen_fairly - own, truth) / spread,
+        positives=np.where(fitted, positives, 0),
         optimism=optimism,
     )
+
+
+def _optimism(z: NDArray[np.float64], truth: NDArray[np.int8], seen: NDArray[np.bool_]) -> float:
+    """By how much photos seen in training exceed held-out ones of the same label, in spreads of the background."""
+    gaps = []
+    for label in range(z.shape[1]):
+        shown = truth[:, label] == 1
+        before, new = z[shown & seen, label], z[shown & ~seen, label]
+        if len(before) >= ENOUGH and len(new) >= 3:
+            gaps.append(float(before.mean() - new.mean()))
+    return max(0.0, float(np.median(gaps))) if len(gaps) >= 3 else 0.0
 
 
 def best_threshold(shown: NDArray[np.float64], background: NDArray[np.float64]) -> float:

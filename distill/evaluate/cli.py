@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mobileclip.errors import PocketclipError
-
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle (name, folder, zip) or a checkpoint.", show_default=False)],
@@ -37,7 +35,7 @@ def evaluate(
     pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
     """
     if (captions is None) == (labels is None):
-        raise PocketclipError("name one of --captions FILE and --labels FILE")
+        raise typer.BadParameter("name one of --captions FILE and --labels FILE")
     from distill.evaluate.model import open_encoder
     from distill.evaluate.run import evaluate_captions, evaluate_labels
 

@@ -152,3 +152,22 @@ epochs = 1
 px = 64
 """)
     return folder
+
+
+def run(recipe_folder: Path, data: Path, out: Path, steps: int | None = None, **overrides: object) -> Path:
+    """Train to the end and return the student's folder, or stop after so many steps."""
+    from distill.config import Recipe
+    from distill.train import prepare
+
+    recipe = Recipe.load(recipe_folder / "recipe.toml", overrides)
+    made = prepare(recipe, recipe_folder, data, out, report=lambda *_: None, workers=0)
+    for step in made.trainer.run():
+        if step.step == steps:
+            return out
+    return made.finish()
+
+
+@pytest.fixture(scope="session")
+def student(recipe_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of the tiny recipe."""
+    return run(recipe_folder, data, tmp_path_factory.mktemp("run"))

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+import typer
 
 from distill.cli import parse_setting
 from distill.config import Recipe
-from mobileclip.errors import PocketclipError
 from mobileclip.towers.config import ConfigError, ModelConfig
 
 RECIPES = Path(__file__).parents[2] / "distill/recipes"
@@ -76,7 +76,7 @@ def test_a_missing_setting_and_a_broken_file_are_named(tmp_path: Path) -> None:
 def test_settings_of_the_command_line_are_toml_or_text() -> None:
     assert parse_setting("optim.lr=3e-4") == ("optim.lr", 3e-4)
     assert parse_setting("optim.precision=bf16") == ("optim.precision", "bf16")
-    with pytest.raises(PocketclipError, match="name=value"):
+    with pytest.raises(typer.BadParameter, match="name=value"):
         parse_setting("optim.lr")
 
 

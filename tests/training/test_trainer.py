@@ -15,28 +15,12 @@ from distill.config import Recipe
 from distill.evaluate.model import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.task import DistillTask, TeacherBank
-from distill.train import prepare
 from distill.trainer import TrainingError, parameter_groups
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import PocketclipError
 from mobileclip.towers import create_model
 from mobileclip.towers.config import ConfigError
-
-QUIET = {"report": lambda *_: None, "workers": 0}
-
-
-def run(recipe_folder: Path, data: Path, out: Path, steps: int | None = None, **overrides: object) -> Path:
-    recipe = Recipe.load(recipe_folder / "recipe.toml", overrides)
-    made = prepare(recipe, recipe_folder, data, out, **QUIET)
-    for step in made.trainer.run():
-        if step.step == steps:
-            return out
-    return made.finish()
-
-
-@pytest.fixture(scope="module")
-def student(recipe_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(recipe_folder, data, tmp_path_factory.mktemp("run"))
+from tests.training.conftest import run
 
 
 def test_a_run_leaves_student_metrics_and_plot(student: Path) -> None:
@@ -138,10 +122,10 @@ def test_norms_biases_and_embeddings_do_not_decay(recipe_folder: Path) -> None:
     model = create_model(recipe_folder / "tiny.toml")
     groups = parameter_groups(model, recipe)
     names = {id(p): name for name, p in model.named_parameters()}
-    still = {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]}  # type: ignore[attr-defined]
+    still = {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]}
     assert {"logit_scale", "text.positions", "text.token_embedding.weight", "text.ln_final.bias"} <= still
     assert "text.projection.weight" not in still
-    assert sum(len(g["params"]) for g in groups) == len(names)  # type: ignore[arg-type]
+    assert sum(len(g["params"]) for g in groups) == len(names)
 
 
 def test_a_teacher_of_another_width_needs_the_right_losses(recipe_folder: Path) -> None:
@@ -208,8 +192,8 @@ def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
             return np.array([[len(text), 1.0] for text in texts], np.float32)
 
     encoder, texts = Counting(), [f"text {i}" * (i % 7) for i in range(1100)]
-    first = VectorCache(tmp_path).texts(encoder, texts)  # type: ignore[arg-type]
-    again = VectorCache(tmp_path).texts(encoder, texts)  # type: ignore[arg-type]
+    first = VectorCache(tmp_path).texts(encoder, texts)
+    again = VectorCache(tmp_path).texts(encoder, texts)
     assert encoder.calls == 3 and np.array_equal(first, again) and first.shape == (1100, 2)
-    VectorCache(tmp_path).texts(encoder, [*texts, "one more"])  # type: ignore[arg-type]
+    VectorCache(tmp_path).texts(encoder, [*texts, "one more"])
     assert encoder.calls == 4, "only the chunk that changed is computed again"
