@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -50,14 +54,31 @@ def train(
     folder = out or Path("runs") / plan.name
     with TrainingProgress(quiet=quiet) as progress:
         run = prepare(plan, recipe.parent, data, folder, progress.report, workers)
-        try:
+        with _interrupts() as interrupted:
             for step in run.trainer.run():
                 progress.step(step)
-        except KeyboardInterrupt:
-            run.trainer.save()
-            progress.say(f"stopped at step {run.trainer.step}; the same command goes on from here")
-            raise
+                if interrupted:
+                    run.trainer.save()
+                    progress.say(f"stopped after step {step.step}; the same command goes on from here")
+                    raise KeyboardInterrupt
     print(run.finish())
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C instead of raising it in the middle of a step; the second one raises at once."""
+    caught: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -59,18 +59,24 @@ def test_a_stopped_run_resumed_equals_one_never_stopped(
     assert steps == list(range(1, 11))
 
 
-def test_a_killed_process_goes_on_where_it_was(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_goes_on_where_it_was(
+    recipe_folder: Path, data: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "app", "train", str(recipe_folder / "recipe.toml"), "--data", str(data)]
     command += ["--out", str(tmp_path / "run"), "--workers", "0", "--set", "save_every=1", "--threads", "1"]
     environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path / "home")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "run/checkpoint.pt"
     limit = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(kind)
+    said = process.communicate()[1]
     assert checkpoint.exists()
+    if kind == signal.SIGINT:
+        assert process.returncode == 130 and "the same command goes on from here" in said
+        assert "Traceback" not in said
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == tmp_path / "run/student"
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
