@@ -34,7 +34,6 @@ class Run:
 
     recipe: Recipe
     trainer: Trainer
-    teacher: Teacher
     merges: bytes
     out: Path
 
@@ -75,11 +74,11 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
         raise ConfigError(
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, the text tower has {model.config.text.vocab_size}"
         )
-    teacher, bank = teach(recipe, base, data, out, corpus, report)
+    bank = teach(recipe, base, data, out, corpus, report)
     trainer = Trainer(recipe, model, tokenizer, corpus, bank, out, workers)
     if trainer.resume():
         report("resume", trainer.step, trainer.steps, "from the checkpoint")
-    return Run(recipe, trainer, teacher, merges, out)
+    return Run(recipe, trainer, merges, out)
 
 
 def build_student(recipe: Recipe, base: Path) -> CLIP:
@@ -95,10 +94,8 @@ def build_student(recipe: Recipe, base: Path) -> CLIP:
     return model
 
 
-def teach(
-    recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus, report: Report
-) -> tuple[Teacher, TeacherBank]:
-    """Make the recipe's teacher and its vectors of the whole corpus, from the cache where they are there."""
+def teach(recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus, report: Report) -> TeacherBank:
+    """Make the recipe's teacher and return its vectors of the whole corpus, from the cache where they are there."""
     cache = VectorCache(out / "cache", lambda done, total, what: report(f"teacher {what}", done, total, ""))
     teacher: Teacher
     if recipe.aligned is not None:
@@ -115,7 +112,7 @@ def teach(
         teacher = OpenClipTeacher(recipe.open_clip)
         photos = cache.images(teacher, [s.path for s in corpus.samples])
         texts = cache.texts(teacher, corpus.texts)
-    return teacher, TeacherBank(_unit(photos), _unit(texts), teacher.logit_scale)
+    return TeacherBank(_unit(photos), _unit(texts), teacher.logit_scale)
 
 
 def _unit(vectors: object) -> Tensor:

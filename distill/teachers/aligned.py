@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from distill.config import AlignedPairConfig
 from distill.data.corpus import Corpus
 from distill.data.sources import DataError, read_table
+from distill.files import locate
 from distill.losses import affinity, info_nce, relational
 from distill.teachers.base import Vectors
 from distill.teachers.cache import VectorCache
@@ -57,8 +58,6 @@ class AlignedPair:
     """
 
     def __init__(self, config: AlignedPairConfig, base: Path, data: Path, cache: VectorCache) -> None:
-        from distill.files import locate
-
         self.config, self.data, self.cache = config, data, cache
         self.backbones = [Backbone(fields, base) for fields in config.backbones]
         self.sentences = SentenceEncoder(locate(config.sentences, base))
@@ -87,7 +86,9 @@ class AlignedPair:
         from safetensors.torch import load_file, save_file
 
         heads = nn.ModuleDict({"image": self.image_head, "text": self.text_head})
-        basis = f"{self.config}|{seed}|{[b.identity for b in self.backbones]}|{self.sentences.identity}|"
+        basis = (
+            f"{self.config}|{seed}|{[b.identity for b in self.backbones]}|{self.sentences.identity}|{corpus.shares}|"
+        )
         basis += "\n".join(f"{s.path.name}|{s.texts}" for s in corpus.samples)
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         path = folder / f"heads-{self.identity[-16:]}.safetensors"
@@ -152,7 +153,7 @@ class _Fit:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            report(epoch + 1, config.epochs, float(loss))
+            report(epoch + 1, config.epochs, float(loss.detach()))
 
     def _loss(self, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
         config, teacher = self.config, self.teacher

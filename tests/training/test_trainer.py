@@ -203,3 +203,38 @@ def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
     assert encoder.calls == 3 and np.array_equal(first, again) and first.shape == (1100, 2)
     VectorCache(tmp_path).texts(encoder, [*texts, "one more"])
     assert encoder.calls == 4, "only the chunk that changed is computed again"
+
+
+def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Its heads bring photos and texts of a colour together, are kept, and change with the data."""
+    import dataclasses
+
+    import numpy as np
+
+    from distill.data.corpus import Corpus
+    from distill.teachers import VectorCache
+    from distill.teachers.aligned import AlignedPair
+
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 60})
+    assert recipe.aligned is not None
+    corpus = Corpus.read(recipe, data)
+    photos = [sample.path for sample in corpus.samples]
+    reports: list[int] = []
+
+    def fitted(config: object, on: Corpus) -> AlignedPair:
+        pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path / "cache"))
+        pair.fit(on, tmp_path, 0, lambda epoch, *_: reports.append(epoch))
+        return pair
+
+    first = fitted(recipe.aligned, corpus)
+    assert reports == list(range(1, 61))
+    vectors = first.encode_images(photos)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    names = ["a red square", "a green square", "a blue square", "a yellow square"]
+    said = (vectors @ first.encode_texts(names).T).argmax(axis=1)
+    shown = np.array([int(path.stem) % 4 for path in photos])
+    assert (said == shown).mean() > 0.6
+    again = fitted(recipe.aligned, corpus)
+    assert len(reports) == 60 and np.array_equal(again.encode_images(photos), vectors)
+    fitted(recipe.aligned, dataclasses.replace(corpus, shares=(0.5, 0.5)))
+    assert len(reports) == 120
