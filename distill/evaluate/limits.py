@@ -62,7 +62,7 @@ def measure_limits(
             continue
         rows = np.array([row for row, _ in changed])
         own = photos[np.asarray(owner)[rows]]
-        wrong = encoder.encode_texts([text for _, text in changed])
-        better = (own * texts[rows]).sum(axis=1) > (own * wrong).sum(axis=1)
+        altered = encoder.encode_texts([text for _, text in changed])
+        better = (own * texts[rows]).sum(axis=1) > (own * altered).sum(axis=1)
         result[probe] = {"n": len(changed), "accuracy": float(better.mean())}
     return result
