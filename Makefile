@@ -13,8 +13,8 @@ run: $(VENV)/light $(if $(filter .photos,$(PHOTOS)),.photos)
 	@$(BIN)/pocketclip tag "$(PHOTOS)"
 	@printf '\n== pocketclip search "a cat"\n'
 	@$(BIN)/pocketclip search "a cat" -t 3
-	@printf '\n== pocketclip search "a cup of coffee on a table"\n'
-	@$(BIN)/pocketclip search "a cup of coffee on a table" -t 3
+	@printf '\n== pocketclip search "a red flower"\n'
+	@$(BIN)/pocketclip search "a red flower" -t 3
 
 test: $(VENV)/dev check
 	$(BIN)/python -m pytest
