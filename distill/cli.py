@@ -46,13 +46,13 @@ def train(
         from distill.train import prepare
     except ModuleNotFoundError as error:
         raise PocketclipError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
-    from distill.progress import TrainingProgress
+    from distill.progress import Bars
 
     if threads:
         torch.set_num_threads(threads)
     plan = Recipe.load(recipe, dict(parse_setting(text) for text in settings or []))
     folder = out or Path("runs") / plan.name
-    with TrainingProgress(quiet=quiet) as progress:
+    with Bars(quiet=quiet) as progress:
         run = prepare(plan, recipe.parent, data, folder, progress.report, workers)
         with _interrupts() as interrupted:
             for step in run.trainer.run():

@@ -1,17 +1,19 @@
-"""A live line on stderr while a student trains; silent where stderr is not a terminal."""
+"""Live bars on stderr for long work; silent where stderr is not a terminal."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from distill.trainer import Progress as Step
+if TYPE_CHECKING:  # evaluating a bundle needs no torch
+    from distill.trainer import Progress as Step
 
 
-class TrainingProgress:
+class Bars:
     """Shows each long phase as a bar with rate and ETA.
 
     Args:
@@ -31,7 +33,7 @@ class TrainingProgress:
         )
         self.tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Bars:
         self.bars.start()
         return self
 
@@ -40,7 +42,7 @@ class TrainingProgress:
     ) -> None:
         self.bars.stop()
 
-    def report(self, what: str, done: int, total: int, note: str) -> None:
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` of a phase are finished."""
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total, note=note)

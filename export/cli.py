@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,16 +34,9 @@ def export(
         from export.bundle import ExportConfig, export_bundle
     except ModuleNotFoundError as error:
         raise PocketclipError(f"exporting needs {error.name}: pip install 'pocketclip[export]'") from error
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from distill.progress import Bars
 
     config = ExportConfig(checkpoint, labels, data, out, name, threads or None)
-    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            task = tasks.setdefault(what, bars.add_task(what)) if what not in tasks else tasks[what]
-            bars.update(task, completed=done, total=total)
-
-        figures = export_bundle(config, report)
+    with Bars(quiet=quiet) as bars:
+        figures = export_bundle(config, bars.report)
     print(json.dumps(figures, indent=2))

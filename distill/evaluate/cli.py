@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,13 +37,18 @@ def evaluate(
         raise typer.BadParameter("name one of --captions FILE and --labels FILE")
     from distill.evaluate.model import open_encoder
     from distill.evaluate.run import evaluate_captions, evaluate_labels
+    from distill.progress import Bars
 
     encoder = open_encoder(model, threads or None)
-    with _Bar(quiet) as bar:
+    with Bars(quiet=quiet) as bars:
+
+        def report(done: int, total: int) -> None:
+            bars.report("photos", done, total)
+
         if captions is not None:
-            result = evaluate_captions(encoder, captions, splits, split, limits, bar.report)
+            result = evaluate_captions(encoder, captions, splits, split, limits, report)
         elif labels is not None:
-            result = evaluate_labels(encoder, labels, splits, split, column, bar.report)
+            result = evaluate_labels(encoder, labels, splits, split, column, report)
     print(json.dumps(result, indent=2) if as_json else as_text(result))
 
 
@@ -62,24 +66,3 @@ def as_text(result: dict[str, Any]) -> str:
 
 def _figure(value: float) -> str:
     return f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
-
-
-class _Bar:
-    """A progress bar on stderr, only on a terminal."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self.bars = Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(), transient=True)
-
-    def __enter__(self) -> _Bar:
-        self.bars.start()
-        self.task = self.bars.add_task("photos", total=None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def report(self, done: int, total: int) -> None:
-        self.bars.update(self.task, completed=done, total=total)

@@ -8,6 +8,8 @@ from tests.cli.conftest import BUNDLE, CommandLine
 
 pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle stands in for the shipped one")
 
+NOT_YET = pytest.mark.xfail(strict=True, reason="the first student does not know this; the next one must")
+
 
 @pytest.mark.parametrize(
     ("words", "name"),
@@ -15,6 +17,9 @@ pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle stand
         ("a cat", "chelsea.png"),
         ("a red flower", "flower.jpg"),
         ("a temple in China", "china.jpg"),
+        pytest.param("a cup of coffee on a table", "coffee.png", marks=NOT_YET),
+        pytest.param("a rocket launch", "rocket.jpg", marks=NOT_YET),
+        pytest.param("a smiling woman", "astronaut.png", marks=NOT_YET),
     ],
 )
 def test_the_right_photo_comes_first(cli: CommandLine, photos: Path, words: str, name: str) -> None:
@@ -36,3 +41,10 @@ def test_tags_name_what_is_there(cli: CommandLine, photos: Path) -> None:
     tags = {Path(entry["path"]).name: {tag["label"] for tag in entry["tags"]} for entry in cli("tag", "--json").json}
     assert "building" in tags["china.jpg"]
     assert not {"cat", "dog", "food"} & (tags["china.jpg"] | tags["rocket.jpg"])
+
+
+@NOT_YET
+def test_the_cat_is_tagged(cli: CommandLine, photos: Path) -> None:
+    cli("index", photos)
+    tags = {Path(entry["path"]).name: {tag["label"] for tag in entry["tags"]} for entry in cli("tag", "--json").json}
+    assert any("cat" in label for label in tags["chelsea.png"])
