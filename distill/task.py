@@ -11,8 +11,8 @@ from torch import Tensor
 
 from distill.config import LossConfig
 from distill.losses import affinity, feature, info_nce
+from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
-from mobileclip.towers.config import ConfigError
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.openclip import OpenClipTeacher
 from distill.trainer import Trainer
 from mobileclip.checkpoints import save_checkpoint
+from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
-from mobileclip.towers.config import ConfigError
 
 Report = Callable[[str, int, int, str], None]
 """Called with (what, done, total, note)."""

@@ -9,6 +9,10 @@ class BundleError(PocketclipError):
     """A model bundle that is missing, damaged, altered, or made by a newer version."""
 
 
+class ConfigError(PocketclipError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
 class EngineError(PocketclipError):
     """An inference engine that is not installed, will not load a tower, or gives wrong known answers."""
 

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import ConfigError
 from mobileclip.preprocess import PixelRecipe
 
 CONFIGS = Path(__file__).parent / "configs"
-
-
-class ConfigError(PocketclipError):
-    """A setting that is unknown, of the wrong type or out of range."""
 
 
 @dataclass(frozen=True)

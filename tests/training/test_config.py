@@ -7,7 +7,8 @@ import typer
 
 from distill.cli import parse_setting
 from distill.config import Recipe
-from mobileclip.towers.config import ConfigError, ModelConfig
+from mobileclip.errors import ConfigError
+from mobileclip.towers.config import ModelConfig
 
 RECIPES = Path(__file__).parents[2] / "distill/recipes"
 MINIMAL = """

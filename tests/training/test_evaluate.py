@@ -54,3 +54,18 @@ def test_wrong_usage_and_missing_files_are_one_line(evaluate, student: Path, dat
         failed = evaluate(*arguments)
         assert failed.returncode == 4 and said in failed.stderr and failed.stdout == ""
         assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_a_bundle_is_evaluated_without_torch(data: Path) -> None:
+    """The light install measures bundles: torch and its friends are made impossible to import."""
+    program = f"""
+import sys
+for name in ("torch", "torchvision", "timm", "safetensors", "open_clip", "transformers", "matplotlib", "onnx"):
+    sys.modules[name] = None
+from pathlib import Path
+from distill.evaluate.cli import evaluate
+evaluate("pocket", labels=Path({str(data / "colours/labels.csv")!r}), split="test", as_json=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 16

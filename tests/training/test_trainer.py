@@ -17,9 +17,8 @@ from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.task import DistillTask, TeacherBank
 from distill.trainer import TrainingError, parameter_groups
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.towers import create_model
-from mobileclip.towers.config import ConfigError
 from tests.training.conftest import run
 
 
