@@ -42,12 +42,14 @@ def train(
     try:
         import torch
 
+        from distill.allocator import keep_freed_memory
         from distill.config import Recipe
         from distill.train import prepare
     except ModuleNotFoundError as error:
         raise PocketclipError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
     from distill.progress import Bars
 
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     plan = Recipe.load(recipe, dict(parse_setting(text) for text in settings or []))

@@ -52,6 +52,8 @@ class TextSource:
     """For `csv`: the column that holds the text."""
     limit: int = 0
     """Keep only the first so many, 0 for all. WordNet nouns come most frequent first."""
+    templates: tuple[str, ...] = ("{}",)
+    """What is said of each: a name is met as a label far more often inside a prompt than bare."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,13 @@ class LossConfig:
     contrastive: float = 1.0
     affinity: float = 1.0
     feature: float = 1.0
+    posterior: float = 0.0
+    """Needs a teacher with a classifier: `[aligned]` with `class_names`."""
     bank: int = 4096
     """Teacher vectors of other texts and photos that the affinity losses compare against, a step."""
 
     def __post_init__(self) -> None:
-        if min(self.contrastive, self.affinity, self.feature) < 0 or self.bank < 0:
+        if min(self.contrastive, self.affinity, self.feature, self.posterior) < 0 or self.bank < 0:
             raise ConfigError("loss weights and bank cannot be negative")
 
 
@@ -184,6 +188,8 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
         if (self.aligned is None) == (self.open_clip is None):
             raise ConfigError(f"recipe {self.name}: name one teacher, [aligned] or [open_clip]")
+        if self.loss.posterior and not (self.aligned and self.aligned.class_names):
+            raise ConfigError(f"recipe {self.name}: loss.posterior needs a teacher with class_names, under [aligned]")
 
     @classmethod
     def load(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -23,11 +23,15 @@ class TeacherBank:
         photos: (samples, d) float32.
         texts: (texts, d) float32.
         logit_scale: at which its similarities are mimicked.
+        classes: (c, d) float32, its vectors of the texts that stand for its classifier's classes, if it has one.
+        posterior: (samples, c) float32, the classifier's own log-probabilities.
     """
 
     photos: Tensor
     texts: Tensor
     logit_scale: float
+    classes: Tensor | None = None
+    posterior: Tensor | None = None
 
 
 class DistillTask:
@@ -40,11 +44,13 @@ class DistillTask:
     def __init__(self, model: CLIP, bank: TeacherBank, weights: LossConfig, precision: str = "fp32") -> None:
         self.model, self.bank, self.weights, self.precision = model, bank, weights, precision
         dims = bank.photos.shape[1], model.config.embed_dim
-        if dims[0] != dims[1] and (weights.feature or weights.bank):
+        if dims[0] != dims[1] and (weights.feature or weights.bank or weights.posterior):
             raise ConfigError(
                 f"the teacher's vectors have {dims[0]} dimensions, the student's {dims[1]}: "
-                "set loss.feature = 0 and loss.bank = 0, or give both the same embed_dim"
+                "set loss.feature, loss.posterior and loss.bank to 0, or give both the same embed_dim"
             )
+        if weights.posterior and (bank.classes is None or bank.posterior is None):
+            raise ConfigError("loss.posterior: this teacher has no classifier")
 
     def __call__(
         self,
@@ -81,6 +87,10 @@ class DistillTask:
             losses["feature"] = feature(image, teacher_image) + feature(text, teacher_text)
         if weights.affinity:
             losses["affinity"] = self._affinity(image, text, teacher_image, teacher_text, random)
+        if weights.posterior:
+            # What the classifier saw in a photo survives, although no caption speaks of it.
+            assert bank.classes is not None and bank.posterior is not None
+            losses["posterior"] = affinity(bank.logit_scale * image @ bank.classes.T, bank.posterior[rows])
         total = sum(getattr(weights, name) * value for name, value in losses.items())
         return {"loss": torch.as_tensor(total), **losses, "logit_scale": scale}
 

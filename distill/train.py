@@ -96,6 +96,7 @@ def build_student(recipe: Recipe, base: Path) -> CLIP:
 
 def teach(recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus, report: Report) -> TeacherBank:
     """Make the recipe's teacher and return its vectors of the whole corpus, from the cache where they are there."""
+    classes = posterior = None
     cache = VectorCache(out / "cache", lambda done, total, what: report(f"teacher {what}", done, total, ""))
     teacher: Teacher
     if recipe.aligned is not None:
@@ -107,12 +108,15 @@ def teach(recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus, rep
             pair.encode_images([s.path for s in corpus.samples]),
             pair.encode_texts(corpus.texts),
         )
+        if recipe.loss.posterior:
+            classes = _unit(pair.encode_texts(pair.class_prompts()))
+            posterior = pair.log_posterior([s.path for s in corpus.samples])
     else:
         assert recipe.open_clip is not None
         teacher = OpenClipTeacher(recipe.open_clip)
         photos = cache.images(teacher, [s.path for s in corpus.samples])
         texts = cache.texts(teacher, corpus.texts)
-    return TeacherBank(_unit(photos), _unit(texts), teacher.logit_scale)
+    return TeacherBank(_unit(photos), _unit(texts), teacher.logit_scale, classes, posterior)
 
 
 def _unit(vectors: object) -> Tensor:

@@ -113,4 +113,5 @@ def read_texts(source: TextSource, data: Path) -> list[str]:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     unique = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
-    return unique[: source.limit] if source.limit else unique
+    kept = unique[: source.limit] if source.limit else unique
+    return [template.format(text) for template in source.templates for text in kept]

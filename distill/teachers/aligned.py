@@ -74,6 +74,15 @@ class AlignedPair:
         """Return unit vectors (n, embed_dim) float32."""
         return self._apply(self.text_head, torch.from_numpy(self.cache.texts(self.sentences, texts)))
 
+    def class_prompts(self) -> list[str]:
+        """Return one text for each class of the first backbone, in its classifier's order."""
+        return [f"a photo of a {name}" for name in _class_names(self.data / self.config.class_names)]
+
+    def log_posterior(self, photos: Sequence[Path]) -> Tensor:
+        """Return the first backbone's own log-probabilities of its classes, (n, classes) float32."""
+        backbone = self.backbones[0]
+        return backbone.log_posterior(torch.from_numpy(self.cache.images(backbone, photos)))
+
     def fit(self, corpus: Corpus, folder: Path, seed: int, report: Callable[[int, int, float], None]) -> None:
         """Train both heads on a corpus, or load them from `folder` where they were trained on the very same.
 
@@ -121,10 +130,8 @@ class _Fit:
         self.photos = teacher._image_features(photos)
         self.texts = torch.from_numpy(cache.texts(teacher.sentences, corpus.texts))
         if self.config.posterior_weight:
-            backbone = teacher.backbones[0]
-            names = _class_names(teacher.data / self.config.class_names)
-            self.posterior = backbone.log_posterior(torch.from_numpy(cache.images(backbone, photos)))
-            self.classes = torch.from_numpy(cache.texts(teacher.sentences, [f"a photo of a {n}" for n in names]))
+            self.posterior = teacher.log_posterior(photos)
+            self.classes = torch.from_numpy(cache.texts(teacher.sentences, teacher.class_prompts()))
         if self.config.geometry_weight:
             rows = read_table(teacher.data / self.config.geometry_texts)
             self.places = torch.from_numpy(cache.texts(teacher.sentences, [row["prompt"] for row in rows]))

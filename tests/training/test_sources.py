@@ -54,6 +54,8 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str | bytes,
 
 def test_texts_are_unique_and_limited(data: Path) -> None:
     assert len(read_texts(TextSource("w", "lines", "words.txt", limit=2), data)) == 2
+    said = read_texts(TextSource("w", "lines", "words.txt", limit=2, templates=("{}", "a photo of {}")), data)
+    assert said == ["a purple disc", "a square", "a photo of a purple disc", "a photo of a square"]
 
 
 def test_wordnet_nouns_come_most_frequent_first(tmp_path: Path) -> None:

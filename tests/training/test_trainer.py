@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config import Recipe
+from distill.config import LossConfig, Recipe
 from distill.evaluate.model import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.task import DistillTask, TeacherBank
+from distill.train import prepare
 from distill.trainer import TrainingError, parameter_groups
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
@@ -138,6 +139,38 @@ def test_a_teacher_of_another_width_needs_the_right_losses(recipe_folder: Path) 
     bank = TeacherBank(torch.eye(8, 16), torch.eye(8, 16), 10.0)
     with pytest.raises(ConfigError, match="16 dimensions, the student's 32"):
         DistillTask(create_model(recipe_folder / "tiny.toml"), bank, recipe.loss)
+
+
+def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """The posterior loss is the KL to the backbone's own classes, over the teacher's vectors of their names."""
+    import numpy as np
+
+    (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
+    settings = {"aligned.class_names": "classes.csv", "loss.posterior": 1.0}
+    recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
+    task = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer.task
+    bank, model, rows = task.bank, task.model.eval(), np.array([5, 0])
+    assert bank.classes is not None and bank.posterior is not None
+    assert bank.classes.shape == (1000, 32) and bank.posterior.shape == (len(bank.photos), 1000)
+    pixels, tokens = torch.rand(2, 3, 64, 64), torch.ones(2, 4, dtype=torch.long)
+    losses = task(pixels, tokens, rows=rows, text_ids=rows, groups=rows, random=np.random.default_rng(0))
+    student = model.encode_image(pixels).detach().double().numpy()
+    logits = bank.logit_scale * student @ bank.classes.double().numpy().T
+    log_student = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    log_teacher = bank.posterior[rows].double().numpy()
+    kl = (np.exp(log_teacher) * (log_teacher - log_student)).sum(axis=1).mean()
+    assert float(losses["posterior"]) == pytest.approx(kl, rel=1e-3, abs=1e-6)
+    others = {k: v for k, v in losses.items() if k not in ("loss", "logit_scale", "contrastive", "posterior")}
+    rest = 1.0 * float(losses["contrastive"]) + sum(float(v) for v in others.values())
+    assert float(losses["loss"]) == pytest.approx(rest + float(losses["posterior"]), rel=1e-5)
+
+
+def test_a_posterior_needs_a_classifier(recipe_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a teacher with class_names"):
+        Recipe.load(recipe_folder / "recipe.toml", {"loss.posterior": 0.5})
+    bank = TeacherBank(torch.eye(8, 32), torch.eye(8, 32), 10.0)
+    with pytest.raises(ConfigError, match="no classifier"):
+        DistillTask(create_model(recipe_folder / "tiny.toml"), bank, LossConfig(posterior=1.0))
 
 
 def test_open_clip_teaches_too(
