@@ -5,19 +5,33 @@
     words = model.encode_texts(["a red shoe"])           # float32 (1, d), unit rows
     photos @ words.T                                     # cosines
 
-Importing this package loads neither Pillow nor an engine; each comes when first needed.
+Importing this package loads neither Pillow nor an engine; each comes when first needed. With the `train` extra,
+`create_model`, `load_checkpoint` and `reparameterize` are here too; they bring torch.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobileclip.errors import BundleError, EngineError, PhotoError, PocketclipError
 
 if TYPE_CHECKING:
     import os
 
+    from mobileclip.checkpoints import load_checkpoint
     from mobileclip.model import Model
+    from mobileclip.towers import create_model, reparameterize
 
-__all__ = ["BundleError", "EngineError", "PhotoError", "PocketclipError", "load"]
+__all__ = [
+    "BundleError",
+    "EngineError",
+    "PhotoError",
+    "PocketclipError",
+    "create_model",
+    "load",
+    "load_checkpoint",
+    "reparameterize",
+]
+
+_TORCH_SIDE = {"create_model": "towers", "load_checkpoint": "checkpoints", "reparameterize": "towers"}
 
 
 def load(
@@ -26,7 +40,7 @@ def load(
     """Open a model bundle and check all of its files; the towers load when first used.
 
     Args:
-        name_or_path: name of an embedded bundle, or path of a bundle's folder or .zip.
+        name_or_path: name of an embedded or pulled bundle, or path of a bundle's folder or .zip.
         engine: the runtime, one that the bundle has towers for.
         threads: threads for one batch; None leaves it to the engine.
 
@@ -38,3 +52,12 @@ def load(
     from mobileclip.model import Model
 
     return Model(Bundle(find_bundle(name_or_path)), engine=engine, threads=threads)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the torch side when it is first asked for."""
+    import importlib
+
+    if name not in _TORCH_SIDE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_TORCH_SIDE[name]}"), name)

@@ -1,4 +1,4 @@
-"""The errors a person can meet. Each message is one line and says what to do."""
+"""The errors and warnings a person can meet. Each message is one line and says what to do."""
 
 
 class PocketclipError(Exception):
@@ -31,3 +31,7 @@ class PhotoError(PocketclipError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{path}: {reason}" + (f" ({detail})" if detail else ""))
+
+
+class TextCutWarning(UserWarning):
+    """A text was longer than a text tower takes, and its end was left out."""

@@ -19,6 +19,9 @@ def evaluate(
     limits: Annotated[
         bool, typer.Option("--limits", help="Also measure numbers, positions, colours: captions with one wrong word.")
     ] = False,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of a checkpoint that does not carry one: a model name or .toml.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -32,6 +35,7 @@ def evaluate(
     \b
     pocketclip evaluate pocket --captions flickr8k/captions.jsonl --splits flickr8k/splits.csv --split test
     pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
+    pocketclip evaluate mobileclip_s2.pt --labels house-rooms/labels.csv
     """
     if (captions is None) == (labels is None):
         raise typer.BadParameter("name one of --captions FILE and --labels FILE")
@@ -39,7 +43,7 @@ def evaluate(
     from distill.evaluate.run import evaluate_captions, evaluate_labels
     from distill.progress import Bars
 
-    encoder = open_encoder(model, threads or None)
+    encoder = open_encoder(model, threads or None, config)
     with Bars(quiet=quiet) as bars:
 
         def report(done: int, total: int) -> None:

@@ -57,19 +57,28 @@ class TorchEncoder:
         return np.concatenate(rows)
 
 
-def open_encoder(name_or_path: str, threads: int | None = None) -> Encoder:
-    """Open a bundle (name, folder or zip) or a checkpoint (folder with `model.safetensors`, or the file).
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def open_encoder(name_or_path: str, threads: int | None = None, config: str | None = None) -> Encoder:
+    """Open a bundle (name, folder or zip) or a checkpoint (a folder or a file, see `load_checkpoint`).
+
+    Args:
+        name_or_path: which.
+        threads: of a bundle's engine.
+        config: the name or .toml of a checkpoint's configuration, where it does not carry one.
 
     Raises:
         PocketclipError: it is neither, or what it needs is not installed.
     """
     path = Path(name_or_path)
-    if path.suffix == ".safetensors" or (path / "model.safetensors").is_file():
+    inside = ("model.safetensors", "open_clip_config.json")
+    if path.suffix in CHECKPOINTS or any((path / name).is_file() for name in inside):
         try:
             from mobileclip.checkpoints import load_checkpoint
         except ModuleNotFoundError as error:
             raise PocketclipError(f"a checkpoint needs {error.name}: pip install 'pocketclip[train]'") from error
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, config)
         return TorchEncoder(checkpoint.model, checkpoint.tokenizer)
     import mobileclip
 

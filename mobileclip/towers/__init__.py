@@ -1,6 +1,7 @@
 """The torch side of the model: image and text towers. Imported only where torch is installed."""
 
 from mobileclip.towers.clip import CLIP, create_model
-from mobileclip.towers.config import ImageConfig, ModelConfig, TextConfig
+from mobileclip.towers.config import ImageConfig, ModelConfig, TextConfig, model_names
+from mobileclip.towers.reparameterize import reparameterize
 
-__all__ = ["CLIP", "ImageConfig", "ModelConfig", "TextConfig", "create_model"]
+__all__ = ["CLIP", "ImageConfig", "ModelConfig", "TextConfig", "create_model", "model_names", "reparameterize"]

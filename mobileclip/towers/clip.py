@@ -28,6 +28,7 @@ class CLIP(nn.Module):
         self.image = ImageTower(config.image, config.embed_dim)
         self.text = TextTower(config.text, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(config.init_logit_scale)))
+        self.reparameterized = False
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Map normalised pixels (n, 3, s, s) to unit vectors (n, embed_dim), float32."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mobileclip.errors import ConfigError
 from mobileclip.preprocess import PixelRecipe
@@ -15,10 +15,14 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """An image tower: any timm model without its classifier, then a linear projection without bias."""
+    """An image tower: any timm model without its classifier, then a linear projection."""
 
     trunk: str
     """Name of a timm model, e.g. `tf_efficientnet_lite0`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of that timm model, e.g. another depth."""
+    bias: bool = False
+    """Whether the projection has one, as in towers whose projection is the trunk's own classifier."""
     dropout: float = 0.0
     """Dropout on the pooled features, before the projection."""
 
@@ -34,6 +38,10 @@ class TextConfig:
     layers: int = 12
     causal: bool = True
     """Whether a token sees only what stands before it. A causal tower may be fed without trailing padding."""
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    """Of the MLPs; OpenAI's weights and some of DFN's were trained with x · sigmoid(1.702 x)."""
+    repmixers: bool = False
+    """A convolutional block before the first and behind the last layer, as in MobileCLIP-S0 (version 1)."""
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -41,6 +49,10 @@ class TextConfig:
             raise ConfigError(f"text width {self.width} is not a multiple of {self.heads} heads")
         if self.context_length < 3 or self.layers < 1 or self.vocab_size < 515:
             raise ConfigError("text tower: context_length ≥ 3, layers ≥ 1 and vocab_size ≥ 515 are needed")
+        if self.activation not in ("gelu", "quick_gelu"):
+            raise ConfigError(f"text tower: activation must be gelu or quick_gelu, not {self.activation!r}")
+        if self.repmixers and self.causal:
+            raise ConfigError("text tower: RepMixer blocks look ahead, so the tower cannot be causal")
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class ModelConfig:
     image: ImageConfig
     text: TextConfig
     pixels: PixelRecipe
+    tokenizer: Literal["own", "openai"] = "own"
+    """`openai`: CLIP's 49,408 tokens, whose merges open_clip carries; `own`: merges beside the weights."""
     init_logit_scale: float = 1 / 0.07
     parameters: dict[str, int] = field(default_factory=dict)
     """Expected parameter counts, `image` and `text`; a test holds the towers to them."""
@@ -67,8 +81,7 @@ class ModelConfig:
         if path.suffix != ".toml":
             path = CONFIGS / f"{name_or_path}.toml"
         if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
-            raise ConfigError(f"no model named {name_or_path}: use a .toml path or one of {known}")
+            raise ConfigError(f"no model named {name_or_path}: use a .toml path or one of {', '.join(model_names())}")
         try:
             return cls.from_dict(tomllib.loads(path.read_text("utf-8")))
         except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
@@ -84,3 +97,8 @@ class ModelConfig:
             pixels=PixelRecipe.from_dict(rest.pop("pixels")),
             **rest,
         )
+
+
+def model_names() -> list[str]:
+    """Return the names of the shipped models, sorted."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))

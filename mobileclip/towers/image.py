@@ -18,10 +18,13 @@ class ImageTower(nn.Module):
 
     def __init__(self, config: ImageConfig, embed_dim: int) -> None:
         super().__init__()
-        self.trunk = timm.create_model(config.trunk, pretrained=False, num_classes=0)
+        self.trunk = timm.create_model(config.trunk, pretrained=False, num_classes=0, **config.options)
         self.dropout = nn.Dropout(config.dropout)
-        self.projection = nn.Linear(self.trunk.num_features, embed_dim, bias=False)
-        nn.init.normal_(self.projection.weight, std=self.trunk.num_features**-0.5)
+        width = self.trunk.head_hidden_size or self.trunk.num_features
+        self.projection = nn.Linear(width, embed_dim, bias=config.bias)
+        nn.init.normal_(self.projection.weight, std=width**-0.5)
+        if config.bias:
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map normalised pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length."""

@@ -1,4 +1,7 @@
-"""The text tower: CLIP's pre-norm transformer (Radford et al. 2021, section 2.4), of any size."""
+"""The text tower: CLIP's pre-norm transformer (Radford et al. 2021, section 2.4), of any size.
+
+With `repmixers` it is the hybrid of MobileCLIP-S0 (Vasu et al. 2024, section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobileclip.towers.config import TextConfig
+from mobileclip.towers.repmixer import RepMixerBlock
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The approximation of GELU that OpenAI's CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
 
 
 class Block(nn.Module):
@@ -25,6 +34,7 @@ class Block(nn.Module):
         self.fc = nn.Linear(width, 4 * width)
         self.proj = nn.Linear(4 * width, width)
         self.drop = nn.Dropout(config.dropout)
+        self.activation = quick_gelu if config.activation == "quick_gelu" else F.gelu
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, length, width) to the same shape."""
@@ -34,7 +44,7 @@ class Block(nn.Module):
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=self.causal)
         x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
-        return x + self.drop(self.proj(F.gelu(self.fc(self.ln_2(x)))))
+        return x + self.drop(self.proj(self.activation(self.fc(self.ln_2(x)))))
 
 
 class TextTower(nn.Module):
@@ -51,7 +61,9 @@ class TextTower(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         self.positions = nn.Parameter(torch.empty(config.context_length, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        layers = [Block(config) for _ in range(config.layers)]
+        ends = [RepMixerBlock(width), RepMixerBlock(width)] if config.repmixers else []
+        self.blocks = nn.ModuleList([*ends[:1], *layers, *ends[1:]])
         self.ln_final = nn.LayerNorm(width)
         self.projection = nn.Linear(width, embed_dim, bias=False)
         self._initialise()

@@ -1,0 +1,59 @@
+"""Structural reparameterization: what trains as several branches runs as one layer."""
+
+from __future__ import annotations
+
+import copy
+
+from timm.layers import BatchNormAct2d
+from timm.utils import reparameterize_model
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mobileclip.errors import PocketclipError
+from mobileclip.towers.clip import CLIP
+from mobileclip.towers.repmixer import RepMixerBlock
+
+# Convolutions and the BatchNorm right behind each, by the class that holds them. timm merges branches into single
+# convolutions but leaves these, among them the one in FastViT's feed-forward part.
+_PAIRS = {
+    "ConvNormAct": (("conv", "bn"),),
+    "ConvNorm": (("conv", "bn"),),
+    "ConvBnAct": (("conv", "bn1"),),
+    "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+    "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
+}
+
+
+def reparameterize(model: CLIP) -> CLIP:
+    """Return a copy with branches merged and BatchNorm folded into convolutions, for inference only.
+
+    The vectors stay the same up to float32 rounding (tested to 1e-4). The model itself is left alone; a copy of a
+    copy is the same again. A merged model can be neither trained nor saved: keep the original.
+
+    Raises:
+        PocketclipError: the model is in training mode, where BatchNorm is not a constant.
+    """
+    if any(module.training for module in model.modules()):
+        raise PocketclipError("reparameterize: call model.eval() first; BatchNorm in training mode cannot be merged")
+    fused = copy.deepcopy(model)
+    if model.reparameterized:
+        return fused
+    reparameterize_model(fused.image.trunk, inplace=True)
+    for module in list(fused.modules()):
+        if isinstance(module, RepMixerBlock):
+            module.fuse()
+        for conv_name, norm_name in _PAIRS.get(type(module).__name__, ()):
+            _fold(module, conv_name, norm_name)
+    fused.reparameterized = True
+    return fused.eval().requires_grad_(False)
+
+
+def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
+    """Fold the BatchNorm into the convolution; what timm's BatchNorm did besides, its activation, stays."""
+    conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+        return
+    setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    setattr(module, norm_name, rest)

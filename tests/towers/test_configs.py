@@ -1,0 +1,83 @@
+"""Every shipped configuration builds, and has as many parameters as it says."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mobileclip.errors import ConfigError
+from mobileclip.towers import CLIP, ModelConfig, TextConfig, create_model, model_names
+
+# In millions, image and text, as Apple's README prints them but for MobileCLIP2-S0, where it repeats version 1's text
+# tower, and as the names of TinyCLIP's models count them, without the token embedding.
+PUBLISHED = {
+    "mobileclip-s0": (11.4, 42.4),
+    "mobileclip-s1": (21.5, 63.4),
+    "mobileclip-s2": (35.7, 63.4),
+    "mobileclip-b": (86.3, 63.4),
+    "mobileclip-s3": (125.1, 123.6),
+    "mobileclip-s4": (321.6, 123.6),
+    "mobileclip-l-14": (304.3, 123.6),
+    "mobileclip2-s0": (11.4, 63.4),
+    "mobileclip2-s2": (35.7, 63.4),
+    "mobileclip2-b": (86.3, 63.4),
+    "mobileclip2-s3": (125.1, 123.6),
+    "mobileclip2-s4": (321.6, 123.6),
+    "mobileclip2-l-14": (304.3, 123.6),
+    "clip-vit-b-32": (87.8, 63.4),
+    "clip-vit-b-16": (86.2, 63.4),
+    "clip-vit-l-14": (304.0, 123.7),
+    "openclip-vit-b-32": (87.8, 63.4),
+    "openclip-vit-b-16": (86.2, 63.4),
+    "openclip-vit-l-14": (304.0, 123.7),
+    "clip-rn50": (38.3, 63.7),
+    "tinyclip-vit-8m-16": (8.3, 15.2),
+    "tinyclip-vit-39m-16": (38.6, 44.5),
+    "tinyclip-vit-40m-32": (39.7, 44.5),
+    "tinyclip-vit-61m-32": (61.4, 54.0),
+    "clip-kd-vit-t-16": (5.6, 40.5),
+    "pocket": (4.0, 7.5),
+}
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_model_has_the_parameters_that_its_file_promises(name: str) -> None:
+    config = ModelConfig.load(name)
+    with torch.device("meta"):
+        model = create_model(name)
+    counts = {
+        "image": sum(p.numel() for p in model.image.parameters()),
+        "text": sum(p.numel() for p in model.text.parameters()),
+    }
+    assert counts == config.parameters
+    image, text = PUBLISHED[name]
+    assert counts["image"] / 1e6 == pytest.approx(image, abs=0.25)
+    assert counts["text"] / 1e6 == pytest.approx(text, abs=0.1)
+    assert config.name == name
+
+
+def test_there_is_a_file_for_each_published_model() -> None:
+    assert set(PUBLISHED) == set(model_names())
+
+
+def test_padding_matters_only_where_the_tower_looks_ahead() -> None:
+    """A causal tower may be fed without trailing padding; a bidirectional one may not."""
+    base = TextConfig(vocab_size=600, context_length=12, width=64, heads=2, layers=2)
+    config = dataclasses.replace(ModelConfig.load("pocket"), text=base)
+    tokens = torch.tensor([[598, 5, 6, 599] + [0] * 8])
+    for causal in (True, False):
+        model = CLIP(dataclasses.replace(config, text=dataclasses.replace(base, causal=causal))).eval()
+        with torch.inference_mode():
+            same = torch.allclose(model.encode_text(tokens), model.encode_text(tokens[:, :4]), atol=1e-6)
+        assert same is causal
+
+
+@pytest.mark.parametrize("odd", [{"activation": "relu"}, {"repmixers": True}, {"heads": 3}, {"layers": 0}])
+def test_a_text_tower_that_cannot_be_is_refused(odd: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="text"):
+        TextConfig(**{"vocab_size": 600, "width": 64, "heads": 2, **odd})  # type: ignore[arg-type]
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="mobileclip2-s0"):
+        create_model("mobileclip2-s1")
