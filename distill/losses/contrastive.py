@@ -1,9 +1,13 @@
-"""The contrastive loss."""
+"""Contrastive losses: a pair is pulled together, all other combinations are pushed apart."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from distill.distributed import Gather, alone
 
 
 def positives(rows: Tensor, columns: Tensor) -> Tensor:
@@ -25,7 +29,14 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
 
 
-def info_nce(image: Tensor, text: Tensor, scale: Tensor, groups: Tensor, text_groups: Tensor | None = None) -> Tensor:
+def info_nce(
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    groups: Tensor,
+    text_groups: Tensor | None = None,
+    gather: Gather = alone,
+) -> Tensor:
     """Symmetric InfoNCE with several positives (CLIP, Radford et al. 2021, figure 3; UniCL, Yang et al. 2022).
 
     Args:
@@ -34,13 +45,51 @@ def info_nce(image: Tensor, text: Tensor, scale: Tensor, groups: Tensor, text_gr
         scale: the logit scale itself, not its logarithm.
         groups: ids (n,) of what the photos show; with all ids different this is plain InfoNCE.
         text_groups: ids (m,) of the texts; the same as `groups` where there are no further texts.
+        gather: joins the rows of all processes, so that each contrasts its own with everyone's.
 
     Returns:
-        A scalar.
+        A scalar; its mean over the processes is the loss of the whole batch.
     """
     text_groups = groups if text_groups is None else text_groups
-    logits = scale * image @ text.T
     n = len(image)
-    to_text = _cross_entropy(logits, positives(groups, text_groups))
-    to_image = _cross_entropy(logits[:, :n].T, positives(text_groups[:n], groups))
+    to_text = _cross_entropy(scale * image @ gather(text).T, positives(groups, gather(text_groups)))
+    to_image = _cross_entropy(scale * text[:n] @ gather(image).T, positives(text_groups[:n], gather(groups)))
     return (to_text + to_image) / 2
+
+
+def siglip(
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    groups: Tensor,
+    text_groups: Tensor | None = None,
+    gather: Gather = alone,
+    chunk: int = 0,
+) -> Tensor:
+    """Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, section 3.2, algorithm 1).
+
+    Args:
+        image: unit vectors (n, d).
+        text: unit vectors (m, d).
+        scale: the logit scale itself; SigLIP starts at 10.
+        bias: added to all logits; SigLIP starts at −10, which assumes large batches.
+        groups: ids (n,) of what the photos show.
+        text_groups: ids (m,) of the texts, by default `groups`.
+        gather: joins the rows of all processes.
+        chunk: texts compared at a time, 0 for all: less memory for one more product in the backward pass.
+
+    Returns:
+        A scalar: the sum over a photo's texts, averaged over photos.
+    """
+    texts, ids = gather(text), gather(groups if text_groups is None else text_groups)
+    total = image.new_zeros(())
+    for some, their in zip(texts.split(chunk or len(texts)), ids.split(chunk or len(ids)), strict=True):
+        part = checkpoint(_pairs, image, some, scale, bias, groups, their, use_reentrant=False)
+        total = total + torch.as_tensor(part)
+    return total / len(image)
+
+
+def _pairs(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, groups: Tensor, ids: Tensor) -> Tensor:
+    sign = 2.0 * (groups[:, None] == ids[None, :]).to(image.dtype) - 1
+    return -F.logsigmoid(sign * (scale * image @ text.T + bias)).sum()

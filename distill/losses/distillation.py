@@ -1,9 +1,24 @@
-"""Losses that pull a student towards a teacher."""
+"""Losses that pull a student towards a teacher. Teachers' tensors are constants: no gradient is asked of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from distill.distributed import Gather, alone, rank
+from distill.losses.contrastive import info_nce, positives
+
+
+class Taught(NamedTuple):
+    """What one teacher says of a batch: unit vectors (n, e) of photos and texts, and its own constant logit scale."""
+
+    image: Tensor
+    text: Tensor
+    scale: float
 
 
 def affinity(student: Tensor, teacher: Tensor) -> Tensor:
@@ -20,13 +35,141 @@ def affinity(student: Tensor, teacher: Tensor) -> Tensor:
     return (target.exp() * (target - torch.log_softmax(student, dim=-1))).sum(dim=-1).mean()
 
 
+def ensemble(image: Tensor, text: Tensor, scale: Tensor, teachers: Sequence[Taught], gather: Gather = alone) -> Tensor:
+    """Contrastive distillation from several teachers (MobileCLIP, Vasu et al. 2024, section 3.3, equation 3).
+
+    Teachers' probabilities are averaged; those over photos are a softmax of their own, not the transpose of those
+    over texts.
+
+    Args:
+        image: the student's unit vectors (n, d).
+        text: the student's unit vectors (n, d).
+        scale: the student's logit scale itself.
+        teachers: one or more, each with a constant scale; they need not share the student's dimension.
+        gather: joins the rows of all processes.
+
+    Returns:
+        A scalar: KL divergence, averaged over rows and both directions.
+    """
+    losses = []
+    for mine, others, side in ((image, gather(text), 0), (text, gather(image), 1)):
+        logits = torch.log_softmax(scale * mine @ others.T, dim=-1)
+        columns = [(t.scale * t[side] @ gather(t[1 - side]).T).softmax(dim=-1) for t in teachers]
+        target = torch.stack(columns).mean(dim=0)
+        losses.append(F.kl_div(logits, target, reduction="batchmean"))
+    return (losses[0] + losses[1]) / 2
+
+
 def feature(student: Tensor, teacher: Tensor) -> Tensor:
     """Feature distillation (CLIP-KD, Yang et al. 2024, section 3.2) between unit vectors (n, d).
+
+    The masked variant (MFD) is the same loss on the vectors of photos with patches blanked out.
 
     Returns:
         The mean squared distance of a pair, 2 − 2·cosine: summed over dimensions, not averaged as CLIP-KD does.
     """
     return (student - teacher).square().sum(dim=-1).mean()
+
+
+def interactive(
+    image: Tensor, text: Tensor, teacher: Taught, scale: Tensor, groups: Tensor, gather: Gather = alone
+) -> Tensor:
+    """Interactive contrastive learning (CLIP-KD, section 3.2): student's anchors against the teacher's vectors.
+
+    Args:
+        image: the student's unit vectors (n, d).
+        text: the student's unit vectors (n, d).
+        teacher: vectors of the same dimension d.
+        scale: the logit scale itself; CLIP-KD's code used its logarithm by mistake.
+        groups: ids (n,) of what the photos show.
+        gather: joins the rows of all processes.
+    """
+    to_text = _one_way(image, gather(teacher.text), scale, groups, gather)
+    return (to_text + _one_way(text, gather(teacher.image), scale, groups, gather)) / 2
+
+
+def _one_way(rows: Tensor, columns: Tensor, scale: Tensor, groups: Tensor, gather: Gather) -> Tensor:
+    targets = positives(groups, gather(groups)).to(rows.dtype)
+    return -(targets * torch.log_softmax(scale * rows @ columns.T, dim=-1)).sum(dim=-1).mean()
+
+
+def gradient(image: Tensor, text: Tensor, teacher: Taught, scale: Tensor, gather: Gather = alone) -> Tensor:
+    """Gradient distillation (CLIP-KD, section 3.2): InfoNCE would move the student's vectors as it would the teacher's.
+
+    Args:
+        image: the student's unit vectors (n, d).
+        text: the student's unit vectors (n, d).
+        teacher: vectors of the same dimension d.
+        scale: the student's logit scale itself.
+        gather: joins the rows of all processes.
+
+    Returns:
+        A scalar: mean over pairs of the squared distance of both gradients, each taken of its pair's own share of the
+        loss, so that the value does not depend on the size of the batch.
+    """
+    mine = info_nce_gradients(image, text, scale, gather)
+    with torch.no_grad():
+        wanted = info_nce_gradients(teacher.image, teacher.text, torch.as_tensor(teacher.scale), gather)
+    return sum(((m - w).square().sum(dim=-1).mean() for m, w in zip(mine, wanted, strict=True)), image.new_zeros(()))
+
+
+def info_nce_gradients(image: Tensor, text: Tensor, scale: Tensor, gather: Gather = alone) -> tuple[Tensor, Tensor]:
+    """Return the gradients of n · InfoNCE with respect to `image` and `text`, both (n, d), in closed form.
+
+    All pairs are taken to mean different things.
+    """
+    images, texts = gather(image), gather(text)
+    logits = scale * images @ texts.T
+    error = (logits.softmax(dim=1) + logits.softmax(dim=0)) / 2 - torch.eye(len(logits)).to(logits)
+    own = _own_rows(len(images), len(image))
+    return scale * error[own] @ texts, scale * error.T[own] @ images
+
+
+def _own_rows(total: int, mine: int) -> slice:
+    start = rank() * mine if total > mine else 0
+    return slice(start, start + mine)
+
+
+def augmented(
+    image: Tensor,
+    text: Tensor,
+    teacher: Taught,
+    fuse: tuple[torch.nn.Module, torch.nn.Module],
+    scale: Tensor,
+    groups: Tensor,
+    gather: Gather = alone,
+) -> Tensor:
+    """Augmented feature distillation (CLIP-KD, section 3.2): InfoNCE on student and teacher fused.
+
+    Args:
+        image: the student's unit vectors (n, d).
+        text: the student's unit vectors (n, d).
+        teacher: vectors (n, e).
+        fuse: for photos and for texts, a module that maps (n, d + e) to (n, k). They learn and are thrown away.
+        scale: the logit scale itself.
+        groups: ids (n,) of what the photos show.
+        gather: joins the rows of all processes.
+    """
+    fused_image = F.normalize(fuse[0](torch.cat([image, teacher.image], dim=1)), dim=-1)
+    fused_text = F.normalize(fuse[1](torch.cat([text, teacher.text], dim=1)), dim=-1)
+    return info_nce(fused_image, fused_text, scale, groups, gather=gather)
+
+
+def soft_sigmoid(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distillation of a SigLIP student: binary cross-entropy with the teacher's probabilities as targets.
+
+    Args:
+        student: logits (n, m), scale and bias included.
+        teacher: logits (n, m), constant.
+
+    Returns:
+        A scalar: the sum over columns, averaged over rows, less its least possible value, so that a perfect student
+        scores 0. It is not −log σ((2p − 1)·z), whose gradient differs and vanishes for p = ½.
+    """
+    probability = teacher.sigmoid()
+    loss = F.binary_cross_entropy_with_logits(student, probability, reduction="none")
+    least = F.binary_cross_entropy_with_logits(teacher, probability, reduction="none")
+    return (loss - least).sum(dim=-1).mean()
 
 
 def relational(student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float) -> Tensor:
