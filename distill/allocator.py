@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Make this process keep freed memory for its next allocation instead of handing it back to the kernel.
 
     A training step takes and frees gigabytes of activations. glibc returns each large block at once, so that every
-    step pays for fresh, zeroed pages again: `python -m tests.benchmarks training` shows what that costs.
+    step pays for fresh, zeroed pages again: `python -m tests.benchmarks.training` shows what that costs.
 
     Returns:
         Whether it took effect; False where the C library is not glibc.

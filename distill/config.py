@@ -92,7 +92,12 @@ class AlignedPairConfig:
     posterior_weight: float = 0.5
     """KL to the backbone's own class posterior over `a photo of a <class>`; 0 switches it off."""
     class_names: str = ""
-    """A CSV below the data folder with the classifier's names in order, one a line, column `name`."""
+    """A CSV below the data folder, `file,label`: the classifier's class names in the order of its files."""
+    class_texts: Mapping[str, str] = field(default_factory=dict)
+    """How to call a class in a text where its own name misleads."""
+    conse_weight: float = 0.0
+    """Adds to a photo's vector, this many times as long, what the classifier saw in it: the mean of the ten likeliest
+    classes' text vectors, weighted by their probabilities (ConSE, Norouzi et al. 2014). 0 switches it off."""
     geometry_weight: float = 0.0
     """Relational KL to the pairwise geometry of `geometry_vectors`, another teacher's text vectors."""
     geometry_texts: str = ""
@@ -173,6 +178,8 @@ class Recipe:
     texts: tuple[TextSource, ...] = ()
     init: str = ""
     """Weights of the image trunk to start from: a path, or `package:relative/path`."""
+    start: str = ""
+    """A checkpoint of the whole student to start from, instead of `init`: a file or a folder."""
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     licence: str = ""
@@ -188,6 +195,9 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
         if (self.aligned is None) == (self.open_clip is None):
             raise ConfigError(f"recipe {self.name}: name one teacher, [aligned] or [open_clip]")
+        needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
+        if needs_classes:
+            raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")
         if self.loss.posterior and not (self.aligned and self.aligned.class_names):
             raise ConfigError(f"recipe {self.name}: loss.posterior needs a teacher with class_names, under [aligned]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from distill.teachers.aligned import AlignedPair
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.openclip import OpenClipTeacher
 from distill.trainer import Trainer
-from mobileclip.checkpoints import save_checkpoint
+from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
@@ -82,12 +83,17 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
 
 
 def build_student(recipe: Recipe, base: Path) -> CLIP:
-    """Build the recipe's student, its trunk started from the recipe's `init` weights.
+    """Build the recipe's student, started from a checkpoint (`start`) or with a pretrained trunk (`init`).
 
     `model` names a shipped configuration, or a .toml beside the recipe.
     """
     beside = base / recipe.model
     config = ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)
+    if recipe.start:
+        started = load_checkpoint(locate(recipe.start, base)).model
+        if dataclasses.replace(started.config, parameters=config.parameters) != config:
+            raise ConfigError(f"{recipe.start}: a {started.config.name}, not the {config.name} that the recipe names")
+        return started
     model = create_model(config)
     if recipe.init:
         load_trunk_weights(model.image.trunk, locate(recipe.init, base))

@@ -68,7 +68,18 @@ class AlignedPair:
 
     def encode_images(self, photos: Sequence[Path]) -> Vectors:
         """Return unit vectors (n, embed_dim) float32."""
-        return self._apply(self.image_head, self._image_features(photos))
+        vectors = self._apply(self.image_head, self._image_features(photos))
+        if not self.config.conse_weight:
+            return vectors
+        seen = self._conse(photos)
+        mixed: Vectors = F.normalize(torch.from_numpy(vectors) + self.config.conse_weight * seen, dim=-1).numpy()
+        return mixed
+
+    def _conse(self, photos: Sequence[Path], classes: int = 10) -> Tensor:
+        """Place photos among the texts by what the classifier saw; unit vectors (n, embed_dim)."""
+        probability, which = self.log_posterior(photos).exp().topk(classes, dim=1)
+        texts = torch.from_numpy(self.encode_texts(self.class_prompts()))
+        return F.normalize((probability[:, :, None] * texts[which]).sum(dim=1), dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors (n, embed_dim) float32."""
@@ -76,7 +87,8 @@ class AlignedPair:
 
     def class_prompts(self) -> list[str]:
         """Return one text for each class of the first backbone, in its classifier's order."""
-        return [f"a photo of a {name}" for name in _class_names(self.data / self.config.class_names)]
+        names = _class_names(self.data / self.config.class_names)
+        return [f"a photo of a {self.config.class_texts.get(name, name)}" for name in names]
 
     def log_posterior(self, photos: Sequence[Path]) -> Tensor:
         """Return the first backbone's own log-probabilities of its classes, (n, classes) float32."""
