@@ -1,7 +1,8 @@
 """The `pocketclip` command.
 
-stdout is data, stderr is talk. Exit codes: 0 done, 1 nothing found or nothing indexed, 2 wrong usage, 3 some
-files failed, 4 trouble with the index or a model, 130 interrupted, 141 the reader of a pipe went away.
+stdout is data, stderr is talk. Exit codes: 0 done, 1 nothing found, nothing indexed or no network to pull a model,
+2 wrong usage, 3 some files failed, 4 trouble with the index or a model, 130 interrupted, 141 the reader of a pipe
+went away.
 """
 
 import sys
@@ -11,14 +12,15 @@ from typing import Annotated
 import typer
 
 from app import cli_output, cli_plugins
-from app.cli_about import labels, models, status
+from app.cli_about import labels, status
 from app.cli_ask import search, tag
 from app.cli_common import guarded
 from app.cli_index import index
 
 _EPILOG = (
-    "Exit codes: 0 done · 1 nothing found · 2 wrong usage · 3 some files failed · 4 trouble with the index"
-    " or a model · 130 interrupted. POCKETCLIP_HOME moves index, cache and configuration together."
+    "Exit codes: 0 done · 1 nothing found, or no network to pull a model · 2 wrong usage · 3 some files failed"
+    " · 4 trouble with the index or a model · 130 interrupted. POCKETCLIP_HOME moves index, models, cache and"
+    " configuration together."
 )
 
 app = typer.Typer(
@@ -64,7 +66,7 @@ def _options(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Gallery": (index, search, tag),
-    "About": (labels, status, models),
+    "About": (labels, status),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

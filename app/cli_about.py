@@ -1,20 +1,18 @@
-"""`pocketclip labels`, `status` and `models`: what there is."""
+"""`pocketclip labels` and `status`: what there is."""
 
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app import cli_output as output
-from app.cli_common import NOTHING, AsJson, ModelName, Quiet, load_model, open_store
+from app.cli_common import NOTHING, AsJson, ModelName, Quiet, load_model, open_store, stop_without_labels
 
 if TYPE_CHECKING:
     from app.library.store import Store
-    from mobileclip.bundle import Bundle
 
 
-def labels(model: ModelName = "pocket", as_json: AsJson = False) -> None:
+def labels(model: ModelName = "pocket", as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the labels that a model knows, by group.
 
     [bold]Example[/bold]
@@ -37,12 +35,12 @@ def labels(model: ModelName = "pocket", as_json: AsJson = False) -> None:
                 for label in loaded.labels
             ]
         )
-        return
     groups: dict[str, list[str]] = {}
-    for label in loaded.labels:
+    for label in () if as_json else loaded.labels:
         groups.setdefault(label.group, []).append(label.name)
     for group, names in groups.items():
         print(f"{group}\t{', '.join(names)}")
+    stop_without_labels(loaded, quiet)
 
 
 def status(
@@ -113,52 +111,3 @@ def _show_status(data: dict[str, Any]) -> None:
         reasons[failure["reason"]] = reasons.get(failure["reason"], 0) + 1
     if reasons:
         print("failed\t" + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())))
-
-
-def models(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List the installed model bundles with size, licence and measured figures.
-
-    [bold]Example[/bold]
-
-    \b
-    pocketclip models --json
-    """
-    import mobileclip
-    from mobileclip.bundle import Bundle
-    from mobileclip.errors import BundleError
-
-    found = []
-    for folder in sorted((Path(mobileclip.__file__).parent / "bundles").glob("*/")):
-        try:
-            found.append(_about(Bundle(folder)))
-        except BundleError as error:
-            output.say(f"pocketclip: {error}")
-    if as_json:
-        output.show_json(found)
-    for about in () if as_json else found:
-        engines = ", ".join(f"{engine} {precision}".strip() for engine, precision in about["engines"].items())
-        print(f"{about['name']} {about['version']}\t{output.size(about['bytes'])}, {engines}")
-        print(f"\t{about['dim']} dimensions, {about['labels']} labels")
-        print(f"\t{about['licence']}")
-        print(f"\t{about['provenance']}")
-    if not found:
-        output.say("pocketclip: no model bundle is installed", quiet=quiet)
-        raise typer.Exit(NOTHING)
-
-
-def _about(bundle: "Bundle") -> dict[str, Any]:
-    from mobileclip.zeroshot import LabelSet
-
-    manifest = bundle.manifest
-    return {
-        "name": manifest["name"],
-        "version": manifest["version"],
-        "path": str(bundle.path),
-        "bytes": sum(entry.bytes for entry in bundle.files.values()),
-        "licence": manifest["licence"],
-        "provenance": manifest["provenance"],
-        "dim": manifest["embed_dim"],
-        "labels": len(LabelSet.loads(bundle.read(manifest["labels"]).decode())),
-        "engines": {engine: towers.get("precision", "") for engine, towers in manifest["towers"].items()},
-        "figures": manifest.get("figures", {}),
-    }

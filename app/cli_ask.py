@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app import cli_output as output
-from app.cli_common import NOTHING, AsJson, ModelName, Quiet, Threads, absolute, load_model, open_store
+from app.cli_common import (
+    NOTHING,
+    AsJson,
+    ModelName,
+    Quiet,
+    Threads,
+    absolute,
+    load_model,
+    open_store,
+    stop_without_labels,
+)
 
 if TYPE_CHECKING:
     from app.library.search import Hit, Term
@@ -44,7 +54,7 @@ def search(
     Each part of the query may carry a weight, as in 2:cat.
 
     A strong result stands out of your photos on this very query, and its
-    score is one at which the model's labels count as present.
+    score is one at which the model's labels, if it has any, count as present.
 
     [bold]Examples[/bold]
 
@@ -128,6 +138,7 @@ def tag(
     from app.library.tags import refresh
 
     loaded = load_model(model)
+    stop_without_labels(loaded, quiet)
     with open_store() as store:
         refresh(store, loaded)
         model_id = store.model_id(loaded.fingerprint)

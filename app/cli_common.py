@@ -61,6 +61,13 @@ def load_model(name: str, threads: int | None = None) -> "Model":
     return mobileclip.load(name, threads=threads)
 
 
+def stop_without_labels(model: "Model", quiet: bool) -> None:
+    """End with the code for nothing where a model has no labels: a pulled one knows no thresholds to decide by."""
+    if len(model.labels) == 0:
+        output.say(f"pocketclip: {model.name} has no labels with fitted thresholds; search works", quiet=quiet)
+        raise typer.Exit(NOTHING)
+
+
 def open_store() -> "Store":
     """Open the index that is already there.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,15 @@ def prepare() -> None:
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(encoding="utf-8", errors="surrogateescape")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Our own warnings in one line; what libraries tell one another is not for the person."""
+    from mobileclip.errors import TextCutWarning
+
+    if issubclass(category, TextCutWarning):
+        say(f"pocketclip: {message}")
 
 
 def say(text: str, *, quiet: bool = False) -> None:

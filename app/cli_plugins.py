@@ -27,6 +27,8 @@ def attach(
 ) -> None:
     """Add every entry point of the group to `app`; the one that `arguments` name is imported, no other.
 
+    An entry point is a function, or a `typer.Typer` with commands of its own.
+
     Args:
         app: takes the commands.
         arguments: the command line, without the program.
@@ -44,10 +46,24 @@ def attach(
                 wrap(_broken(entry, error))
             )
         else:
-            app.command(entry.name, rich_help_panel=PANEL)(wrap(command))
+            if isinstance(command, typer.Typer):
+                app.add_typer(_wrapped(command, wrap), name=entry.name, rich_help_panel=PANEL)
+            else:
+                app.command(entry.name, rich_help_panel=PANEL)(wrap(command))
 
 
 _TAKES_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": list[str]()}
+
+
+def _wrapped(group: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> typer.Typer:
+    """The same group, each of its commands wrapped as one that stands alone would be."""
+    for command in group.registered_commands:
+        if command.callback is not None:
+            command.callback = wrap(command.callback)
+    own = group.registered_callback
+    if own is not None and own.callback is not None:
+        own.callback = wrap(own.callback)
+    return group
 
 
 def _placeholder() -> None:
@@ -65,16 +81,22 @@ def _broken(entry: EntryPoint, error: Exception) -> Callable[[], None]:
 
 
 def summary(entry: EntryPoint) -> str:
-    """First line of a command's docstring, read from its file without running it; "" where there is none."""
+    """First line of a command's or group's docstring, read from its file without running it; "" where there is none."""
     try:
         path = _source(entry.module)
         tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
     except (OSError, SyntaxError, ValueError, ImportError):
         return ""
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+        if isinstance(node, ast.FunctionDef) and (node.name == entry.attr or _is_callback(node, entry.attr)):
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""
+
+
+def _is_callback(node: ast.FunctionDef, group: str) -> bool:
+    """Whether a function is decorated with `@group.callback(…)`, so that its docstring is the group's."""
+    called = (decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call))
+    return any(ast.unparse(function) == f"{group}.callback" for function in called)
 
 
 def _source(module: str) -> Path | None:

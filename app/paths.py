@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-HOME_VARIABLE = "POCKETCLIP_HOME"
+from mobileclip.home import HOME_VARIABLE
 
 
 @dataclass(frozen=True)

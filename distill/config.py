@@ -106,10 +106,10 @@ class AlignedPairConfig:
 
 @dataclass(frozen=True)
 class OpenClipConfig:
-    """Any open_clip model: its name, and a pretrained tag or a path to weights."""
+    """Any open_clip model: its name and a path to weights, or `local-dir:` and a folder. Nothing is downloaded."""
 
     model: str
-    pretrained: str
+    pretrained: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from torch import Tensor
 from distill.config import Recipe
 from distill.data.corpus import Corpus
 from distill.files import locate
+from distill.inherit import turn_to_teacher
 from distill.task import TeacherBank
 from distill.teachers import Teacher, VectorCache
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.openclip import OpenClipTeacher
-from distill.trainer import Trainer
+from distill.trainer import CHECKPOINT, Trainer
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
@@ -76,6 +77,9 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, the text tower has {model.config.text.vocab_size}"
         )
     bank = teach(recipe, base, data, out, corpus, report)
+    if recipe.start and not (out / CHECKPOINT).exists() and bank.texts.shape[1] == model.config.embed_dim:
+        cosine = turn_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
+        report("start", 1, 1, f"cosine to the teacher {cosine:.2f}")
     trainer = Trainer(recipe, model, tokenizer, corpus, bank, out, workers)
     if trainer.resume():
         report("resume", trainer.step, trainer.steps, "from the checkpoint")

@@ -138,6 +138,7 @@ def _manifest(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
             "file": "merges.txt.gz",
             "context_length": config.text.context_length,
             "vocab_size": config.text.vocab_size,
+            "causal": config.text.causal,
         },
         "towers": {"onnx": {"precision": "fp16-weights", "image": "image.onnx", "text": "text.onnx"}},
         "labels": "labels.toml",

@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip.errors import BundleError
+from mobileclip.home import models_folder
 from mobileclip.preprocess import PixelRecipe
 
-__all__ = ["SCHEMA", "Bundle", "FileEntry", "KnownAnswers", "find_bundle", "write_bundle"]
+__all__ = ["SCHEMA", "Bundle", "FileEntry", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
 
 SCHEMA: Final = 1
 """The manifest version that this code writes, and the newest that it reads."""
@@ -74,21 +75,38 @@ class KnownAnswers:
     text_vectors: npt.NDArray[np.float32]
 
 
+def named_bundles() -> dict[str, Path]:
+    """Name → folder of every bundle that can be used by name: embedded ones, then those pulled by the user."""
+    found: dict[str, Path] = {}
+    for parent in (_BUNDLES, models_folder()):
+        with suppress(OSError):
+            for folder in sorted(parent.iterdir()) if parent else ():
+                if not folder.name.startswith(".") and (folder / _MANIFEST).is_file():
+                    found.setdefault(folder.name, folder)
+    return found
+
+
 def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
-    """Folder or .zip of a bundle: the name of an embedded one ("pocket"), or a path.
+    """Folder or .zip of a bundle: the name of an embedded ("pocket") or pulled one, or a path.
 
     Raises:
         BundleError: there is neither.
     """
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and _SAFE_NAME.fullmatch(text) and (_BUNDLES / text).is_dir():
-        return _BUNDLES / text
+    if isinstance(name_or_path, str) and _SAFE_NAME.fullmatch(text):
+        if (_BUNDLES / text).is_dir():
+            return _BUNDLES / text
+        pulled = models_folder()
+        if pulled and (pulled / text / _MANIFEST).is_file():
+            return pulled / text
     path = Path(text).expanduser()
     with suppress(OSError, ValueError):
         if path.exists():
             return path
-    embedded = ", ".join(sorted(p.name for p in _BUNDLES.glob("*") if (p / _MANIFEST).is_file())) or "none"
-    raise BundleError(f"no model bundle {text!r}: neither a folder, nor a .zip, nor embedded (there is: {embedded})")
+    there = ", ".join(named_bundles()) or "none"
+    raise BundleError(
+        f"no model bundle {text!r}: neither a folder, nor a .zip, nor embedded, nor pulled (there is: {there})"
+    )
 
 
 class Bundle:
@@ -295,6 +313,7 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> tuple[dict[str, 
             _is_number(tokenizer.get(field), whole=True) and tokenizer[field] >= least,
             f"tokenizer.{field} must be a whole number from {least} on",
         )
+    need(isinstance(tokenizer.get("causal", False), bool), "tokenizer.causal must be true or false")
     try:
         pixels = PixelRecipe.from_dict(manifest.get("pixels", {}))
     except ValueError as error:

@@ -155,7 +155,7 @@ class Model:
         """
         tokens = self.tokenizer(texts)
         starts = range(0, len(tokens), _TEXT_BATCH)
-        rows = [self._run("text", _trimmed(tokens[start : start + _TEXT_BATCH])) for start in starts]
+        rows = [self._run("text", self._trimmed(tokens[start : start + _TEXT_BATCH])) for start in starts]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def _run(self, side: str, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -189,13 +189,21 @@ class Model:
             vectors = self._unit_vectors(side, tower, self.recipe.normalise_uint8(answers.pixels))
             cosines = (vectors * answers.image_vectors).sum(axis=1)
         else:
-            vectors = self._unit_vectors(side, tower, _trimmed(answers.tokens))
+            vectors = self._unit_vectors(side, tower, self._trimmed(answers.tokens))
             cosines = (vectors * answers.text_vectors).sum(axis=1)
         if not cosines.min() >= KNOWN_ANSWER_COSINE:
             raise EngineError(
                 f"{self.name}: the {side} tower gives wrong known answers with the engine {self.engine!r} "
                 f"(cosine {cosines.min():.4f}, at least {KNOWN_ANSWER_COSINE} is needed)"
             )
+
+    def _trimmed(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Tokens without the columns in which every row is padding, where the tower never looks at those.
+
+        Only a causal tower may be spared them: in a bidirectional one padding changes every vector.
+        """
+        used = np.flatnonzero((tokens != 0).any(axis=0))
+        return tokens[:, : used[-1] + 1] if self.manifest["tokenizer"].get("causal") and len(used) else tokens
 
     def _make_fingerprint(self) -> str:
         towers, about = self.manifest["towers"][self.engine], self.manifest["tokenizer"]
@@ -210,9 +218,3 @@ class Model:
             "towers": [self._bundle.files[towers[side]].sha256 for side in ("image", "text")],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _trimmed(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Tokens without the columns in which every row is padding: a causal tower never looks at those."""
-    used = np.flatnonzero((tokens != 0).any(axis=0))
-    return tokens[:, : used[-1] + 1] if len(used) else tokens

@@ -19,15 +19,17 @@ import html.entities
 import io
 import re
 import unicodedata
+import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.errors import BundleError
+from mobileclip.errors import BundleError, TextCutWarning
 
 __all__ = ["Tokenizer", "clean", "split_words"]
 
@@ -227,6 +229,11 @@ class Tokenizer:
                 raise BundleError(f"merges: line {number} is not a pair of symbols")
         return cls(merges, context_length)
 
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Symbol, spelt as in the merges file, → its id; the two marks are not among them."""
+        return MappingProxyType(self._ids)
+
     def encode(self, text: str) -> list[int]:
         """Ids of any text, without the start and end marks; never raises on a `str`."""
         ids: list[int] = []
@@ -255,13 +262,18 @@ class Tokenizer:
     def __call__(self, texts: str | Sequence[str]) -> npt.NDArray[np.int32]:
         """Token matrix, int32 (n, context_length): start mark, ids, end mark, zeros.
 
-        A text that is too long loses its last ids, never its end mark.
+        A text that is too long loses its last ids, never its end mark, and a `TextCutWarning` says so.
         """
+        longest, cut = self.context_length - 2, 0
         texts = [texts] if isinstance(texts, str) else texts
         tokens = np.zeros((len(texts), self.context_length), np.int32)
         for row, text in zip(tokens, texts, strict=True):
-            ids = [self.sot, *self.encode(text)[: self.context_length - 2], self.eot]
-            row[: len(ids)] = ids
+            ids = self.encode(text)
+            cut += len(ids) > longest
+            row[: len(ids[:longest]) + 2] = [self.sot, *ids[:longest], self.eot]
+        if cut:
+            count = "a text was" if len(texts) == 1 else f"{cut} of {len(texts)} texts were"
+            warnings.warn(f"{count} cut to the {longest} tokens that the model reads", TextCutWarning, stacklevel=2)
         return tokens
 
     def _encode_word(self, word: str) -> tuple[int, ...]:

@@ -52,9 +52,10 @@ def ensemble(image: Tensor, text: Tensor, scale: Tensor, teachers: Sequence[Taug
         A scalar: KL divergence, averaged over rows and both directions.
     """
     losses = []
-    for mine, others, side in ((image, gather(text), 0), (text, gather(image), 1)):
+    to_text = [(t.scale * t.image @ gather(t.text).T).softmax(dim=-1) for t in teachers]
+    to_image = [(t.scale * t.text @ gather(t.image).T).softmax(dim=-1) for t in teachers]
+    for mine, others, columns in ((image, gather(text), to_text), (text, gather(image), to_image)):
         logits = torch.log_softmax(scale * mine @ others.T, dim=-1)
-        columns = [(t.scale * t[side] @ gather(t[1 - side]).T).softmax(dim=-1) for t in teachers]
         target = torch.stack(columns).mean(dim=0)
         losses.append(F.kl_div(logits, target, reduction="batchmean"))
     return (losses[0] + losses[1]) / 2

@@ -18,7 +18,7 @@ class OpenClipTeacher:
     """A frozen open_clip model with its own pixels, tokens and logit scale.
 
     Args:
-        config: model name and a pretrained tag or a path to weights.
+        config: model name and a path to weights; or a `local-dir:` folder alone.
         batch: items a forward pass.
 
     Raises:
@@ -28,6 +28,12 @@ class OpenClipTeacher:
     def __init__(self, config: OpenClipConfig, batch: int = 32) -> None:
         import open_clip
 
+        # A tag, or a hub's name, would make open_clip download; here only `pocketclip models pull` does that.
+        if not config.model.startswith("local-dir:") and not Path(config.pretrained).is_file():
+            raise PocketclipError(
+                f"open_clip teacher {config.model}: `pretrained` must be a file of weights, not {config.pretrained!r}; "
+                "`pocketclip models pull` fetches some"
+            )
         try:
             self.model, _, self.transform = open_clip.create_model_and_transforms(
                 config.model, pretrained=config.pretrained or None, weights_only=True

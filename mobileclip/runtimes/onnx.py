@@ -9,18 +9,33 @@ from mobileclip.errors import EngineError
 
 __all__ = ["Tower"]
 
-_DTYPES: Final = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_DTYPES: Final = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+_VECTORS: Final = ("image_embeds", "text_embeds")
+_MASK: Final = "attention_mask"
 
 
 class Tower:
-    """An ONNX model of one input, batch first, and one output of vectors."""
+    """An ONNX model of one input, batch first, and one output of vectors.
 
-    def __init__(self, data: bytes, *, threads: int | None = None) -> None:
+    Towers exported for transformers may also ask for an `attention_mask`, which is made from the tokens, and
+    may give more outputs than the one named `image_embeds` or `text_embeds`.
+
+    Attributes:
+        shape: of the input, as the model declares it: a number, or a name or None where it is free.
+    """
+
+    def __init__(self, data: bytes, *, threads: int | None = None, optimise: bool = True) -> None:
         """Load a model.
 
         Args:
             data: content of an .onnx file with its weights inside.
             threads: threads inside one batch; None leaves it to ONNX Runtime (one per core).
+            optimise: False runs the graph as it is written, to compare with.
 
         Raises:
             EngineError: ONNX Runtime is not installed, or will not load the model.
@@ -38,17 +53,33 @@ class Tower:
         options.inter_op_num_threads = 1
         if threads is not None:
             options.intra_op_num_threads = threads
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 data, sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base of their own
             raise EngineError(f"ONNX Runtime cannot load the model: {_one_line(error)}") from None
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in _DTYPES:
-            raise EngineError("the ONNX model must have one input (float32, int32 or int64) and one output")
-        self._input: str = inputs[0].name
-        self._dtype = _DTYPES[inputs[0].type]
+        self._choose_ends()
+
+    def _choose_ends(self) -> None:
+        """Find the input to feed and the output to read, by name where there are several."""
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        outputs = [value.name for value in self._session.get_outputs()]
+        self._mask = inputs.pop(_MASK, None) if len(inputs) > 1 else None
+        named = [name for name in outputs if name in _VECTORS] if len(outputs) > 1 else outputs
+        fed = [*inputs.values(), *([self._mask] if self._mask else [])]
+        if len(inputs) != 1 or len(named) != 1 or any(value.type not in _DTYPES for value in fed):
+            raise EngineError(
+                "the ONNX model must have one input (float32, float16, int32 or int64) and one output"
+                f" or one named {' or '.join(_VECTORS)}, not {', '.join(inputs)} → {', '.join(outputs)}"
+            )
+        (given,) = inputs.values()
+        self._input: str = given.name
+        self._dtype = _DTYPES[given.type]
+        self._output = named[0]
+        self.shape: tuple[int | str | None, ...] = tuple(given.shape)
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Vectors for a batch.
@@ -63,8 +94,13 @@ class Tower:
             EngineError: the model failed, e.g. on another shape than it was made for.
         """
         batch = np.ascontiguousarray(inputs, dtype=self._dtype)
+        feeds = {self._input: batch}
+        if self._mask is not None:
+            # The end mark has the largest id of all. What follows it is padding, whatever its id.
+            used = np.arange(batch.shape[1]) <= batch.argmax(axis=1)[:, None]
+            feeds[_MASK] = used.astype(_DTYPES[self._mask.type])
         try:
-            (vectors,) = self._session.run(None, {self._input: batch})
+            (vectors,) = self._session.run([self._output], feeds)
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {_one_line(error)}") from None
         found: npt.NDArray[np.float32] = np.asarray(vectors, np.float32)

@@ -156,8 +156,12 @@ def test_labels_status_and_models(cli: CommandLine, photos: Path) -> None:
     assert [root["path"] for root in status["roots"]] == [str(photos)]
     assert list(status["label_sets"].values()) == [6] and status["bytes"] > 0
     assert cli("status").code == 0
-    for model in cli("models", "--json").json:
-        assert {"name", "bytes", "licence", "dim", "figures"} <= set(model)
+    for models in (cli("models", "--json").json, cli("models", "list", "--json").json):
+        assert models["installed"]
+        for model in models["installed"]:
+            assert {"name", "bytes", "licence", "dim", "figures"} <= set(model)
+        for model in models["available"]:
+            assert {"name", "source", "bytes", "licence", "research_only"} <= set(model)
 
 
 def test_a_second_model_never_mixes_and_new_labels_need_no_photo(cli: CommandLine, photos: Path, tiny_bundle) -> None:

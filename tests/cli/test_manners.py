@@ -154,17 +154,24 @@ def test_the_guard_itself_works(cli: CommandLine) -> None:
 
 @pytest.fixture
 def plugins(tmp_path: Path, cli: CommandLine) -> Path:
-    """Two installed commands of another package: one that works, one whose module cannot be imported."""
+    """Installed commands of another package: one that works, one that cannot be imported, and a group."""
     folder = tmp_path / "site"
     info = folder / "demo-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[pocketclip.commands]\ndemo-good = demo_good:run\ndemo-broken = demo_broken.inner:run\n"
+        "demo-group = demo_group:commands\n"
     )
     (folder / "demo_good.py").write_text(
         f"open({str(tmp_path / 'loaded')!r}, 'w')\n"
         "def run(count: int = 1) -> None:\n    '''Do something good.\n\n    More.\n    '''\n    print('good' * count)\n"
+    )
+    (folder / "demo_group.py").write_text(
+        "import typer\nfrom mobileclip.errors import PocketclipError\ncommands = typer.Typer()\n"
+        "@commands.callback()\ndef _all() -> None:\n    '''Do several things.'''\n"
+        "@commands.command()\ndef well() -> None:\n    print('well')\n"
+        "@commands.command()\ndef badly() -> None:\n    raise PocketclipError('it went badly')\n"
     )
     (folder / "demo_broken").mkdir()
     (folder / "demo_broken" / "inner.py").write_text(
@@ -177,6 +184,7 @@ def plugins(tmp_path: Path, cli: CommandLine) -> Path:
 
 def test_commands_of_other_packages_are_listed_without_loading_them(cli: CommandLine, plugins: Path) -> None:
     text = cli("--help").out.decode()
+    assert "Do several things." in text
     assert "Do something good." in text and "Never gets there." in text and "Workstation" in text
     assert not (plugins / "loaded").exists()
 
@@ -184,6 +192,13 @@ def test_commands_of_other_packages_are_listed_without_loading_them(cli: Command
 def test_a_command_of_another_package_runs(cli: CommandLine, plugins: Path) -> None:
     assert cli("demo-good", "--count", "2").out == b"goodgood\n"
     assert (plugins / "loaded").exists()
+
+
+def test_a_group_of_commands_of_another_package_runs(cli: CommandLine, plugins: Path) -> None:
+    assert cli("demo-group", "well").out == b"well\n"
+    assert "Do several things." in cli("demo-group", "-h").out.decode()
+    badly = cli("demo-group", "badly")
+    assert badly.code == 4 and badly.lines == ["pocketclip: it went badly"]
 
 
 def test_a_broken_command_breaks_only_itself(cli: CommandLine, plugins: Path) -> None:

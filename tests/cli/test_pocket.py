@@ -31,7 +31,7 @@ def test_the_right_photo_comes_first(cli: CommandLine, photos: Path, words: str,
 
 def test_pocket_is_the_default_and_listed(cli: CommandLine, photos: Path) -> None:
     assert cli("index", photos).code == 0
-    listed = {model["name"]: model for model in cli("models", "--json").json}
+    listed = {model["name"]: model for model in cli("models", "--json").json["installed"]}
     assert listed["pocket"]["bytes"] <= 25_000_000 and listed["pocket"]["licence"]
     assert len(cli("labels", "--json").json) >= 150
 

@@ -152,6 +152,6 @@ def test_the_command_prints_figures_and_bad_input_is_one_line(checkpoint: Path, 
     command[4] = str(tmp_path / "nothing")
     failed = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert failed.returncode == 4 and len(failed.stderr.strip().splitlines()) == 1
-    assert "no checkpoint here" in failed.stderr
+    assert "no such file or folder" in failed.stderr
     with pytest.raises(DataError, match="neither"):
         export_bundle(ExportConfig(checkpoint, data / "labels.toml", tmp_path, tmp_path / "c"), lambda *_: None)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.paths import places
+from mobileclip.home import data_folder, models_folder
 
 
 def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,6 +14,14 @@ def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.index.parent == tmp_path
     assert all(folder.is_relative_to(tmp_path) for folder in (found.data, found.cache, found.config))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [None, "", "here"])
+def test_both_halves_mean_the_same_folder(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("POCKETCLIP_HOME", value)
+    assert data_folder() == places().data and models_folder() == places().data / "models"
 
 
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

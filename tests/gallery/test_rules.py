@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 WORKSTATION = {"torch", "torchvision", "timm", "open_clip", "transformers", "onnx", "distill", "export"}
 
 # Workstation modules live in `mobileclip` too, beside the side that phones use.
-TORCH_SIDE = ("mobileclip/towers/", "mobileclip/checkpoints.py")
+TORCH_SIDE = ("mobileclip/towers/", "mobileclip/layouts/", "mobileclip/checkpoints.py")
 
 BLOCKER = """
 import importlib, sys
@@ -87,6 +87,14 @@ def test_the_library_takes_paths_and_has_no_manners() -> None:
 def test_rich_is_loaded_only_where_it_is_shown() -> None:
     for path in (REPOSITORY / "app").rglob("*.py"):
         assert "rich" not in imports(path, top_level=True), path
+
+
+def test_only_one_module_downloads() -> None:
+    for folder in ("app", "mobileclip", "distill", "export"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            if path != REPOSITORY / "export" / "hub.py":
+                text = path.read_text(encoding="utf-8")
+                assert "huggingface_hub" not in text and "urlopen" not in text and "urlretrieve" not in text, path
 
 
 def test_nothing_that_runs_offline_names_the_network() -> None:

@@ -122,6 +122,11 @@ def test_a_photo_query_is_judged_by_the_library_alone() -> None:
     assert strong_from(scores, None) > 0.7
 
 
+def test_a_model_without_labels_is_judged_by_the_library_alone() -> None:
+    scores = np.random.default_rng(0).normal(0.2, 0.02, 500).astype(np.float32)
+    assert strong_from(scores, []) == strong_from(scores, None) > 0.24
+
+
 def damage(path: Path, kind: str) -> None:
     data = bytearray(path.read_bytes())
     if kind == "cut":

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import zipfile
@@ -7,9 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mobileclip
 import mobileclip.bundle
-from mobileclip.bundle import SCHEMA, Bundle, find_bundle, write_bundle
+from mobileclip.bundle import SCHEMA, Bundle, find_bundle, named_bundles, write_bundle
 from mobileclip.errors import BundleError
+
+
+def saved(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def zipped(folder: Path, inside: str = "") -> Path:
@@ -124,6 +132,7 @@ def test_manifest_that_is_none(tiny: Any, tmp_path: Path, text: str) -> None:
         ({"tokenizer": {"file": "merges.txt.gz", "context_length": 12}}, "vocab_size"),
         ({"tokenizer": {"file": "merges.txt.gz", "context_length": 12, "vocab_size": 5}}, "vocab_size"),
         ({"tokenizer": {"file": "none.gz", "context_length": 12, "vocab_size": 518}}, "none.gz"),
+        ({"tokenizer": {"file": "merges.txt.gz", "context_length": 12, "vocab_size": 518, "causal": 1}}, "causal"),
         ({"towers": {}}, "towers"),
         ({"towers": {"onnx": {"image": "image.onnx"}}}, "None"),
         ({"towers": {"onnx": {"image": "image.onnx", "text": "../text.onnx"}}}, "../text.onnx"),
@@ -204,8 +213,6 @@ def test_zip_bomb_is_not_unpacked(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_pickles_are_never_read(tiny: Any, tmp_path: Path) -> None:
-    import io
-
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -272,6 +279,31 @@ def test_failed_write_leaves_the_old_bundle(tiny: Any, tmp_path: Path, broken: s
         tiny.write(folder)
     assert Bundle(folder).manifest["version"] == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_bundle_may_have_no_labels(tiny: Any, tmp_path: Path) -> None:
+    tiny.files["labels.toml"] = b""
+    tiny.files["label_vectors.npy"] = saved(np.empty((0, 4), np.float32))
+    model = mobileclip.load(tiny.write(tmp_path / "tiny"), threads=1)
+    assert len(model.labels) == 0 and model.label_vectors.shape == (0, 4)
+    assert model.labels.decide(model.encode_texts("dog")[0] @ model.label_vectors.T) == []
+
+
+def test_pulled_bundles_are_found_by_name(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mobileclip.bundle, "_BUNDLES", tmp_path / "embedded")
+    monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path / "home"))
+    assert named_bundles() == {}
+    embedded = tiny.write(tmp_path / "embedded" / "small")
+    tiny.write(tmp_path / "home" / "models" / "small")
+    pulled = tiny.write(tmp_path / "home" / "models" / "pulled")
+    (tmp_path / "home" / "models" / "half").mkdir()
+    tiny.write(tmp_path / "pulled")
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("small") == embedded and find_bundle("pulled") == pulled
+    assert find_bundle("./pulled") == Path("pulled")
+    assert named_bundles() == {"small": embedded, "pulled": pulled}
+    with pytest.raises(BundleError, match="there is: small, pulled"):
+        find_bundle("half")
 
 
 def test_names_and_paths_find_a_bundle(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

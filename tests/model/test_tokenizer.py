@@ -1,6 +1,7 @@
 import gzip
 import random
 import unicodedata
+import warnings
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mobileclip.errors import BundleError
+from mobileclip.errors import BundleError, TextCutWarning
 from mobileclip.tokenizer import Tokenizer, clean, split_words
 
 ft = pytest.importorskip("ftfy")
@@ -195,6 +196,16 @@ def test_any_assigned_text_is_equal_to_open_clip(ours: Tokenizer, theirs: Any, t
 def test_long_text_keeps_its_end_mark(ours: Tokenizer) -> None:
     row = ours(" ".join(["dog"] * 200))[0]
     assert row[0] == ours.sot and row[-1] == ours.eot and (row[1:-1] == ours.encode("dog")[0]).all()
+
+
+def test_the_caller_is_told_of_texts_that_were_cut(ours: Tokenizer) -> None:
+    with pytest.warns(TextCutWarning, match="1 of 2 texts were cut to the 75 tokens"):
+        ours(["short", "word " * 76])
+    with pytest.warns(TextCutWarning, match="a text was cut"):
+        ours("word " * 76)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours(["word " * 75])
 
 
 def test_shapes_of_no_one_and_many_texts(ours: Tokenizer) -> None:

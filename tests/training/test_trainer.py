@@ -15,7 +15,7 @@ from distill.config import LossConfig, Recipe
 from distill.evaluate.model import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.task import DistillTask, TeacherBank
-from distill.train import prepare
+from distill.train import build_student, prepare
 from distill.trainer import TrainingError, parameter_groups
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
@@ -213,7 +213,73 @@ def test_open_clip_teaches_too(
         (folder / name).write_bytes((recipe_folder / name).read_bytes())
     assert (run(folder, data, tmp_path / "run", **overrides) / "model.safetensors").is_file()
     with pytest.raises(PocketclipError, match="cannot load"):
-        OpenClipTeacher(OpenClipConfig("no-such-model", ""))
+        OpenClipTeacher(OpenClipConfig("no-such-model", str(tmp_path / "weights.pt")))
+    for tag in ("", "laion2b_s34b_b79k"):
+        with pytest.raises(PocketclipError, match="models pull"):
+            OpenClipTeacher(OpenClipConfig("ViT-B-32", tag))
+
+
+def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """It keeps its own geometry and is only turned to lie on the teacher's axes, as nearly as a rotation can."""
+    from distill.inherit import turn_to_teacher
+    from mobileclip.tokenizer import Tokenizer
+
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "stages": [{"epochs": 1, "px": 48}]})
+    trainer = prepare(recipe, recipe_folder, data, tmp_path / "next", lambda *_: None, workers=0).trainer
+    before, after = load_checkpoint(student).model, trainer.model.eval()
+    texts = ["a red disc", "a blue square", "there is a disc that is green"]
+    tokens = torch.from_numpy(Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), 16)(texts))
+    pixels = torch.rand(4, 3, 64, 64)
+    with torch.inference_mode():
+        old = before.encode_image(pixels) @ before.encode_text(tokens).T
+        new = after.encode_image(pixels) @ after.encode_text(tokens).T
+    assert torch.allclose(old, new, atol=1e-4)
+    bank, tokenizer = trainer.task.bank, Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), 16)
+    # A teacher that is the same but for a rotation is found again.
+    turn = torch.linalg.qr(torch.randn(32, 32))[0]
+    turned = TeacherBank(bank.photos @ turn, bank.texts @ turn, bank.logit_scale)
+    first = turn_to_teacher(after, tokenizer, trainer.corpus, bank, 0)
+    second = turn_to_teacher(after, tokenizer, trainer.corpus, turned, 0)
+    assert second == pytest.approx(first, abs=1e-3) and first > 0.2
+    with pytest.raises(ConfigError, match="not the pocket that the recipe names"):
+        other = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "model": "pocket"})
+        build_student(other, recipe_folder)
+
+
+def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    import numpy as np
+
+    from distill.data.corpus import Corpus
+    from distill.teachers import VectorCache
+    from distill.teachers.aligned import AlignedPair
+
+    (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "classes.csv"})
+    assert recipe.aligned is not None
+    corpus = Corpus.read(recipe, data)
+    photos = [sample.path for sample in corpus.samples][:5]
+    config = dataclasses.replace(recipe.aligned, class_texts={"thing 7": "red disc"})
+    plain, mixed = (
+        AlignedPair(dataclasses.replace(config, conse_weight=weight), recipe_folder, data, VectorCache(tmp_path))
+        for weight in (0.0, 0.5)
+    )
+    mixed.image_head.load_state_dict(plain.image_head.state_dict())
+    mixed.text_head.load_state_dict(plain.text_head.state_dict())
+    prompts = mixed.class_prompts()
+    assert prompts[:2] == ["a photo of a thing 0", "a photo of a thing 1"] and prompts[7] == "a photo of a red disc"
+    texts = plain.encode_texts(prompts)
+    posterior = np.exp(plain.log_posterior(photos).numpy())
+    wanted = []
+    for vector, seen in zip(plain.encode_images(photos), posterior, strict=True):
+        top = np.argsort(-seen)[:10]
+        place = (seen[top, None] * texts[top]).sum(axis=0)
+        place = vector + 0.5 * place / np.linalg.norm(place)
+        wanted.append(place / np.linalg.norm(place))
+    assert np.allclose(mixed.encode_images(photos), np.stack(wanted), atol=1e-5)
+    with pytest.raises(ConfigError, match="conse_weight needs"):
+        Recipe.load(recipe_folder / "recipe.toml", {"aligned.conse_weight": 0.5})
 
 
 def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Watches a process for what the gallery must never do: open a socket, or load the workstation half.
 
 Put on PYTHONPATH by the tests. Each offence raises, and is written to $POCKETCLIP_GUARD_LOG as well, so that code
-which swallows the exception is caught too.
+which swallows the exception is caught too. $POCKETCLIP_GUARD_ALLOW names one package that may be loaded.
 """
 
 import os
 import sys
 
-FORBIDDEN_MODULES = {"torch", "kivy", "onnx", "timm", "open_clip", "transformers", "distill", "export"}
+FORBIDDEN_MODULES = {
+    "torch", "kivy", "onnx", "timm", "open_clip", "transformers", "tokenizers", "huggingface_hub", "distill", "export",
+} - {os.environ.get("POCKETCLIP_GUARD_ALLOW")}  # fmt: skip
 
 
 def watch(event: str, arguments: tuple[object, ...]) -> None:

@@ -1,0 +1,242 @@
+"""Models on the Hugging Face hub: the catalogue, what a repository holds, and its checked download.
+
+The only module of the project that downloads anything, and only for `pocketclip models pull`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobileclip.errors import PocketclipError
+
+__all__ = [
+    "CATALOGUE",
+    "Entry",
+    "HubError",
+    "NoNetworkError",
+    "Repository",
+    "catalogue",
+    "fetch",
+    "find_entry",
+    "look_up",
+    "plain_name",
+]
+
+CATALOGUE = Path(__file__).with_name("hub.toml")
+
+_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w./-]+))?", re.ASCII)
+_LICENCE_UNKNOWN = "not stated; ask whoever made these weights"
+
+
+class HubError(PocketclipError):
+    """A model that cannot be found or fetched, or is not what it should be."""
+
+
+class NoNetworkError(HubError):
+    """The hub cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that can be pulled.
+
+    Attributes:
+        name: of the bundle.
+        repo: owner/name.
+        revision: a commit, or a branch.
+        licence: of the weights; empty where only the repository itself can tell.
+        kind: "onnx", "openclip", or empty where the file list is to tell.
+        research_only: whether the licence allows nothing but research.
+        bytes: of what is fetched by default; 0 where it is not known.
+        homepage: of the model.
+        folder: of the towers; empty where there is only one.
+        sha256: path → hash that a file must have.
+    """
+
+    name: str
+    repo: str
+    revision: str
+    licence: str = ""
+    kind: str = ""
+    research_only: bool = False
+    bytes: int = 0
+    homepage: str = ""
+    folder: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What the hub says of one file; its SHA-256 where it is a large one, else its git hash."""
+
+    bytes: int
+    sha256: str
+    git_hash: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One exact version of a repository."""
+
+    repo: str
+    commit: str
+    licence: str
+    files: Mapping[str, RemoteFile]
+
+
+def catalogue() -> list[Entry]:
+    """All models that are known by name."""
+    return [Entry(**table) for table in tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))["model"]]
+
+
+def plain_name(text: str) -> str:
+    """`text` as the name of a bundle: lower-case letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "model"
+
+
+def find_entry(name: str) -> Entry:
+    """The catalogue's model of a name, or any repository given as OWNER/REPO or OWNER/REPO/FOLDER.
+
+    Raises:
+        HubError: neither.
+    """
+    entries = {entry.name: entry for entry in catalogue()}
+    if name in entries:
+        return entries[name]
+    if match := _REPOSITORY.fullmatch(name):
+        repo, folder = match[1], (match[2] or "").strip("/")
+        last = folder.rpartition("/")[2]
+        return Entry(plain_name(" ".join((repo.partition("/")[2], last))), repo, "main", folder=folder)
+    near = difflib.get_close_matches(name, entries, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`pocketclip models list` shows what there is"
+    raise HubError(f"no model is called {name!r}; {hint}")
+
+
+def look_up(entry: Entry) -> Repository:
+    """Ask the hub what a repository holds at a revision, and which exact commit that is.
+
+    Raises:
+        HubError: no such repository or revision, or no permission; or the `hub` extra is missing.
+        NoNetworkError: the hub cannot be reached.
+    """
+    hub = _hub()
+    with _explained(entry.repo):
+        info = hub.HfApi().model_info(entry.repo, revision=entry.revision, files_metadata=True)
+    files = {
+        sibling.rfilename: RemoteFile(
+            int(sibling.size or 0), sibling.lfs.sha256 if sibling.lfs else "", sibling.blob_id or ""
+        )
+        for sibling in info.siblings or ()
+    }
+    card: Any = info.card_data or {}
+    licence = card.get("license_name") or card.get("license") or _LICENCE_UNKNOWN
+    return Repository(entry.repo, info.sha or entry.revision, entry.licence or str(licence), files)
+
+
+def fetch(
+    repository: Repository, names: Sequence[str], folder: Path, expected: Mapping[str, str], *, quiet: bool
+) -> None:
+    """Download files into `folder` and check each; what is there already and right is kept.
+
+    Args:
+        repository: see `look_up`.
+        names: paths in the repository.
+        folder: takes them under the same paths; an interrupted download goes on from there.
+        expected: path → SHA-256, on top of what the hub itself states.
+        quiet: no progress, also where somebody looks.
+
+    Raises:
+        HubError: a file is not what it should be; it has been deleted.
+        NoNetworkError: the hub cannot be reached.
+    """
+    hub = _hub()
+    utils = importlib.import_module("huggingface_hub.utils")
+    if quiet or not sys.stderr.isatty():
+        utils.disable_progress_bars()
+    else:
+        utils.enable_progress_bars()
+    for name in names:
+        with _explained(repository.repo):
+            path = Path(hub.hf_hub_download(repository.repo, name, revision=repository.commit, local_dir=str(folder)))
+        if not _is_right(path, repository.files[name], expected.get(name, "")):
+            path.unlink()
+            raise HubError(
+                f"{repository.repo}: {name} does not have the hash it should have and was deleted; try again"
+            )
+
+
+def _is_right(path: Path, remote: RemoteFile, expected: str) -> bool:
+    sha256 = hashlib.sha256()
+    # Small files have no SHA-256 on the hub, but git's own hash over length and content.
+    git = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            sha256.update(block)
+            git.update(block)
+    if expected and sha256.hexdigest() != expected:
+        return False
+    if remote.sha256:
+        return sha256.hexdigest() == remote.sha256
+    return not remote.git_hash or git.hexdigest() == remote.git_hash
+
+
+def _hub() -> Any:
+    # Read when the library is imported: it would tell its makers about each use.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise HubError(f"pulling from the hub needs {error.name}: pip install 'pocketclip[hub]'") from None
+
+
+@contextmanager
+def _explained(repo: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one line."""
+    errors = importlib.import_module("huggingface_hub.errors")
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise HubError(f"{repo} is open only to those who accepted its terms on the hub and are logged in") from None
+    except errors.RepositoryNotFoundError:
+        raise HubError(f"there is no public repository {repo} on the hub") from None
+    except errors.RevisionNotFoundError:
+        raise HubError(f"{repo} does not have this version any more; update pocketclip") from None
+    except errors.LocalEntryNotFoundError:  # what a download says when it cannot ask the hub
+        raise NoNetworkError(_no_network(repo)) from None
+    except errors.EntryNotFoundError as error:
+        raise HubError(f"{repo}: a file is missing ({_one_line(error)})") from None
+    except errors.HFValidationError as error:
+        raise HubError(f"{repo!r} is no name of a repository ({_one_line(error)})") from None
+    except Exception as error:
+        if isinstance(error, errors.HfHubHTTPError):
+            raise HubError(f"the hub refuses {repo}: {_one_line(error)}") from None
+        if _is_network(error):
+            raise NoNetworkError(_no_network(repo)) from None
+        if isinstance(error, OSError):
+            raise HubError(f"{repo} cannot be stored: {_one_line(error)}") from None
+        raise
+
+
+def _is_network(error: Exception) -> bool:
+    # Which HTTP library it stands on has changed three times; all have these names.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError", "XetDownloadError"})
+
+
+def _no_network(repo: str) -> str:
+    return f"the Hugging Face hub cannot be reached, so {repo} was not pulled; try again when there is a network"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
