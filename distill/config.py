@@ -157,6 +157,8 @@ class Stage:
     px: int
     crop: float = 0.5
     """Smallest share of the area that a random crop may keep."""
+    frozen: tuple[str, ...] = ()
+    """Parts that do not learn in this stage, by how their weights' names begin: `image.trunk`, `text.blocks.0`."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.px < 32 or not 0 < self.crop <= 1:

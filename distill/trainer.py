@@ -22,7 +22,7 @@ from distill.data.batches import augmentation, batches
 from distill.data.corpus import Corpus
 from distill.task import DistillTask, TeacherBank
 from mobileclip.checkpoints import read_torch
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP
 
@@ -82,6 +82,8 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema), use_buffers=True)
         self.step = 0
+        self.frozen: list[torch.nn.Module] = []
+        _check_frozen(self.model, recipe)
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -109,6 +111,7 @@ class Trainer:
                 begin = sum(self.epoch_steps[:epoch])
                 if self.step >= begin + self.epoch_steps[epoch]:
                     continue
+                self._freeze(stage.frozen)
                 started = time.perf_counter()
                 for pixels, rows in self._batches(epoch, stage, self.step - begin):
                     losses = self._train_step(pixels, rows)
@@ -121,6 +124,12 @@ class Trainer:
                     if self.step % self.recipe.save_every == 0 or self.step == self.steps:
                         self.save()
                     yield Progress(self.step, self.steps, epoch, rate, losses)
+
+    def _freeze(self, names: tuple[str, ...]) -> None:
+        """Let everything learn but the parts of these names."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(names))
+        self.frozen = [module for name, module in self.model.named_modules() if names and name.startswith(names)]
 
     def _batches(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
         transform = augmentation(stage.px, stage.crop, self.model.config.pixels)
@@ -146,6 +155,8 @@ class Trainer:
         tokens = self.tokens[ids]
         tokens = torch.from_numpy(tokens[:, : max(1, int((tokens != 0).sum(axis=1).max()))])
         self.model.train()
+        for module in self.frozen:
+            module.eval()  # BatchNorm's statistics are frozen too
         losses = self.task(
             pixels.contiguous(memory_format=torch.channels_last),
             tokens,
@@ -222,6 +233,16 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
+
+
+def _check_frozen(model: CLIP, recipe: Recipe) -> None:
+    """Refuse names of no weight, and stages in which nothing would learn."""
+    weights = [name for name, _ in model.named_parameters()]
+    for stage in recipe.stages:
+        if wrong := [part for part in stage.frozen if not any(name.startswith(part) for name in weights)]:
+            raise ConfigError(f"stages: frozen: no weight's name begins with {wrong[0]!r}")
+        if stage.frozen and all(name.startswith(stage.frozen) for name in weights):
+            raise ConfigError("stages: frozen: nothing would be left to learn")
 
 
 def parameter_groups(model: CLIP, recipe: Recipe) -> list[dict[str, object]]:

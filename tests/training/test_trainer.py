@@ -246,6 +246,28 @@ def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path
         build_student(other, recipe_folder)
 
 
+def test_frozen_parts_stay_as_they_are_until_their_stage_ends(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Weights and BatchNorm's statistics; the next stage trains them again."""
+    stages = [{"epochs": 1, "px": 48, "frozen": ["image.trunk", "text.blocks.0."]}, {"epochs": 1, "px": 48}]
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"stages": stages, "optim.ema": 0.0})
+    trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    frozen = {name for name in before if name.startswith(("image.trunk", "text.blocks.0."))}
+
+    def moved() -> set[str]:
+        return {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+
+    for progress in trainer.run():
+        if progress.step == trainer.epoch_steps[0]:
+            assert not moved() & frozen
+            assert {"text.blocks.1.qkv.weight", "image.projection.weight", "logit_scale"} <= moved()
+    assert any("running_mean" in name for name in moved()) and "image.trunk.conv_stem.weight" in moved()
+    for names, message in ((["image.tronk"], "image.tronk"), (["image", "text", "logit"], "nothing")):
+        wrong = Recipe.load(recipe_folder / "recipe.toml", {"stages": [{"epochs": 1, "px": 48, "frozen": names}]})
+        with pytest.raises(ConfigError, match=message):
+            prepare(wrong, recipe_folder, data, tmp_path / "wrong", lambda *_: None, workers=0)
+
+
 def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import dataclasses
 

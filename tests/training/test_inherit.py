@@ -1,0 +1,113 @@
+"""Weights cut out of larger models, and mixed."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from distill.inherit import inherit, interpolate
+from mobileclip.errors import ConfigError
+from mobileclip.towers import CLIP, ModelConfig
+from tests.towers.conftest import stir, tokens
+
+
+def made(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0) -> CLIP:
+    """A small ViT and text tower, both of this width and depth."""
+    config = ModelConfig.load("tinyclip-vit-8m-16")
+    options = {"embed_dim": width, "depth": layers, "num_heads": heads}
+    image = dataclasses.replace(config.image, options=options)
+    text = dataclasses.replace(config.text, vocab_size=600, width=width, heads=heads, layers=layers)
+    torch.manual_seed(seed)
+    model = CLIP(dataclasses.replace(config, embed_dim=32, image=image, text=text))
+    stir(model, seed)
+    return model
+
+
+PIXELS, IDS = torch.rand(2, 3, 224, 224), tokens(3, 77, 600)
+
+
+def vectors(model: CLIP) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.cat([model.encode_image(PIXELS), model.encode_text(IDS)])
+
+
+def silence(model: CLIP, layers: list[int]) -> None:
+    """Make these layers add nothing to what passes through them."""
+    with torch.no_grad():
+        for number in layers:
+            image, text = model.image.trunk.blocks[number], model.text.blocks[number]
+            for layer in (image.attn.proj, image.mlp.fc2, text.out, text.proj):
+                layer.weight.zero_()
+                layer.bias.zero_()
+
+
+def test_the_same_shape_is_an_exact_copy() -> None:
+    larger, student = made(), made(seed=1)
+    assert not torch.allclose(vectors(larger), vectors(student), atol=1e-2)
+    inherit(student, larger)
+    assert torch.equal(vectors(larger), vectors(student))
+
+
+@pytest.mark.parametrize(("layers", "dropped"), [("first", [2, 3]), ("every", [1, 3])])
+def test_leaving_out_layers_that_add_nothing_is_exact(layers: str, dropped: list[int]) -> None:
+    larger, student = made(), made(layers=2, seed=1)
+    inherit(student, larger, layers)  # type: ignore[arg-type]
+    assert not torch.allclose(vectors(larger), vectors(student), atol=1e-4)
+    silence(larger, dropped)
+    inherit(student, larger, layers)  # type: ignore[arg-type]
+    assert torch.allclose(vectors(larger), vectors(student), atol=1e-6)
+
+
+def test_width_is_the_leading_channels_and_heads() -> None:
+    larger, student = made(width=256, heads=4), made(width=128, heads=2, seed=1)
+    inherit(student, larger)
+    for mine, theirs in (
+        (student.text.blocks[1].qkv, larger.text.blocks[1].qkv),
+        (student.image.trunk.blocks[1].attn.qkv, larger.image.trunk.blocks[1].attn.qkv),
+    ):
+        for part in range(3):  # queries, keys, values: each its first two heads of 64
+            rows = slice(256 * part, 256 * part + 128)
+            assert torch.equal(mine.weight[128 * part : 128 * part + 128], theirs.weight[rows, :128])
+            assert torch.equal(mine.bias[128 * part : 128 * part + 128], theirs.bias[rows])
+    assert torch.equal(student.text.blocks[0].fc.weight, larger.text.blocks[0].fc.weight[:512, :128])
+    assert torch.equal(student.image.trunk.pos_embed, larger.image.trunk.pos_embed[:, :, :128])
+    assert torch.equal(student.text.projection.weight, larger.text.projection.weight[:, :128])
+
+
+def test_a_narrower_attention_is_what_the_kept_heads_do() -> None:
+    """With the same input, the kept heads' share of the larger layer's output, on the kept channels."""
+    larger, student = made(width=256, heads=4), made(width=128, heads=2, seed=1)
+    inherit(student, larger)
+    x = torch.randn(1, 5, 256)
+    x[:, :, 128:] = 0
+    wide, narrow = larger.text.blocks[0], student.text.blocks[0]
+    with torch.no_grad():
+        wide.out.weight[:, 128:] = 0
+        q, k, v = (p.unflatten(-1, (4, 64)).transpose(1, 2) for p in wide.qkv(x).chunk(3, dim=-1))
+        seen = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        wanted = wide.out(seen)[:, :, :128]
+        q, k, v = (p.unflatten(-1, (2, 64)).transpose(1, 2) for p in narrow.qkv(x[:, :, :128]).chunk(3, dim=-1))
+        seen = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        assert torch.allclose(narrow.out(seen), wanted, atol=1e-5)
+
+
+def test_what_cannot_be_cut_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not smaller"):
+        inherit(made(width=256, heads=4), made())
+    with pytest.raises(ConfigError, match="heads of 32 and 64"):
+        inherit(made(width=64, heads=2), made(width=128, heads=2))
+    with pytest.raises(ConfigError, match="of another kind"):
+        inherit(made(), CLIP(ModelConfig.load("pocket")))
+
+
+def test_interpolation_is_weight_by_weight() -> None:
+    first, second = made(), made(seed=1)
+    assert torch.equal(vectors(interpolate(first, second, 0.0)), vectors(first))
+    assert torch.allclose(vectors(interpolate(first, second, 1.0)), vectors(second), atol=1e-6)
+    mixed = interpolate(first, second, 0.25).state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.allclose(mixed[name], 0.75 * value + 0.25 * second.state_dict()[name], atol=1e-6), name
+    with pytest.raises(ConfigError, match="different shapes"):
+        interpolate(first, made(layers=2), 0.5)
+    with pytest.raises(ConfigError, match="must lie in"):
+        interpolate(first, second, 1.5)
