@@ -116,8 +116,8 @@ def _heads(model: CLIP, side: str) -> int:
     """Attention heads of a transformer tower, 0 where the tower is none."""
     if side == "text":
         return model.config.text.heads
-    blocks = getattr(model.image.trunk, "blocks", ())
-    return getattr(getattr(blocks[0], "attn", None), "num_heads", 0) if len(blocks) else 0
+    first = next(iter(getattr(model.image.trunk, "blocks", ())), None)
+    return int(getattr(getattr(first, "attn", None), "num_heads", 0))
 
 
 def _layer_of_origin(name: str, depths: tuple[int, int], layers: Layers) -> str:

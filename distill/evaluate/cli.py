@@ -59,13 +59,23 @@ def evaluate(
 def as_text(result: dict[str, Any]) -> str:
     """Lay a result out for people: rates in percent, counts as they are."""
     lines = []
+    spread = result.get("intervals", {})
     for name, value in result.items():
+        if name == "intervals":
+            continue
         cells = list(value.items()) if isinstance(value, dict) else [("", value)]
         if name == "limits":
             cells = [(f"{probe} (of {found['n']:,})", found["accuracy"]) for probe, found in value.items()]
-        row = "  ".join(f"{key} {_figure(cell)}".strip() for key, cell in cells)
+        ends = spread.get(name, {})
+        ends = ends if isinstance(ends, dict) else {"": ends}
+        row = "  ".join(f"{key} {_figure(cell)}{_interval(ends.get(key))}".strip() for key, cell in cells)
         lines.append(f"{name.replace('_', ' '):16}{row}")
     return "\n".join(lines)
+
+
+def _interval(ends: list[float] | None) -> str:
+    """The 95 % interval behind a rate."""
+    return f" ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})" if ends else ""
 
 
 def _figure(value: float) -> str:

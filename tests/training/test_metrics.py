@@ -5,7 +5,7 @@ import pytest
 
 from distill.evaluate.calibration import average_precision, best_threshold, fit_thresholds, tagging
 from distill.evaluate.limits import PROBES, measure_limits, minimal_pair
-from distill.evaluate.metrics import classification, retrieval
+from distill.evaluate.metrics import bootstrap, classification, retrieval
 
 
 def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -46,7 +46,29 @@ def test_classification_with_several_right_classes() -> None:
     classes = np.eye(6, dtype=np.float32)
     photos = np.eye(6, dtype=np.float32)[[0, 1, 1, 5]]
     got = classification(photos, classes, [[0], [1], [2, 1], [4]])
-    assert got == {"top1": 0.75, "top5": 0.75, "mean_per_class": pytest.approx((1 + 1 + 1 + 0) / 4)}
+    assert (got["top1"], got["top5"]) == (0.75, 0.75)
+    assert got["mean_per_class"] == pytest.approx((1 + 1 + 1 + 0) / 4)
+    assert all(low <= got[name] <= high for name, (low, high) in got["intervals"].items())
+
+
+def test_intervals_are_those_of_statistics() -> None:
+    """For a plain share they are the normal approximation's, and they shrink with the root of the sample."""
+    widths = []
+    for n in (400, 1600):
+        right = np.arange(n) % 10 < 3
+        low, high = bootstrap(n, lambda drawn, right=right: float(right[drawn].mean()))
+        spread = 1.96 * np.sqrt(0.3 * 0.7 / n)
+        assert (low, high) == (pytest.approx(0.3 - spread, abs=0.006), pytest.approx(0.3 + spread, abs=0.006))
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
+
+
+def test_captions_of_one_photo_stand_or_fall_together() -> None:
+    """Five captions a photo, all right or all wrong, say no more than one; drawn apart they would seem to."""
+    photos = np.eye(100, dtype=np.float32)
+    texts = np.repeat(photos[[i if i % 2 else (i + 50) % 100 for i in range(100)]], 5, axis=0)
+    low, high = retrieval(photos, texts, np.repeat(np.arange(100), 5).tolist())["intervals"]["text_to_photo"]["R@1"]
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.1)
 
 
 def test_average_precision_agrees_with_sklearn() -> None:
