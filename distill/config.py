@@ -154,15 +154,20 @@ class Stage:
     """So many epochs at one picture size. Small pictures first makes training cheap."""
 
     epochs: int
-    px: int
+    px: int = 0
+    """Side of the pictures; 0 where `texts_only`."""
+    texts_only: bool = False
+    """The text tower alone learns, an epoch is every text once, and no photo is read."""
     crop: float = 0.5
     """Smallest share of the area that a random crop may keep."""
     frozen: tuple[str, ...] = ()
     """Parts that do not learn in this stage, by how their weights' names begin: `image.trunk`, `text.blocks.0`."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.px < 32 or not 0 < self.crop <= 1:
-            raise ConfigError("a stage needs epochs ≥ 1, px ≥ 32 and crop in (0, 1]")
+        if self.epochs < 1 or not 0 < self.crop <= 1:
+            raise ConfigError("a stage needs epochs ≥ 1 and crop in (0, 1]")
+        if (self.px != 0) if self.texts_only else (self.px < 32):
+            raise ConfigError("a stage needs px ≥ 32, or texts_only = true and no px")
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,27 @@ class DistillTask:
         total = sum(getattr(weights, name) * value for name, value in losses.items())
         return {"loss": torch.as_tensor(total), **losses, "logit_scale": scale}
 
+    def texts(self, tokens: Tensor, *, text_ids: NDArray[np.int64], random: np.random.Generator) -> dict[str, Tensor]:
+        """Return the losses of texts without photos: the teacher's vectors, and its similarities to the bank.
+
+        Args:
+            tokens: (n, length).
+            text_ids: numbers (n,) of the texts in the bank.
+            random: draws the part of the bank to compare with.
+        """
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            text = self.model.encode_text(tokens)
+        bank, weights = self.bank, self.weights
+        teacher = bank.texts[text_ids]
+        losses = {"feature": feature(text, teacher)}
+        if weights.bank:
+            sides = [all_of[_some(random, len(all_of), weights.bank)] for all_of in (bank.photos, bank.texts)]
+            scale = bank.logit_scale
+            near = [affinity(scale * text @ side.T, scale * teacher @ side.T) for side in sides]
+            losses["affinity"] = torch.stack(near).mean()
+        total = sum(getattr(weights, name) * value for name, value in losses.items())
+        return {"loss": torch.as_tensor(total), **losses, "logit_scale": self.model.logit_scale.exp()}
+
     def _affinity(
         self,
         image: Tensor,

@@ -74,7 +74,7 @@ class Trainer:
         self.task = DistillTask(self.model, bank, recipe.loss, recipe.optim.precision)
         optim = recipe.optim
         self.plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
-        self.epoch_steps = [len(corpus.epoch(recipe.seed, e)) // optim.batch for e in range(len(self.plan))]
+        self.epoch_steps = [self._steps_of(epoch, stage) for epoch, stage in enumerate(self.plan)]
         self.steps = sum(self.epoch_steps)
         if not self.steps:
             raise TrainingError(f"{len(corpus.samples)} photos do not fill one batch of {optim.batch}")
@@ -113,10 +113,9 @@ class Trainer:
                     continue
                 self._freeze(stage.frozen)
                 started = time.perf_counter()
-                for pixels, rows in self._batches(epoch, stage, self.step - begin):
-                    losses = self._train_step(pixels, rows)
+                for losses, count in self._epoch(epoch, stage, self.step - begin):
                     self.step += 1
-                    rate = len(rows) / (time.perf_counter() - started)
+                    rate = count / (time.perf_counter() - started)
                     started = time.perf_counter()
                     line = {"step": self.step, "epoch": epoch, "px": stage.px, "photos_per_second": round(rate, 1)}
                     metrics.write(json.dumps({**line, "lr": self.schedule.get_last_lr()[-1], **losses}) + "\n")
@@ -124,6 +123,36 @@ class Trainer:
                     if self.step % self.recipe.save_every == 0 or self.step == self.steps:
                         self.save()
                     yield Progress(self.step, self.steps, epoch, rate, losses)
+
+    def _steps_of(self, epoch: int, stage: Stage) -> int:
+        optim = self.recipe.optim
+        if stage.texts_only:
+            return len(self.corpus.texts) // (optim.batch + optim.extra_texts)
+        return len(self.corpus.epoch(self.recipe.seed, epoch)) // optim.batch
+
+    def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[dict[str, float], int]]:
+        """Take the steps of an epoch from `first` on; yields losses and the number of items of each."""
+        if stage.texts_only:
+            size = self.recipe.optim.batch + self.recipe.optim.extra_texts
+            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.corpus.texts))
+            for step in range(first, self.epoch_steps[epoch]):
+                yield self._text_step(order[step * size : (step + 1) * size]), size
+            return
+        for pixels, rows in self._batches(epoch, stage, first):
+            yield self._train_step(pixels, rows), len(rows)
+
+    def _text_step(self, ids: NDArray[np.int64]) -> dict[str, float]:
+        random = np.random.default_rng((self.recipe.seed, self.step))
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        self.model.train()
+        return self._descend(self.task.texts(self._tokens(ids), text_ids=ids, random=random))
+
+    def _tokens(self, ids: NDArray[np.int64]) -> Tensor:
+        """Tokens of these texts, without columns in which all are padding where the tower cannot see those."""
+        tokens = self.tokens[ids]
+        if self.model.config.text.causal:
+            tokens = tokens[:, : max(1, int((tokens != 0).sum(axis=1).max()))]
+        return torch.from_numpy(tokens)
 
     def _freeze(self, names: tuple[str, ...]) -> None:
         """Let everything learn but the parts of these names."""
@@ -152,20 +181,22 @@ class Trainer:
         texts = np.array([random.choice(self.corpus.text_ids[row]) for row in rows])
         extra = random.choice(len(self.corpus.texts), min(optim.extra_texts, len(self.corpus.texts)), replace=False)
         ids = np.concatenate([texts, np.setdiff1d(extra, texts)])
-        tokens = self.tokens[ids]
-        tokens = torch.from_numpy(tokens[:, : max(1, int((tokens != 0).sum(axis=1).max()))])
         self.model.train()
         for module in self.frozen:
             module.eval()  # BatchNorm's statistics are frozen too
         losses = self.task(
             pixels.contiguous(memory_format=torch.channels_last),
-            tokens,
+            self._tokens(ids),
             rows=rows,
             text_ids=ids,
             groups=self.corpus.groups[rows],
             random=random,
         )
-        total = losses["loss"]
+        return self._descend(losses)
+
+    def _descend(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Take one step of the optimizer; returns the losses and the gradient's norm as numbers."""
+        optim, total = self.recipe.optim, losses["loss"]
         if not torch.isfinite(total):
             raise TrainingError(
                 f"the loss became {float(total)} at step {self.step}; the last checkpoint is good: "

@@ -51,7 +51,7 @@ def test_a_model_has_the_parameters_that_its_file_promises(name: str) -> None:
     }
     assert counts == config.parameters
     image, text = PUBLISHED[name]
-    assert counts["image"] / 1e6 == pytest.approx(image, abs=0.25)
+    assert counts["image"] / 1e6 == pytest.approx(image, abs=0.4)
     assert counts["text"] / 1e6 == pytest.approx(text, abs=0.1)
     assert config.name == name
 

@@ -358,3 +358,18 @@ def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Pa
     assert len(reports) == 60 and np.array_equal(again.encode_images(photos), vectors)
     fitted(recipe.aligned, dataclasses.replace(corpus, shares=(0.5, 0.5)))
     assert len(reports) == 120
+
+
+def test_texts_alone_teach_the_text_tower_and_leave_the_photos_vectors(
+    recipe_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = {"stages": [{"epochs": 30, "texts_only": True}], "optim.batch": 12, "optim.lr": 3e-3, "optim.ema": 0.0}
+    recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
+    trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
+    image = {name: value.clone() for name, value in trainer.model.image.state_dict().items()}
+    assert trainer.epoch_steps == [len(trainer.corpus.texts) // 16] * 30
+    losses = [step.losses for step in trainer.run()]
+    assert losses[-1]["feature"] < 0.6 * losses[0]["feature"] and losses[-1]["affinity"] < losses[0]["affinity"]
+    assert all(torch.equal(value, image[name]) for name, value in trainer.model.image.state_dict().items())
+    with pytest.raises(ConfigError, match="texts_only = true and no px"):
+        Recipe.load(recipe_folder / "recipe.toml", {"stages": [{"epochs": 1, "px": 48, "texts_only": True}]})
