@@ -153,9 +153,7 @@ def load_checkpoint(path: Path, model: str | Path | ModelConfig | None = None, *
     return Checkpoint(made.eval(), tokenizer, merges, about, missing, unexpected)
 
 
-def _fill(
-    config: ModelConfig, state: dict[str, Tensor], file: Path
-) -> tuple[CLIP, tuple[str, ...], tuple[str, ...]]:
+def _fill(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CLIP, tuple[str, ...], tuple[str, ...]]:
     """Build a model with these weights; returns it with the names of what is missing and what is left over."""
     # Drawing hundreds of millions of random numbers, only to overwrite them, would take most of the time.
     with torch.device("meta"):
