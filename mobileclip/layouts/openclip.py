@@ -224,7 +224,7 @@ def read_config(fields: Mapping[str, Any], name: str) -> ModelConfig:
         size = int(vision.get("image_size", 224))
         return ModelConfig(
             name=name,
-            embed_dim=model["embed_dim"],
+            embed_dim=int(model["embed_dim"]),
             tokenizer="openai" if text.get("vocab_size", 49408) == 49408 else "own",
             image=_image_config(vision, quick, size),
             text=TextConfig(
