@@ -15,6 +15,8 @@ from app import cli_output, cli_plugins
 from app.cli_about import labels, status
 from app.cli_ask import search, tag
 from app.cli_common import guarded
+from app.cli_corrections import corrections
+from app.cli_gallery import gallery
 from app.cli_index import index
 
 _EPILOG = (
@@ -65,12 +67,13 @@ def _options(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Gallery": (index, search, tag),
+    "Gallery": (index, search, tag, gallery),
     "About": (labels, status),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(guarded(_command))
+app.add_typer(cli_plugins.wrapped(corrections, guarded), name="corrections", rich_help_panel="Gallery")
 
 
 def main() -> None:

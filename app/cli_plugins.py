@@ -47,7 +47,7 @@ def attach(
             )
         else:
             if isinstance(command, typer.Typer):
-                app.add_typer(_wrapped(command, wrap), name=entry.name, rich_help_panel=PANEL)
+                app.add_typer(wrapped(command, wrap), name=entry.name, rich_help_panel=PANEL)
             else:
                 app.command(entry.name, rich_help_panel=PANEL)(wrap(command))
 
@@ -55,7 +55,7 @@ def attach(
 _TAKES_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": list[str]()}
 
 
-def _wrapped(group: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> typer.Typer:
+def wrapped(group: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> typer.Typer:
     """The same group, each of its commands wrapped as one that stands alone would be."""
     for command in group.registered_commands:
         if command.callback is not None:

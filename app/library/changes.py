@@ -5,10 +5,12 @@ are never held in memory, and nothing is removed before everything is known.
 """
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 
 from app.library.decode import PASSING_REASONS
+from app.library.excluded import Excluded, patterns
 from app.library.scan import BROKEN_LINK, Found, Identity, Odd, Unread, walk
 from app.library.store import Store, below, within
 
@@ -39,7 +41,8 @@ class Scan:
     def read(self, root: str, root_id: int, *, include_hidden: bool, visited: set[Identity]) -> Iterator[int]:
         """Walk one root; yields the number of photos found so far, now and then, and at the end."""
         page: list[tuple[bytes, int, int, int]] = []
-        for event in walk(root, include_hidden=include_hidden, visited=visited):
+        excluded = Excluded(patterns(self.store))
+        for event in walk(root, include_hidden=include_hidden, visited=visited, excluded=excluded):
             if isinstance(event, Found):
                 page.append((os.fsencode(event.path), event.size, event.mtime_ns, root_id))
             elif isinstance(event, Odd):
@@ -100,6 +103,22 @@ class Scan:
             for last, path, size, mtime_ns, root_id in page:  # noqa: B007 (the last id starts the next page)
                 yield Found(os.fsdecode(path), size, mtime_ns), root_id
 
+    def count_without_facts(self) -> int:
+        """How many photos at most `without_facts` yields."""
+        return int(self.sql.execute("SELECT count(*) FROM photos WHERE width IS NULL").fetchone()[0])
+
+    def without_facts(self) -> Iterator[tuple[int, Found]]:
+        """Yield (photo id, photo) of unchanged photos whose header has never been read: an older version made them."""
+        last = 0
+        query = (
+            "SELECT p.id, p.path, p.size, p.mtime_ns FROM photos p JOIN temp.seen s"
+            " ON (s.path, s.size, s.mtime_ns) = (p.path, p.size, p.mtime_ns)"
+            " WHERE p.width IS NULL AND p.id > ? ORDER BY p.id LIMIT ?"
+        )
+        while page := self.sql.execute(query, (last, _PAGE)).fetchall():
+            for last, path, size, mtime_ns in page:
+                yield last, Found(os.fsdecode(path), size, mtime_ns)
+
     def put_odd(self) -> int:
         """Record pipes and broken links with a photo's name; returns how many were not known yet."""
         new = 0
@@ -113,8 +132,7 @@ class Scan:
     def sweep(self, roots: Sequence[str], *, allow_empty: bool) -> tuple[int, list[str]]:
         """Remove photos that are gone from disk, below what was really read.
 
-        A root that held photos and now shows not a single one looks like a drive that is not mounted: its
-            photos
+        A root that held photos and now shows not a single one looks like a drive that is not mounted: its photos
         stay, unless `allow_empty`.
 
         Returns:
@@ -138,7 +156,7 @@ class Scan:
                 removed += len(gone) if table == "photos" else 0
             if os.fsencode(root) not in unread:
                 self.sql.execute("UPDATE roots SET read_at = ? WHERE path = ?", (time.time(), os.fsencode(root)))
-        self._forget_orphans()
+        forget_orphans(self.sql)
         return removed, spared
 
     def _looks_unmounted(self, root: str) -> bool:
@@ -150,15 +168,17 @@ class Scan:
         query = f"SELECT path FROM {table} WHERE path >= ? AND path < ? AND {unseen}"
         return [row[0] for row in self.sql.execute(query, below(root))]
 
-    def _forget_orphans(self) -> None:
-        now = time.time()
-        self.sql.execute(
-            "UPDATE contents SET orphaned_at = ? WHERE orphaned_at IS NULL"
-            " AND NOT EXISTS (SELECT 1 FROM photos p WHERE p.content_id = contents.id)",
-            (now,),
-        )
-        self.sql.execute(
-            "DELETE FROM contents WHERE orphaned_at < ?"
-            " AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.content_id = contents.id AND t.source = 'you')",
-            (now - GRACE_SECONDS,),
-        )
+
+def forget_orphans(sql: sqlite3.Connection) -> None:
+    """Note which contents no photo holds any more, and let go of those that none has held for GRACE_SECONDS."""
+    now = time.time()
+    sql.execute(
+        "UPDATE contents SET orphaned_at = ? WHERE orphaned_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM photos p WHERE p.content_id = contents.id)",
+        (now,),
+    )
+    sql.execute(
+        "DELETE FROM contents WHERE orphaned_at < ?"
+        " AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.content_id = contents.id AND t.source = 'you')",
+        (now - GRACE_SECONDS,),
+    )

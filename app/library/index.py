@@ -9,19 +9,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from app.library.changes import Scan
-from app.library.decode import Pixels, ahead, content_hash, guarded, read_pixels
+from app.library.content import content_hash
+from app.library.decode import Pixels, ahead, guarded, read_photo
 from app.library.errors import LibraryError
+from app.library.exif import Facts, file_time, read_facts
 from app.library.lock import IndexLock
 from app.library.matrix import load_matrix
+from app.library.rules import rules_of
 from app.library.scan import Found, Identity, identity, outermost
-from app.library.store import Failure, Store
-from app.library.tags import decide, label_fingerprint
+from app.library.store import Failure, Store, as_stored
+from app.library.tags import label_fingerprint, refresh
+from app.library.thumbnails import Thumbnails
 from mobileclip.errors import PhotoError
 
 if TYPE_CHECKING:
@@ -51,7 +56,7 @@ class Options:
 
 
 class Progress(NamedTuple):
-    """How far a run is, in photos: `stage` is "scan" or "index", `total` is 0 while it is not known."""
+    """How far a run is, in photos: `stage` is "scan", "index" or "dates", `total` is 0 while it is not known."""
 
     stage: str
     done: int
@@ -96,11 +101,12 @@ class Report:
 
 
 class _Read(NamedTuple):
-    """One photo and what came of it: its hash, and pixels where the content is new; or an error."""
+    """One photo and what came of it: its hash and header, and pixels where the content is new; or an error."""
 
     found: Found
     root_id: int
     hash: bytes | PhotoError
+    facts: Facts | None = None
     pixels: Pixels | PhotoError | None = None
 
 
@@ -110,6 +116,7 @@ def index_folders(
     folders: Sequence[str],
     options: Options = Options(),
     *,
+    thumbnails: Thumbnails | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
@@ -120,6 +127,7 @@ def index_folders(
         model: whose vectors to make; vectors of other models stay beside them, never mixed.
         folders: what to walk; they stay known to the index as its roots.
         options: see Options.
+        thumbnails: where to keep a small picture of each photo that is decoded anyway; None for nowhere.
         progress: called from this thread, about once per batch.
         stop: asked often; when true, what is decoded is still embedded and stored, then the run ends.
 
@@ -130,10 +138,11 @@ def index_folders(
     """
     check_apart(store.path, folders)
     with IndexLock(store.path.with_name("index.lock")):
-        run = _Run(store, model, outermost(list(folders)), options, progress, stop)
+        run = _Run(store, model, outermost(list(folders)), options, thumbnails, progress, stop)
         run.scan()
         if not stop():
             run.read()
+            run.read_headers()
         run.finish()
         return run.report
 
@@ -159,10 +168,12 @@ class _Run:
         model: "Model",
         roots: list[str],
         options: Options,
+        thumbnails: Thumbnails | None,
         progress: Callable[[Progress], None],
         stop: Callable[[], bool],
     ) -> None:
         self.store, self.model, self.roots, self.options = store, model, roots, options
+        self.thumbnails = thumbnails
         self.progress, self.stop = progress, stop
         self.report = Report()
         self.started = time.time()
@@ -172,6 +183,7 @@ class _Run:
         self.tagged_by = label_fingerprint(model)
         with store.transaction():
             self.model_id = store.add_model(model.fingerprint, model.name, model.dim)
+        self.rules = rules_of(store, model)
 
     def scan(self) -> None:
         # Our own files are no photos, even if someone indexes the whole home folder.
@@ -223,10 +235,29 @@ class _Run:
 
     def _decode(self, item: tuple[_Read, bool]) -> _Read:
         read, known = item
-        if known or isinstance(read.hash, PhotoError):
+        if isinstance(read.hash, PhotoError):
             return read
-        found = read.found
-        return read._replace(pixels=guarded(lambda: read_pixels(found, self.model.recipe), found.path))
+        found, key = read.found, read.hash.hex()
+        facts = _facts(found)
+        if known:
+            return read._replace(facts=facts)
+        work = lambda: read_photo(found, self.model.recipe, self.thumbnails, key)  # noqa: E731
+        return read._replace(facts=facts, pixels=guarded(work, found.path))
+
+    def read_headers(self) -> None:
+        """Read the headers of photos that were indexed before the index kept dates."""
+        missing = self.scanned.count_without_facts()
+        done = 0
+        with ThreadPoolExecutor(self.options.decoders, thread_name_prefix="header") as pool:
+            headers = ahead(pool, _with_facts, self.scanned.without_facts(), _WAITING)
+            while page := list(islice(headers, _WAITING)):
+                with self.store.transaction():
+                    for photo_id, facts in page:
+                        self.store.put_facts(photo_id, facts)
+                done += len(page)
+                self.progress(Progress("dates", done, missing, 0))
+                if self.stop():
+                    break
 
     def _write(self, batch: list[_Read]) -> None:
         """Embed what is new in a batch and store all of it in one transaction."""
@@ -234,7 +265,7 @@ class _Run:
         embedded: dict[str, tuple[np.ndarray, list[tuple[str, float]]]] = {}
         if fresh:
             vectors = self.model.encode_pixels(np.stack([pixels for _, pixels in fresh]))
-            decided = decide(self.model, vectors)
+            decided = self.rules.decide(as_stored(vectors))
             for (read, _), vector, tags in zip(fresh, vectors, decided, strict=True):
                 embedded[read.found.path] = vector, tags
         with self.store.transaction():
@@ -250,7 +281,7 @@ class _Run:
             self.report.failed += 1
             return
         assert isinstance(read.hash, bytes)
-        content_id = self.store.put_photo(read.found, read.root_id, read.hash)
+        content_id = self.store.put_photo(read.found, read.root_id, read.hash, read.facts)
         if made is None:
             self.report.reused += 1
             return
@@ -268,10 +299,23 @@ class _Run:
                 report.failed += self.scanned.put_odd()
                 report.removed, spared = self.scanned.sweep(self.roots, allow_empty=self.options.allow_empty)
             report.spared = spared
-            load_matrix(self.store, self.model.fingerprint)
+            matrix = load_matrix(self.store, self.model.fingerprint)
+            # A person may have corrected photos or made a label while this run was under way.
+            refresh(self.store, self.model, since=self.rules, matrix=matrix)
         report.unread = [(event.path, event.reason) for event in self.scanned.unread]
         report.failures = self.store.failures(since=self.started) if report.failed else []
         report.seconds = time.time() - self.started
+
+
+def _facts(found: Found) -> Facts | None:
+    facts = guarded(lambda: read_facts(found.path, found.mtime_ns), found.path)
+    return None if isinstance(facts, PhotoError) else facts
+
+
+def _with_facts(item: tuple[int, Found]) -> tuple[int, Facts]:
+    photo_id, found = item
+    # A header that cannot be read although the photo once could is not asked for on every run: 0 says unknown.
+    return photo_id, _facts(found) or Facts(0, 0, file_time(found.mtime_ns), "file")
 
 
 def _hash(item: tuple[Found, int]) -> _Read:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.library.store import Ids, Rows, Store
+from app.library.store import Ids, Rows, Store, on_sphere
 
 MAGIC = b"pCLIPvec"
 FORMAT = 1
@@ -119,8 +119,7 @@ def _write(path: Path, store: Store, model_id: int, header: Header) -> None:
             file.seek(_START)
             checksum, all_ids = 0, [np.empty(0, np.int64)]
             for ids, rows in store.vector_blocks(model_id, header.dim):
-                rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # float16 left them a hair off the sphere
-                data = rows.astype(DTYPE, copy=False).data
+                data = on_sphere(rows).astype(DTYPE, copy=False).data
                 checksum = zlib.crc32(data, checksum)
                 file.write(data)
                 all_ids.append(ids)
@@ -142,5 +141,4 @@ def _write(path: Path, store: Store, model_id: int, header: Header) -> None:
 def _gather(store: Store, model_id: int, dim: int) -> Matrix:
     blocks = list(store.vector_blocks(model_id, dim))
     rows = np.concatenate([np.empty((0, dim), np.float32), *(rows for _, rows in blocks)])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return Matrix(np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in blocks)]), rows)
+    return Matrix(np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in blocks)]), on_sphere(rows))

@@ -10,7 +10,7 @@ Only with both can the index tell a deleted photo from an unplugged drive.
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
 # Suffixes that are worth opening; what is really inside is for the decoder to say.
@@ -71,7 +71,11 @@ def identity(path: str | os.PathLike[str]) -> Identity | None:
 
 
 def walk(
-    root: str, *, include_hidden: bool = False, visited: set[Identity] | None = None
+    root: str,
+    *,
+    include_hidden: bool = False,
+    visited: set[Identity] | None = None,
+    excluded: Callable[[str, str], bool] = lambda name, path: False,
 ) -> Iterator[Found | Odd | Unread]:
     """Yield all photos below `root`, in the same order on every run, and every place that could not be read.
 
@@ -84,6 +88,7 @@ def walk(
         root: absolute path of a folder.
         include_hidden: also enter hidden folders and take hidden files; bins and thumbnails stay out.
         visited: folders to pass over, shared between the walks of one run; changed in place.
+        excluded: says of a name and the path that it ends whether to pass over it and all below; never asked of `root`.
     """
     visited = set() if visited is None else visited
     folders: list[str] = [root]
@@ -104,7 +109,7 @@ def walk(
             continue
         below: list[str] = []
         for entry in entries:
-            if _skipped(entry.name, include_hidden):
+            if _skipped(entry.name, include_hidden) or excluded(entry.name, entry.path):
                 continue
             found = _look(entry)
             if isinstance(found, str):

@@ -1,8 +1,11 @@
 """The tables of the index, and the one way to open them.
 
 A photo is a place on disk; a content is what lies there, known by its hash. Vectors and tags hang on
-contents, so that a moved file keeps them and two copies share them. File names are bytes on most systems and
-need not be text, so paths are stored as the bytes that the system uses (`os.fsencode`).
+contents, so that a moved file keeps them and two copies share them. What a person decides hangs on the hash itself and
+outlives even the content. File names are bytes on most systems and need not be text, so paths are stored as the bytes
+that the system uses (`os.fsencode`).
+
+A new index is made as the first version and upgraded like any old one: there is one description of every version.
 """
 
 import sqlite3
@@ -12,7 +15,7 @@ from pathlib import Path
 from app.library.errors import LibraryError, explain
 
 APPLICATION_ID = 0x70434C50  # "pCLP", seen by `file` and checked before anything is written
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 20.0
 
 _TABLES = """
@@ -78,6 +81,56 @@ CREATE TABLE failures (
 ) WITHOUT ROWID;
 """
 
+# Version 2: dates and sizes for a screen, and what a person decides.
+_SECOND = """
+ALTER TABLE photos ADD COLUMN taken REAL NOT NULL DEFAULT 0;       -- see app.library.exif.Facts
+ALTER TABLE photos ADD COLUMN taken_from TEXT NOT NULL DEFAULT 'file' CHECK (taken_from IN ('camera', 'file'));
+ALTER TABLE photos ADD COLUMN width INTEGER;                       -- upright, in pixels; NULL until the header is read
+ALTER TABLE photos ADD COLUMN height INTEGER;
+UPDATE photos SET taken = coalesce(
+    CAST(strftime('%s', mtime_ns / 1000000000, 'unixepoch', 'localtime') AS REAL), 0);
+CREATE INDEX photos_by_time ON photos (taken DESC, id DESC);
+CREATE INDEX photos_without_facts ON photos (id) WHERE width IS NULL;
+CREATE INDEX tags_by_label ON tags (label, score);
+
+CREATE TABLE corrections (
+    hash BLOB NOT NULL,
+    label TEXT NOT NULL,
+    verdict INTEGER NOT NULL CHECK (verdict IN (0, 1)),
+    decided_at REAL NOT NULL,
+    PRIMARY KEY (hash, label)
+) WITHOUT ROWID;
+CREATE INDEX corrections_by_label ON corrections (label);
+INSERT INTO corrections SELECT c.hash, t.label, 1, strftime('%s') FROM tags t JOIN contents c ON c.id = t.content_id
+    WHERE t.source = 'you';
+
+CREATE TABLE own_labels (
+    name TEXT PRIMARY KEY,
+    phrases TEXT NOT NULL,                -- a JSON list
+    sensitivity REAL NOT NULL,
+    made_at REAL NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE own_fits (                   -- what an own label is to one model; made anew where it is missing
+    model_id INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
+    name TEXT NOT NULL REFERENCES own_labels ON DELETE CASCADE,
+    vector BLOB NOT NULL,                 -- float32, little endian
+    threshold REAL NOT NULL,
+    slope REAL NOT NULL,
+    PRIMARY KEY (model_id, name)
+) WITHOUT ROWID;
+
+CREATE TABLE decided (                    -- labels whose tags follow another rule than the bundle's, and which
+    label TEXT PRIMARY KEY,
+    rule TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE searches (words TEXT PRIMARY KEY, searched_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE excluded (pattern TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+_UPGRADES = {2: _SECOND}
+
 # Whatever decides which vectors a search may see moves the counter, so that no writer can forget to.
 _COUNTED = (
     "INSERT ON photos",
@@ -133,33 +186,50 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # commits.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    if version == 0:
-        _create(connection, path)
-    elif _pragma(connection, "application_id") != APPLICATION_ID:
+    if version and _pragma(connection, "application_id") != APPLICATION_ID:
         raise LibraryError(f"{path} is not a pocketclip index; move it away or set POCKETCLIP_HOME")
+    if version < VERSION:
+        _bring_up(connection, path)
+
+
+def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables or upgrade old ones, all steps or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited for the lock.
+        version = _pragma(connection, "user_version")
+        if version == 0:
+            _create(connection, path)
+        for number in range(max(version, 1) + 1, VERSION + 1):
+            _run(connection, _UPGRADES[number])
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        # After a full disk SQLite has often rolled back on its own.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Another process may have made the tables while this one waited for the lock.
-        if _pragma(connection, "user_version") == 0:
-            if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-                raise LibraryError(f"{path} is not a pocketclip index; move it away or set POCKETCLIP_HOME")
-            for statement in _TABLES.split(";\n"):
-                connection.execute(statement)
-            for number, event in enumerate(_COUNTED):
-                connection.execute(
-                    f"CREATE TRIGGER count_{number} AFTER {event} BEGIN"
-                    " UPDATE meta SET value = value + 1 WHERE key = 'changes'; END"
-                )
-            connection.execute("INSERT INTO meta VALUES ('changes', 0), ('identity', ?)", (uuid.uuid4().hex,))
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        raise LibraryError(f"{path} is not a pocketclip index; move it away or set POCKETCLIP_HOME")
+    _run(connection, _TABLES)
+    for number, event in enumerate(_COUNTED):
+        connection.execute(
+            f"CREATE TRIGGER count_{number} AFTER {event} BEGIN"
+            " UPDATE meta SET value = value + 1 WHERE key = 'changes'; END"
+        )
+    connection.execute("INSERT INTO meta VALUES ('changes', 0), ('identity', ?)", (uuid.uuid4().hex,))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    # Not executescript, which would commit what came before.
+    lines = (line.partition("--")[0] for line in script.splitlines())
+    for statement in "\n".join(lines).split(";"):
+        if statement.strip():
+            connection.execute(statement)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from app.library.decode import content_hash
+from app.library.content import content_hash
 from app.library.errors import LibraryError, NothingIndexedError
 from app.library.matrix import load_matrix
 from app.library.store import Ids, Rows, Store
@@ -61,6 +61,11 @@ def query_vector(model: "Model", terms: Sequence[Term]) -> Rows:
     return np.asarray(total / length, np.float32)
 
 
+def robust_deviation(scores: Rows) -> float:
+    """The standard deviation of normal scores (n,), hardly moved by the few that stand out."""
+    return _MAD_TO_DEVIATION * float(np.median(np.abs(scores - np.median(scores))))
+
+
 def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
     """The cosine from which a result counts as strong, for one query over one library.
 
@@ -81,9 +86,7 @@ def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
         presence: the thresholds of the model's labels, or None for a query by photo, which scores on another
             scale.
     """
-    middle = float(np.median(scores))
-    deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(scores - middle)))
-    outstanding = middle + STANDS_OUT * deviation
+    outstanding = float(np.median(scores)) + STANDS_OUT * robust_deviation(scores)
     if presence is None or len(presence) == 0:
         return outstanding
     hardly, almost_surely = np.quantile(np.asarray(presence), [0.25, 0.75])

@@ -6,7 +6,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.library.errors import LibraryError, explain
+from app.library.exif import Facts, file_time
 from app.library.scan import Found, inside
 from app.library.schema import connect
 
@@ -67,6 +68,17 @@ class IndexedModel:
     fingerprint: str
     dim: int
     vectors: int
+
+
+def as_stored(vectors: Rows) -> Rows:
+    """Unit rows (n, d) as they come back from the index: what is decided when a photo is read stays decided."""
+    return on_sphere(vectors.astype(STORED).astype(np.float32))
+
+
+def on_sphere(rows: Rows) -> Rows:
+    """Rows (n, d) that rounding left a hair off the unit sphere, put back on it."""
+    units: Rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
 
 
 class Store:
@@ -151,21 +163,41 @@ class Store:
             is not None
         )
 
-    def put_photo(self, found: Found, root_id: int, content_hash: bytes) -> int:
-        """Record that `found` holds the content with this hash; returns the content's id."""
+    def put_photo(self, found: Found, root_id: int, content_hash: bytes, facts: Facts | None = None) -> int:
+        """Record that `found` holds the content with this hash; returns the content's id.
+
+        What a person has decided on this content is there again at once. Without `facts` the photo is dated by its
+        file, and its header is read when an index run comes by.
+        """
         content_id = self.sql.execute(
             "INSERT INTO contents (hash) VALUES (?) ON CONFLICT (hash) DO UPDATE SET orphaned_at = NULL RETURNING id",
             (content_hash,),
         ).fetchone()[0]
         path = os.fsencode(found.path)
+        taken = (file_time(found.mtime_ns), "file") if facts is None else (facts.taken, facts.taken_from)
+        size = (None, None) if facts is None else (facts.width, facts.height)
         self.sql.execute(
-            "INSERT INTO photos (root_id, path, size, mtime_ns, content_id) VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO photos (root_id, path, size, mtime_ns, content_id, taken, taken_from, width, height)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (path) DO UPDATE SET root_id = excluded.root_id, size = excluded.size,"
-            " mtime_ns = excluded.mtime_ns, content_id = excluded.content_id",
-            (root_id, path, found.size, found.mtime_ns, content_id),
+            " mtime_ns = excluded.mtime_ns, content_id = excluded.content_id, taken = excluded.taken,"
+            " taken_from = excluded.taken_from, width = excluded.width, height = excluded.height",
+            (root_id, path, found.size, found.mtime_ns, content_id, *taken, *size),
+        )
+        self.sql.execute(
+            "INSERT INTO tags SELECT ?, label, 1, 'you' FROM corrections WHERE hash = ? AND verdict = 1"
+            " ON CONFLICT DO UPDATE SET score = 1, source = 'you'",
+            (content_id, content_hash),
         )
         self.sql.execute("DELETE FROM failures WHERE path = ?", (path,))
         return int(content_id)
+
+    def put_facts(self, photo_id: int, facts: Facts) -> None:
+        """Record what the header of a known photo says."""
+        self.sql.execute(
+            "UPDATE photos SET taken = ?, taken_from = ?, width = ?, height = ? WHERE id = ?",
+            (facts.taken, facts.taken_from, facts.width, facts.height, photo_id),
+        )
 
     def put_vector(self, content_id: int, model_id: int, vector: Rows) -> None:
         """Store one unit row, float32 (d,).
@@ -182,13 +214,27 @@ class Store:
         )
 
     def put_tags(self, content_id: int, tags: Sequence[tuple[str, float]], tagged_by: str) -> None:
-        """Replace the model's tags of one content by (label, score) pairs; what a person decided stays."""
+        """Replace the model's tags of one content by (label, score) pairs; what a person decided stays as it is."""
         self.sql.execute("DELETE FROM tags WHERE content_id = ? AND source = 'model'", (content_id,))
-        self.sql.executemany(
-            "INSERT INTO tags VALUES (?, ?, ?, 'model') ON CONFLICT DO NOTHING",
-            [(content_id, label, score) for label, score in tags],
-        )
+        self.add_tags([(content_id, label, score) for label, score in tags])
         self.sql.execute("UPDATE contents SET tagged_by = ? WHERE id = ?", (tagged_by, content_id))
+
+    def add_tags(self, tags: Iterable[tuple[int, str, float]]) -> None:
+        """Add the model's tags (content id, label, score), but for labels that a person has decided on."""
+        self.sql.executemany(
+            "INSERT INTO tags SELECT ?1, ?2, ?3, 'model' WHERE NOT EXISTS ("
+            " SELECT 1 FROM contents c JOIN corrections k ON k.hash = c.hash WHERE c.id = ?1 AND k.label = ?2)"
+            " ON CONFLICT DO NOTHING",
+            tags,
+        )
+
+    def decided(self, label: str | None = None) -> set[tuple[int, str]]:
+        """(content id, label) of all that a person decided on; of one label where it is named."""
+        query = "SELECT c.id, k.label FROM corrections k JOIN contents c ON c.hash = k.hash"
+        rows = self.sql.execute(
+            query if label is None else f"{query} WHERE k.label = ?", () if label is None else (label,)
+        )
+        return set(rows.fetchall())
 
     def put_failure(self, found: Found, root_id: int, reason: str, detail: str) -> None:
         """Record that `found` could not be read; what was known of an older state of the file is dropped."""

@@ -110,3 +110,20 @@ def run(store: Store, model: FakeModel) -> Run:
         return index_folders(store, model, [str(folder) for folder in folders], chosen, stop=stop)
 
     return index
+
+
+@pytest.fixture
+def photos_with_dates(tmp_path: Path) -> Path:
+    """Two photographs that say when they were taken, one of them lying on its side, and one that does not say."""
+    from PIL import Image
+
+    folder = tmp_path / "dated"
+    folder.mkdir()
+    dates = {"astronaut": "2019:07:14 23:59:58", "coffee": "2003:01:02 08:00:00", "rocket": ""}
+    for photo in real_photos():
+        if photo.stem in dates:
+            exif = Image.Exif()
+            exif[0x8769] = {0x9003: dates[photo.stem]} if dates[photo.stem] else {}
+            exif[0x0112] = 6 if photo.stem == "coffee" else 1
+            Image.open(photo).convert("RGB").save(folder / f"{photo.stem}.jpg", exif=exif)
+    return folder

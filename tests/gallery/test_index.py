@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from app.library import changes
-from app.library.decode import ahead, content_hash
+from app.library.content import content_hash
+from app.library.decode import ahead
 from app.library.errors import IndexBusyError, LibraryError
 from app.library.lock import IndexLock
 from app.library.store import Store
@@ -82,7 +83,7 @@ def test_a_permission_that_was_given_later_needs_no_retry(photos, run, monkeypat
         return real(name, flags, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.library.decode.os.open", denied)
+        patch.setattr("app.library.content.os.open", denied)
         report = run(photos)
         assert [failure.reason for failure in report.failures] == ["no permission"]
     assert run(photos).embedded == 1

@@ -1,0 +1,81 @@
+"""`pocketclip corrections`: what a person decided on labels, to look at and to train on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import cli_output as output
+from app.cli_common import NOTHING, AsJson, Quiet, open_store
+
+corrections = typer.Typer(no_args_is_help=True, help="What you decided on labels in the gallery: list it, train on it.")
+
+
+@corrections.command("list")
+def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List every label that you accepted or rejected, by photo.
+
+    [bold]Example[/bold]
+
+    \b
+    pocketclip corrections list --json
+    """
+    from app.library.corrections import corrections as decisions
+
+    with open_store() as store:
+        found = list(decisions(store))
+    if as_json:
+        output.show_json(
+            [
+                {
+                    "paths": list(correction.paths),
+                    "hash": correction.key,
+                    "label": correction.label,
+                    "verdict": "accepted" if correction.verdict else "rejected",
+                    "decided_at": correction.decided_at,
+                }
+                for correction in found
+            ]
+        )
+    else:
+        for correction in found:
+            place = output.printable(correction.paths[0]) if correction.paths else f"(away: {correction.key[:12]})"
+            print(f"{place}\t{'accepted' if correction.verdict else 'rejected'}\t{output.printable(correction.label)}")
+    if not found:
+        output.say("pocketclip: nothing has been corrected yet; `pocketclip gallery` is the place for it", quiet=quiet)
+        raise typer.Exit(NOTHING)
+
+
+@corrections.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Table to write: .jsonl, .csv or .tsv.")],
+    quiet: Quiet = False,
+) -> None:
+    """Write accepted labels as training pairs that `pocketclip train` reads.
+
+    One row for each photo: file, label (several joined by |), rejected.
+
+    Name the table in a recipe as [[photos]] with kind = "labels".
+
+    [bold]Example[/bold]
+
+    \b
+    pocketclip corrections export ~/data/mine/corrections.jsonl
+    """
+    from app.library import pairs
+    from app.library.corrections import corrections as decisions
+    from app.library.rules import own_labels
+
+    if out.suffix not in pairs.SUFFIXES:
+        raise typer.BadParameter(f"the name must end in {', '.join(pairs.SUFFIXES)}")
+    with open_store() as store:
+        # What a person calls "granny" is described to a model by the phrases that it was found with.
+        names = {label.name: label.phrases[0] for label in own_labels(store)}
+        done = pairs.export(decisions(store), names, out)
+    parts = [f"{done.written} photos written"]
+    parts += [f"{done.only_rejected} left out that have only rejected labels"] if done.only_rejected else []
+    parts += [f"{done.away} left out that are not in the index now"] if done.away else []
+    parts += [f"{done.unnamed} left out whose names are no text (a .jsonl takes them)"] if done.unnamed else []
+    output.say(f"{out}: {', '.join(parts)}", quiet=quiet)
+    if not done.written:
+        raise typer.Exit(NOTHING)

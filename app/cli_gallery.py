@@ -1,0 +1,47 @@
+"""`pocketclip gallery`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli_common import ModelName, Threads, absolute, load_model
+from app.paths import places
+
+if TYPE_CHECKING:
+    from mobileclip.model import Model
+
+
+def gallery(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DIR…", help="Folders of photos to add; the known ones are shown anyway."),
+    ] = None,
+    model: ModelName = "pocket",
+    threads: Threads = None,
+) -> None:
+    """Open the gallery: browse, search, label and correct, in a window.
+
+    Photos are only read, never changed. New ones are indexed while you look around.
+
+    Needs Kivy: pip install 'pocketclip\\[ui]'
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip gallery ~/Pictures
+    pocketclip gallery
+    """
+    from app.library.index import check_apart
+    from app.ui.launch import run
+
+    paths = absolute(folders)
+    for folder in paths:
+        if not Path(folder).is_dir():
+            raise typer.BadParameter(f"there is no folder {folder}")
+    check_apart(places().index, paths)
+
+    def load() -> "Model":
+        return load_model(model, threads)
+
+    run(places(), load, paths)

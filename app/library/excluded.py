@@ -1,0 +1,55 @@
+"""Folders and files that a person does not want in the gallery.
+
+A pattern without a slash is compared with the name of every folder and file below an indexed folder; one with a slash
+with whole paths. What lies below a matching folder is excluded with it. `*`, `?` and `[abc]` stand for letters as in a
+shell, case does not matter: `Screenshots`, `*.gif`, `WhatsApp*`, `/home/me/Pictures/Private`.
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.library.store import Store
+
+
+class Excluded:
+    """Whether an entry of a folder is passed over; called with its name and its path."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        wholes = [pattern.rstrip("/\\") for pattern in patterns if _has_slash(pattern)]
+        self._name = _any_of([pattern for pattern in patterns if not _has_slash(pattern)])
+        self._path = _any_of(wholes)
+
+    def __call__(self, name: str, path: str) -> bool:
+        """Whether the entry `name`, which is the end of `path`, matches a pattern."""
+        return bool(
+            (self._name and self._name.match(name.casefold())) or (self._path and self._path.match(path.casefold()))
+        )
+
+    def hides(self, path: str, root: str) -> bool:
+        """Whether a photo is excluded, by its own name or by a folder between it and the indexed folder `root`."""
+        if not self._name and not self._path:
+            return False
+        reached = Path(root)
+        for name in Path(path).relative_to(root).parts:
+            reached /= name
+            if self(name, str(reached)):
+                return True
+        return False
+
+
+def patterns(store: Store) -> list[str]:
+    """The patterns that a person has given, sorted."""
+    return [row[0] for row in store.sql.execute("SELECT pattern FROM excluded ORDER BY pattern")]
+
+
+def _has_slash(pattern: str) -> bool:
+    return "/" in pattern or os.sep in pattern
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    if not patterns:
+        return None
+    return re.compile("|".join(fnmatch.translate(pattern.casefold()) for pattern in patterns))

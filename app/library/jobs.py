@@ -1,0 +1,135 @@
+"""Indexing in a thread of its own, for a screen that looks at its state now and then."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Literal
+
+from app.library.errors import LibraryError, explain
+from app.library.index import Options, Progress, Report, check_apart, index_folders
+from app.library.store import Store
+from app.library.thumbnails import Thumbnails
+from mobileclip.errors import PocketclipError
+
+if TYPE_CHECKING:
+    from mobileclip.model import Model
+
+Stage = Literal["model", "scan", "index", "dates", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far indexing is.
+
+    Attributes:
+        running: whether its thread is at work.
+        stage: loading the "model", looking for photos ("scan"), reading them ("index"), reading the "dates" of those
+            that an older version indexed; then "done" or "failed".
+        done: photos so far in this stage.
+        total: photos in all, 0 while that is not known.
+        failed: photos that could not be read.
+        photos_per_second: over the whole stage.
+        error: why it failed, in one line.
+        report: what the run did, once it is done.
+    """
+
+    running: bool = False
+    stage: Stage = "model"
+    done: int = 0
+    total: int = 0
+    failed: int = 0
+    photos_per_second: float = 0.0
+    error: str = ""
+    report: Report | None = None
+
+
+class IndexJob:
+    """One run over some folders. It never calls back; look at `state`."""
+
+    def __init__(
+        self,
+        index: Path,
+        load_model: "Callable[[], Model]",
+        folders: Sequence[str],
+        options: Options | None = None,
+        thumbnails: Thumbnails | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            index: the SQLite file, made where it is missing.
+            load_model: gives the model, in the job's thread.
+            folders: absolute paths; none for all that are indexed already.
+            options: see `app.library.index.Options`.
+            thumbnails: where to keep small pictures of what is decoded anyway.
+        """
+        self._index, self._load_model, self._folders = index, load_model, list(folders)
+        self._options, self._thumbnails = options or Options(), thumbnails
+        self._state = JobState()
+        self._stop = Event()
+        self._thread = Thread(target=self._work, name="index", daemon=True)
+        self._since = 0.0
+
+    @property
+    def state(self) -> JobState:
+        """The latest state, from any thread."""
+        return self._state
+
+    def start(self) -> None:
+        """Start the thread; a job runs once."""
+        self._state = JobState(running=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end soon; what is decoded by then is kept. Returns at once."""
+        self._stop.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most `timeout` seconds; returns whether it has ended."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            report = self._run()
+        except sqlite3.Error as error:
+            self._fail(str(explain(error, self._index)))
+        except PocketclipError as error:
+            self._fail(str(error))
+        except Exception as error:  # the thread has nobody else to tell
+            self._fail(f"indexing stopped: {type(error).__name__}: {error}")
+        else:
+            self._state = replace(self._state, running=False, stage="done", report=report)
+
+    def _run(self) -> Report:
+        if self._folders:
+            check_apart(self._index, self._folders)
+        with Store(self._index, create=True) as store:
+            folders = self._folders or [root.path for root in store.roots()]
+            if not folders:
+                raise LibraryError("there is no folder to index yet; add one first")
+            model = self._load_model()
+            return index_folders(
+                store,
+                model,
+                folders,
+                self._options,
+                thumbnails=self._thumbnails,
+                progress=self._show,
+                stop=self._stop.is_set,
+            )
+
+    def _show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage != self._state.stage:
+            self._since = now
+        rate = progress.done / (now - self._since) if now > self._since else 0.0
+        stage: Stage = "scan" if progress.stage == "scan" else "dates" if progress.stage == "dates" else "index"
+        self._state = JobState(True, stage, progress.done, progress.total, progress.failed, rate)
+
+    def _fail(self, error: str) -> None:
+        self._state = replace(self._state, running=False, stage="failed", error=error)
