@@ -26,7 +26,7 @@ from mobileclip.errors import BundleError
 from mobileclip.home import models_folder
 from mobileclip.preprocess import PixelRecipe
 
-__all__ = ["SCHEMA", "Bundle", "FileEntry", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
+__all__ = ["SCHEMA", "Bundle", "FileEntry", "Head", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
 
 SCHEMA: Final = 1
 """The manifest version that this code writes, and the newest that it reads."""
@@ -73,6 +73,19 @@ class KnownAnswers:
     tokens: npt.NDArray[np.int32]
     image_vectors: npt.NDArray[np.float32]
     text_vectors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The projection of an image tower, from its feature map into the shared space.
+
+    Attributes:
+        weight: float32 (d, c).
+        bias: float32 (d,), zeros where the tower has none.
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
 
 
 def named_bundles() -> dict[str, Path]:
@@ -179,6 +192,28 @@ class Bundle:
         if not sound or not count or not len(answers.tokens):
             raise BundleError(f"{self.path}: {name} has arrays of other shapes than the manifest says")
         return answers
+
+    def head(self, engine: str) -> Head | None:
+        """The projection behind the feature map of this engine's image tower; None where the bundle carries none.
+
+        Raises:
+            BundleError: the file holds anything else.
+        """
+        local = self.manifest["towers"][engine].get("local")
+        if local is None:
+            return None
+        name: str = local["head"]
+        try:
+            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
+                weight = np.asarray(arrays["weight"], np.float32)
+                bias = np.asarray(arrays["bias"] if "bias" in arrays else np.zeros(len(weight)), np.float32)
+        except (*_ZIP_ERRORS, OSError, MemoryError, TypeError) as error:
+            raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
+        dim = self.manifest["embed_dim"]
+        finite = np.isfinite(weight).all() and np.isfinite(bias).all()
+        if weight.ndim != 2 or len(weight) != dim or bias.shape != (dim,) or not finite:
+            raise BundleError(f"{self.path}: {name} is no projection into {dim} dimensions")
+        return Head(weight, bias)
 
     def label_vectors(self, labels: int) -> npt.NDArray[np.float32]:
         """One unit row per label, float32 (labels, embed_dim).
@@ -326,6 +361,13 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> tuple[dict[str, 
     for engine, tower in towers.items():
         need(isinstance(tower, dict), f"towers.{engine} must be a table")
         used += [tower.get("image"), tower.get("text")]
+        if "local" in tower:
+            local = tower["local"]
+            need(
+                isinstance(local, dict) and isinstance(local.get("output"), str) and local["output"],
+                f"towers.{engine}.local must name the output that is the feature map",
+            )
+            used.append(local.get("head"))
     for name in used:
         need(isinstance(name, str) and name in files, f"the file {name!r} is used but not listed in files")
     return files, pixels

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.bundle import Bundle, KnownAnswers
+from mobileclip.bundle import Bundle, Head, KnownAnswers
 from mobileclip.errors import BundleError, EngineError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import Tower, load_tower
@@ -98,6 +98,11 @@ class Model:
         """One unit row per label, float32 (labels, dim)."""
         return self._bundle.label_vectors(len(self.labels))
 
+    @cached_property
+    def head(self) -> Head | None:
+        """The image tower's projection, with which `mobileclip.localize` says where in a photo a text is; or None."""
+        return self._bundle.head(self.engine)
+
     def encode_images(
         self, photos: "Iterable[str | os.PathLike[str] | Image.Image]", batch_size: int = 16
     ) -> npt.NDArray[np.float32]:
@@ -144,6 +149,26 @@ class Model:
             raise ValueError(f"pixels must be (n, 3, {size}, {size}), not {pixels.shape}")
         return self._run("image", pixels)
 
+    def encode_features(
+        self, pixels: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Vectors of pictures, and the feature maps that they were pooled from.
+
+        Args:
+            pixels: float32 (n, 3, size, size), n ≥ 1.
+
+        Returns:
+            float32 (n, dim), unit rows, and float32 (n, c, h, w).
+
+        Raises:
+            EngineError: the bundle's image tower gives no feature map.
+        """
+        local = self.manifest["towers"][self.engine].get("local")
+        if local is None:
+            raise EngineError(f"{self.name}: the image tower gives no feature map")
+        vectors, features = self._tower("image").with_features(pixels, local["output"])
+        return self._units("image", vectors, len(pixels)), features
+
     def encode_texts(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors of texts.
 
@@ -162,12 +187,12 @@ class Model:
         """Unit vectors of one batch by the "image" or the "text" tower."""
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
-        return self._unit_vectors(side, self._tower(side), inputs)
+        return self._units(side, self._tower(side)(inputs), len(inputs))
 
-    def _unit_vectors(self, side: str, tower: Tower, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        vectors = tower(inputs)
-        if vectors.shape != (len(inputs), self.dim):
-            raise EngineError(f"{self.name}: the {side} tower gave {vectors.shape}, not {len(inputs), self.dim}")
+    def _units(self, side: str, vectors: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+        """What a tower gave for `count` inputs, as unit rows."""
+        if vectors.shape != (count, self.dim):
+            raise EngineError(f"{self.name}: the {side} tower gave {vectors.shape}, not {count, self.dim}")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.all(np.isfinite(lengths)) or not np.all(lengths > 1e-6):
             raise EngineError(f"{self.name}: the {side} tower gave a vector that is zero or not a number")
@@ -185,12 +210,12 @@ class Model:
 
     def _check_known_answers(self, side: str, tower: Tower, answers: KnownAnswers) -> None:
         """Refuse a tower that computes something else on this machine than it did when it was exported."""
+        inputs: npt.NDArray[Any]
         if side == "image":
-            vectors = self._unit_vectors(side, tower, self.recipe.normalise_uint8(answers.pixels))
-            cosines = (vectors * answers.image_vectors).sum(axis=1)
+            inputs, expected = self.recipe.normalise_uint8(answers.pixels), answers.image_vectors
         else:
-            vectors = self._unit_vectors(side, tower, self._trimmed(answers.tokens))
-            cosines = (vectors * answers.text_vectors).sum(axis=1)
+            inputs, expected = self._trimmed(answers.tokens), answers.text_vectors
+        cosines = (self._units(side, tower(inputs), len(inputs)) * expected).sum(axis=1)
         if not cosines.min() >= KNOWN_ANSWER_COSINE:
             raise EngineError(
                 f"{self.name}: the {side} tower gives wrong known answers with the engine {self.engine!r} "

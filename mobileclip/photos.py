@@ -3,15 +3,17 @@
 import importlib
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Final
+from dataclasses import dataclass
+from typing import IO, Any, Final
 
 import numpy as np
 from PIL import Image
 
 from mobileclip.errors import PhotoError
 
-__all__ = ["REASONS", "open_photo"]
+__all__ = ["REASONS", "Header", "open_photo", "read_header"]
 
 REASONS: Final = (
     "missing",
@@ -50,6 +52,28 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a photo's file says before any pixel is decoded.
+
+    Attributes:
+        width: of the upright picture, in pixels as stored, as `height`.
+        height: see `width`.
+        format: Pillow's name of the format, e.g. "JPEG".
+        exif: its EXIF tags by number, those of the Exif and GPS directories included; empty where it is damaged.
+    """
+
+    width: int
+    height: int
+    format: str
+    exif: Mapping[int, Any]
+
+
+EXIF_DIRECTORY, GPS_DIRECTORY = 0x8769, 0x8825
+"""Tags of the directories inside EXIF; under the second one, `Header.exif` holds the GPS tags as a mapping."""
 
 
 class _Refused(Exception):
@@ -103,6 +127,39 @@ def open_photo(
         raise PhotoError(name, refused.reason, refused.detail) from None
     except Exception as error:  # decoders raise anything from zlib.error to AssertionError on hostile bytes
         raise PhotoError(name, _reason_of(error), _one_line(error)) from error
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read size and EXIF of one photo without decoding it.
+
+    Raises:
+        PhotoError: as `open_photo`, as far as it can be known from the header.
+    """
+    name = os.fsdecode(path)
+    try:
+        with _open_regular(name) as file:
+            image = _open_header(file, Image.MAX_IMAGE_PIXELS or _MAX_PIXELS)
+            exif = _exif(image)
+            width, height = image.size
+            if exif.get(_ORIENTATION_TAG) in _SIDEWAYS:
+                width, height = height, width
+            return Header(width, height, image.format or "", exif)
+    except _Refused as refused:
+        raise PhotoError(name, refused.reason, refused.detail) from None
+    except Exception as error:  # as in open_photo
+        raise PhotoError(name, _reason_of(error), _one_line(error)) from error
+
+
+def _exif(image: Image.Image) -> dict[int, Any]:
+    try:
+        # Not the method of the format itself: a PNG's would decode the whole picture to look behind it.
+        tags: Any = Image.Image.getexif(image)
+        found = dict(tags)
+        found.update(tags.get_ifd(EXIF_DIRECTORY))
+        found[GPS_DIRECTORY] = dict(tags.get_ifd(GPS_DIRECTORY))
+    except Exception:  # damaged EXIF is no reason to lose a good picture
+        return {}
+    return found
 
 
 def _open_regular(path: str) -> IO[bytes]:

@@ -30,6 +30,22 @@ class Tower(Protocol):
             EngineError: the engine failed.
         """
 
+    def with_features(
+        self, inputs: npt.NDArray[Any], output: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Vectors for a batch, and the feature map that they were pooled from.
+
+        Args:
+            inputs: pixels float32 (n, 3, size, size).
+            output: the name of the map among the tower's outputs.
+
+        Returns:
+            float32 (n, d) and (n, c, h, w).
+
+        Raises:
+            EngineError: the engine failed, or the tower gives no such map.
+        """
+
 
 def load_tower(engine: str, data: bytes, *, threads: int | None = None) -> Tower:
     """Make a tower of a model file.

@@ -93,6 +93,18 @@ class Tower:
         Raises:
             EngineError: the model failed, e.g. on another shape than it was made for.
         """
+        return self._run(inputs, [self._output])[0]
+
+    def with_features(
+        self, inputs: npt.NDArray[Any], output: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Vectors for a batch, and the feature map that they were pooled from; see `mobileclip.runtimes.Tower`."""
+        vectors, features = self._run(inputs, [self._output, output])
+        if features.ndim != 4 or len(features) != len(vectors):
+            raise EngineError(f"the ONNX model's {output} is {features.shape}, not a feature map for each picture")
+        return vectors, features
+
+    def _run(self, inputs: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[np.float32]]:
         batch = np.ascontiguousarray(inputs, dtype=self._dtype)
         feeds = {self._input: batch}
         if self._mask is not None:
@@ -100,12 +112,11 @@ class Tower:
             used = np.arange(batch.shape[1]) <= batch.argmax(axis=1)[:, None]
             feeds[_MASK] = used.astype(_DTYPES[self._mask.type])
         try:
-            (vectors,) = self._session.run([self._output], feeds)
+            found = [np.asarray(array, np.float32) for array in self._session.run(outputs, feeds)]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {_one_line(error)}") from None
-        found: npt.NDArray[np.float32] = np.asarray(vectors, np.float32)
-        if found.ndim != 2 or len(found) != len(batch):
-            raise EngineError(f"the ONNX model gave {found.shape} for a batch of {len(batch)}")
+        if found[0].ndim != 2 or len(found[0]) != len(batch):
+            raise EngineError(f"the ONNX model gave {found[0].shape} for a batch of {len(batch)}")
         return found
 
 
