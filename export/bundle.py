@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import mobileclip
-from distill.evaluate.calibration import Fit, fit_thresholds, tagging
+from distill.evaluate.calibration import Fit, fit_thresholds
 from distill.evaluate.evidence import (
     MEASURE,
     SEEN,
@@ -26,7 +27,8 @@ from distill.evaluate.evidence import (
 )
 from distill.evaluate.model import TorchEncoder
 from distill.evaluate.photos import encode_photos
-from export.onnx import export_image, export_text
+from distill.evaluate.tagging import ENOUGH, tagging
+from export.onnx import IMAGE_OUTPUTS, export_head, export_image, export_text, pools_by_mean
 from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
 from mobileclip.model import Model
@@ -35,6 +37,7 @@ from mobileclip.zeroshot import Label, LabelSet, average_prompts
 
 Report = Callable[[str, int, int], None]
 PARITY_PHOTOS = 64
+HEAD = "head.npz"
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,11 @@ def _files(
     report("text tower", 0, 1)
     text = export_text(checkpoint.model)
     report("text tower", 1, 1)
+    head = {HEAD: export_head(checkpoint.model)} if pools_by_mean(checkpoint.model) else {}
     return {
         "image.onnx": image,
         "text.onnx": text,
+        **head,
         "merges.txt.gz": checkpoint.merges,
         "label_vectors.npy": _npy(label_vectors),
         "known_answers.npz": _known_answers(encoder),
@@ -126,6 +131,9 @@ def _files(
 
 def _manifest(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     config = checkpoint.model.config
+    tower: dict[str, Any] = {"precision": "fp16-weights", "image": "image.onnx", "text": "text.onnx"}
+    if pools_by_mean(checkpoint.model):
+        tower["local"] = {"output": IMAGE_OUTPUTS[1], "head": HEAD}
     return {
         "name": name or checkpoint.about["name"] or config.name,
         "version": "1",
@@ -140,7 +148,7 @@ def _manifest(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
             "vocab_size": config.text.vocab_size,
             "causal": config.text.causal,
         },
-        "towers": {"onnx": {"precision": "fp16-weights", "image": "image.onnx", "text": "text.onnx"}},
+        "towers": {"onnx": tower},
         "labels": "labels.toml",
         "label_vectors": "label_vectors.npy",
         "known_answers": "known_answers.npz",
@@ -170,7 +178,10 @@ def _calibrate(
     role = np.array([photo.role for photo in photos])
     fitting = role != MEASURE
     fit = fit_thresholds(cosines[fitting], known[fitting], role[fitting] == SEEN)
-    return fit, tagging(cosines[~fitting], known[~fitting], fit.threshold)
+    held_out = cosines[~fitting]
+    figures = tagging(held_out, known[~fitting], fit.scores(held_out), ENOUGH)
+    short = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
+    return fit, {"photos": len(held_out), **short}
 
 
 def _parity(model: Model, encoder: TorchEncoder, paths: list[Path]) -> dict[str, float | int]:

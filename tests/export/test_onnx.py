@@ -1,10 +1,13 @@
 """ONNX towers and whole bundles against torch."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,9 +19,10 @@ from onnx import TensorProto, helper, numpy_helper
 import mobileclip
 from distill.data.sources import DataError
 from export.bundle import ExportConfig, export_bundle
-from export.onnx import OPSET, ExportError, export_image, export_text, halve_weights
+from export.onnx import OPSET, ExportError, export_head, export_image, export_text, pools_by_mean, shrink_weights
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
-from mobileclip.towers import CLIP, ModelConfig, create_model
+from mobileclip.localize import contributions, local_vectors
+from mobileclip.towers import CLIP, ModelConfig, create_model, reparameterize
 
 MODEL = Path(__file__).parent / "tiny.toml"
 COLOURS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200)}
@@ -118,19 +122,47 @@ def test_halved_weights_are_the_rounded_ones_exactly() -> None:
         [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    data = halve_weights(proto)
+    data = shrink_weights(proto)
     x = np.random.default_rng(2).normal(size=(1, 64)).astype(np.float32)
     expected = x @ weight.astype(np.float16).astype(np.float32) + bias
     assert np.allclose(session(data).run(None, {"x": x})[0], expected, atol=1e-5)
     huge = numpy_helper.from_array(np.full((64, 32), 1e6, np.float32), "w")
     graph.initializer[0].CopyFrom(huge)
     with pytest.raises(ExportError, match="does not fit float16"):
-        halve_weights(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10))
+        shrink_weights(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10))
 
 
-def test_a_bundle_speaks_like_its_checkpoint(checkpoint: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "bundle"
-    figures = export_bundle(ExportConfig(checkpoint, data / "labels.toml", data, out), lambda *_: None)
+def test_a_looked_up_table_is_int8_and_each_row_keeps_its_own_scale() -> None:
+    random = np.random.default_rng(3)
+    table = (random.normal(size=(50, 32)) * np.geomspace(1e-3, 1e3, 50)[:, None]).astype(np.float32)
+    table[7] = 0
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["t", "i"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("i", TensorProto.INT32, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32])],
+        [numpy_helper.from_array(table, "t")],
+    )
+    data = shrink_weights(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10))
+    rows = np.arange(50, dtype=np.int32)
+    got = session(data).run(None, {"i": rows})[0]
+    half_a_level = np.abs(table).max(axis=1, keepdims=True) / 127 / 2
+    assert (np.abs(got - table) <= half_a_level * 1.0001).all() and not np.array_equal(got, table)
+    assert {weight.data_type for weight in onnx.load_from_string(data).graph.initializer if weight.dims[0] == 50} == {
+        TensorProto.INT8,
+        TensorProto.FLOAT,
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A bundle of the tiny checkpoint, and the figures of its export."""
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    return out, export_bundle(ExportConfig(checkpoint, data / "labels.toml", data, out), lambda *_: None)
+
+
+def test_a_bundle_speaks_like_its_checkpoint(checkpoint: Path, exported: tuple[Path, dict[str, Any]]) -> None:
+    out, figures = exported
     assert figures["parity"]["image_min_cosine"] > 0.9999
     assert figures["calibration"]["labels_fitted"] == 1 and figures["calibration"]["labels_pooled"] == 1
     bundle, student = mobileclip.load(out), load_checkpoint(checkpoint)
@@ -155,3 +187,53 @@ def test_the_command_prints_figures_and_bad_input_is_one_line(checkpoint: Path, 
     assert "no such file or folder" in failed.stderr
     with pytest.raises(DataError, match="neither"):
         export_bundle(ExportConfig(checkpoint, data / "labels.toml", tmp_path, tmp_path / "c"), lambda *_: None)
+
+
+def test_a_bundle_carries_the_map_that_its_vectors_are_pooled_from(
+    checkpoint: Path, exported: tuple[Path, dict[str, Any]]
+) -> None:
+    out, _ = exported
+    bundle, student = mobileclip.load(out, threads=1), load_checkpoint(checkpoint).model
+    pixels = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        features = student.image.trunk.forward_features(pixels)
+        expected = student.image.projection(features.permute(0, 2, 3, 1)).numpy()
+    local = local_vectors(bundle, pixels.numpy())
+    assert local.shape == expected.shape
+    assert (local * expected).sum() / np.linalg.norm(local) / np.linalg.norm(expected) > 0.9999
+    mean = local.mean(axis=(1, 2))
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    assert (mean * bundle.encode_pixels(pixels.numpy())).sum(axis=1).min() > 0.99999
+    words = bundle.encode_texts(["something red", "a unicorn"])
+    maps = contributions(bundle, pixels.numpy(), words)
+    np.testing.assert_allclose(maps.mean(axis=(2, 3)), bundle.encode_pixels(pixels.numpy()) @ words.T, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "possible"),
+    [
+        ("pocket", True),
+        ("mobileclip2-s0", True),
+        ("mobileclip-b", False),  # a class token
+        ("clip-rn50", False),  # pooled by attention
+    ],
+)
+def test_which_towers_say_where(name: str, possible: bool) -> None:
+    tower = create_model(name).eval()
+    assert pools_by_mean(tower) is possible
+    if possible:
+        assert pools_by_mean(reparameterize(tower))
+
+
+@pytest.mark.parametrize("trunk", ["test_efficientnet", "test_vit", "mobilenetv3_small_050"])
+def test_only_towers_that_pool_by_mean_have_a_second_output(trunk: str) -> None:
+    fields = tomllib.loads(MODEL.read_text()) | {"image": {"trunk": trunk, "bias": True}}
+    fields["pixels"] |= {"size": 160 if trunk == "test_vit" else 64}
+    tower = create_model(ModelConfig.from_dict(fields)).eval()
+    with np.load(io.BytesIO(export_head(tower))) as head:
+        assert head["weight"].shape == (32, tower.image.projection.in_features) and head["bias"].shape == (32,)
+    if trunk == "mobilenetv3_small_050":  # a layer between pooling and head
+        assert not pools_by_mean(tower)
+        return
+    outputs = [value.name for value in onnx.load_from_string(export_image(tower)).graph.output]
+    assert outputs == (["image_embeds", "features"] if trunk == "test_efficientnet" else ["image_embeds"])
