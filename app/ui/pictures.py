@@ -1,0 +1,129 @@
+"""Decoded pictures on their way to the tiles that want them: asked for in time, never shown in the wrong place.
+
+The pool decodes in its own threads and calls back there; only `pump`, which runs in the thread of the screen, makes
+textures and hands them out, and it compares keys before it does.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from app.library.pool import PicturePool
+from app.library.thumbnails import Picture
+from mobileclip.errors import PhotoError
+
+T = TypeVar("T")
+
+MADE_PER_FRAME = 8
+"""Textures that one frame may upload; more would be felt while scrolling."""
+
+
+class Owner(Protocol):
+    """Something that shows one picture."""
+
+    def show(self, key: str, texture: object | None, reason: str) -> None:
+        """The picture with this key; without a texture, why there is none."""
+        ...
+
+
+class _Wanted:
+    def __init__(self, photo: str) -> None:
+        self.photo = photo
+        self.owners: dict[int, Owner] = {}
+        self.cancel: Callable[[], None] | None = None
+
+
+class Pictures(Generic[T]):
+    """Thumbnails as textures, the last ones used kept.
+
+    Args:
+        pool: decodes.
+        upload: makes a texture; called in the thread of the screen.
+        kept: bytes of pixels that may stay.
+    """
+
+    def __init__(self, pool: PicturePool, upload: Callable[[Picture], T], kept: int = 64 * 2**20) -> None:
+        self._pool, self._upload, self._limit = pool, upload, kept
+        self._textures: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self._bytes = 0
+        self._wanted: dict[str, _Wanted] = {}
+        self._keys: dict[int, str] = {}
+        self._arrived: deque[tuple[str, Picture | PhotoError | None]] = deque()
+
+    @property
+    def bytes(self) -> int:
+        """Pixels kept as textures now."""
+        return self._bytes
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that are asked for and not there yet."""
+        return len(self._wanted)
+
+    def want(self, owner: Owner, key: str, photo: str) -> None:
+        """Show a picture in `owner`, now or later; whatever it wanted before is given up."""
+        self.release(owner)
+        if key in self._textures:
+            self._textures.move_to_end(key)
+            owner.show(key, self._textures[key][0], "")
+            return
+        self._keys[id(owner)] = key
+        wanted = self._wanted.setdefault(key, _Wanted(photo))
+        wanted.owners[id(owner)] = owner
+        if wanted.cancel is None:
+            self._ask(key, wanted)
+
+    def release(self, owner: Owner) -> None:
+        """The owner wants nothing any more."""
+        key = self._keys.pop(id(owner), None)
+        wanted = self._wanted.get(key) if key is not None else None
+        if key is None or wanted is None:
+            return
+        wanted.owners.pop(id(owner), None)
+        if not wanted.owners:
+            del self._wanted[key]
+            if wanted.cancel is not None:
+                wanted.cancel()
+
+    def pump(self) -> None:
+        """Hand out what has arrived; call it once a frame."""
+        for _ in range(min(len(self._arrived), MADE_PER_FRAME)):
+            key, result = self._arrived.popleft()
+            if result is None:
+                # Dropped from a full queue: ask again, unless nobody looks for it any more.
+                if key in self._wanted:
+                    self._ask(key, self._wanted[key])
+                continue
+            self._hand_out(key, result)
+
+    def forget(self, key: str | None = None) -> None:
+        """Let go of one texture or of all."""
+        for gone in [key] if key is not None else list(self._textures):
+            self._bytes -= self._textures.pop(gone, (None, 0))[1]
+
+    def _ask(self, key: str, wanted: _Wanted) -> None:
+        ticket = self._pool.thumbnail(key, wanted.photo, lambda result: self._arrived.append((key, result)))
+        wanted.cancel = ticket.cancel
+
+    def _hand_out(self, key: str, result: Picture | PhotoError) -> None:
+        wanted = self._wanted.pop(key, None)
+        texture, reason = None, ""
+        if isinstance(result, PhotoError):
+            reason = result.reason
+        else:
+            texture = self._keep(key, result)
+        for owner in wanted.owners.values() if wanted else ():
+            # The owner may have turned to another photo since.
+            if self._keys.get(id(owner)) == key:
+                del self._keys[id(owner)]
+                owner.show(key, texture, reason)
+
+    def _keep(self, key: str, picture: Picture) -> T:
+        self.forget(key)
+        texture = self._upload(picture)
+        self._textures[key] = texture, len(picture.rgb)
+        self._bytes += len(picture.rgb)
+        while self._bytes > self._limit and len(self._textures) > 1:
+            _, (_, freed) = self._textures.popitem(last=False)
+            self._bytes -= freed
+        return texture

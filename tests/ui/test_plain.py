@@ -1,0 +1,190 @@
+"""What the screens stand on, windowless: texts, colours, icons, settings, sections, selection, words of a search."""
+
+import json
+import re
+import string
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.library.timeline import Day
+from app.ui import icons, strings
+from app.ui.models import PLACES
+from app.ui.models.photo import heat_rgba, place
+from app.ui.models.search import describe_days, divide, parse_day, usual_ranges
+from app.ui.models.sections import by_date, by_strength
+from app.ui.models.selection import Selection
+from app.ui.settings import Settings, load_settings, save_settings
+from app.ui.textures import filling
+from app.ui.theme import DARK, LIGHT, Palette, contrast
+
+UI = Path(strings.__file__).parent
+SOURCES = [*UI.rglob("*.py"), *UI.rglob("*.kv")]
+
+
+def used_keys() -> set[str]:
+    keys = set()
+    for path in SOURCES:
+        text = path.read_text("utf-8")
+        keys |= set(re.findall(r'"([a-z_]+\.[a-z_.]+)"', text)) & (set(strings.TEXTS) | {"missing"})
+        for call, key in re.findall(r'\b(t|n)\(\s*"([a-z_.]+)"', text):
+            keys |= {key} if call == "t" else {f"{key}.one", f"{key}.many"}
+    return keys
+
+
+def test_every_text_that_is_used_is_in_the_table_and_the_other_way_round() -> None:
+    used = used_keys()
+    built = {key for key in strings.TEXTS if re.match(r"(nav|job)\.", key)}  # named by what they are about
+    assert used <= set(strings.TEXTS), used - set(strings.TEXTS)
+    assert set(strings.TEXTS) <= used | built | {"app.name"}, set(strings.TEXTS) - used - built
+    assert {f"nav.{name}" for name in PLACES} <= set(strings.TEXTS)
+
+
+def test_no_text_is_written_into_a_layout() -> None:
+    for path in UI.rglob("*.kv"):
+        for line in path.read_text("utf-8").splitlines():
+            written = re.match(r'\s*(text|hint_text|title|says)\s*:\s*"([^"]+)"', line)
+            assert not written or not written[2].strip(string.punctuation), (path.name, line)
+
+
+def test_counts_and_days() -> None:
+    assert strings.n("photos", 1) == "1 photo" and strings.n("photos", 12345) == "12\u202f345 photos"
+    today = date(2026, 3, 14)
+    assert strings.day(today, today) == "Today" and strings.day(date(2026, 3, 13), today) == "Yesterday"
+    assert strings.day(date(2026, 3, 2), today) == "Monday, 2 March"
+    assert strings.day(date(2019, 12, 31), today) == "Tuesday, 31 December 2019"
+    assert [strings.file_size(size) for size in (7, 1500, 2_340_000, 5 * 10**11)] == [
+        "7 bytes", "1.5 kB", "2.3 MB", "500 GB",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_all_text_can_be_read(palette: Palette) -> None:
+    grounds = (palette.ground, palette.surface, palette.raised, palette.wash)
+    for ground in grounds:
+        assert contrast(palette.ink, ground) >= 7, ground
+    for text in (palette.soft, palette.accent, palette.danger):
+        for ground in grounds[:3]:
+            assert contrast(text, ground) >= 4.5, (text, ground)
+    assert contrast(palette.accent, palette.wash) >= 4.5
+    assert contrast(palette.accent_ink, palette.accent) >= 4.5
+    assert contrast("#000000", "#FFFFFF") == pytest.approx(21) and contrast("#777777", "#777777") == 1
+
+
+@pytest.mark.parametrize("name", sorted(icons.ICONS))
+def test_icons_have_smooth_strokes_inside_their_square(name: str) -> None:
+    drawn = icons.alpha(name, 24)
+    share = (drawn > 127).mean()
+    assert drawn.shape == (24, 24) and 0.005 < share < 0.45
+    assert ((drawn > 20) & (drawn < 235)).any()
+    assert drawn[0].max() < 200 and drawn[-1].max() < 200
+
+
+def test_icons_that_layouts_name_are_there() -> None:
+    for path in SOURCES:
+        for name in re.findall(r'\bicon: "(\w+)"', path.read_text("utf-8")):
+            assert name in icons.ICONS, (path.name, name)
+
+
+def test_settings_come_back_and_rubbish_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "gallery.json"
+    assert load_settings(path) == Settings()
+    kept = Settings(dark=True, cell=90.5, width=800, height=600, screen="albums")
+    assert save_settings(kept, path) and load_settings(path) == kept
+    assert [file.name for file in path.parent.iterdir()] == ["gallery.json"]
+    path.write_text(json.dumps({"dark": "yes", "cell": 9000, "screen": 7, "width": True, "else": 1}))
+    assert load_settings(path) == Settings(cell=400.0)
+    for rubbish in ("", "[]", "{", "null"):
+        path.write_text(rubbish)
+        assert load_settings(path) == Settings()
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert not save_settings(kept, blocked / "gallery.json")
+
+
+def test_sections_by_day_and_by_month() -> None:
+    days = (Day(date(2026, 3, 14), 0, 3), Day(date(2026, 3, 2), 3, 1), Day(date(2025, 3, 2), 4, 2))
+    by_day = by_date(days, 130, date(2026, 3, 14))
+    assert [(section.title, section.count) for section in by_day] == [
+        ("Today", 3), ("Monday, 2 March", 1), ("Sunday, 2 March 2025", 2),
+    ]  # fmt: skip
+    by_month = by_date(days, 60, date(2026, 3, 14))
+    assert [(section.title, section.count) for section in by_month] == [("March 2026", 4), ("March 2025", 2)]
+
+
+def test_sections_by_strength() -> None:
+    assert [section.count for section in by_strength(10, 3, True)] == [3, 7]
+    assert [section.count for section in by_strength(10, 10, True)] == [10]
+    assert [section.title for section in by_strength(4, 0, True)] == ["Weaker matches"]
+    assert [section.title for section in by_strength(4, 4, False)] == ["Results"]
+    assert by_strength(0, 0, True) == by_strength(0, 0, False) == []
+
+
+def test_selection() -> None:
+    changes: list[int] = []
+    selection = Selection(lambda: changes.append(1))
+    shown = np.array([9, 8, 7, 6, 5])
+    selection.toggle(8)
+    selection.stretch(shown, 6)
+    assert selection.ids == [8, 7, 6] and 7 in selection and 9 not in selection
+    selection.toggle(7)
+    selection.keep([9, 8])
+    assert selection.ids == [8]
+    selection.stretch(np.array([1, 2]), 2)  # the photo touched last is not shown here
+    assert selection.ids == [8, 2]
+    selection.all(shown)
+    assert len(selection) == 5
+    selection.clear()
+    selection.clear()
+    assert len(selection) == 0 and len(changes) == 7
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "without"),
+    [
+        ("two dogs", "two dogs", ()),
+        ("beach -people", "beach", ("people",)),
+        ("-snow mountain −ski", "mountain", ("snow", "ski")),
+        ("black-and-white", "black-and-white", ()),
+        ("beach - sand", "beach - sand", ()),
+        ("-", "", ()),
+        ("  ", "", ()),
+        ("--", "", ()),
+    ],
+)
+def test_a_minus_leaves_out(typed: str, words: str, without: tuple[str, ...]) -> None:
+    assert divide(typed) == (words, without)
+
+
+def test_days_of_a_search() -> None:
+    assert parse_day(" 2024-02-29 ") == date(2024, 2, 29) and parse_day("") is None
+    assert (parse_day("2024"), parse_day("2024", end=True)) == (date(2024, 1, 1), date(2024, 12, 31))
+    assert (parse_day("2024-02"), parse_day("2024-02", end=True)) == (date(2024, 2, 1), date(2024, 2, 29))
+    for wrong in ("2024-13-01", "yesterday", "1-2-3-4"):
+        with pytest.raises(ValueError):
+            parse_day(wrong)
+    assert describe_days(date(2024, 1, 1), date(2024, 12, 31)) == "2024"
+    assert describe_days(date(2024, 5, 3), date(2024, 5, 3)) == "3 May 2024"
+    assert describe_days(date(2024, 5, 3), None) == "3 May 2024 –" and describe_days(None, None) == ""
+    today = date(2026, 3, 14)
+    assert all(first <= last <= today for _, first, last in usual_ranges(today))
+
+
+def test_heat_dims_what_is_cold_and_tints_what_is_hot() -> None:
+    rgba = heat_rgba(np.array([[0.0, 0.5, 1.0, 7.0, -3.0]], np.float32))[0].astype(int)
+    assert rgba[0, 3] > rgba[1, 3] > rgba[2, 3] > 0 and rgba[2, 0] > 200 > 20 > rgba[0, 0]
+    assert (rgba[3] == rgba[2]).all() and (rgba[4] == rgba[0]).all()
+
+
+def test_a_picture_fills_a_square_without_being_squeezed() -> None:
+    for width, height in ((400, 100), (100, 400), (90, 90)):
+        left, bottom, right, _, _, top, *_ = filling(width, height, 1.0)
+        assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+        assert (right - left) * width == pytest.approx((bottom - top) * height)
+        assert right - left == pytest.approx(1) or bottom - top == pytest.approx(1)
+
+
+def test_places_on_earth() -> None:
+    assert place(-33.8568, 151.2153) == "33.85680° S, 151.21530° E"
