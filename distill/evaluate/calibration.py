@@ -1,4 +1,4 @@
-"""Per-label thresholds, fitted for one engine and precision, and tags measured on photos held out from both."""
+"""Per-label thresholds, fitted for one engine and precision."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Fit:
     slope: NDArray[np.float64]
     positives: NDArray[np.int64]
     optimism: float
+
+    def scores(self, cosines: Floats) -> NDArray[np.float64]:
+        """Map cosines (photos, labels) to the probabilities that a bundle with these thresholds gives."""
+        scores: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(0.5 * self.slope * (cosines - self.threshold))
+        return scores
 
 
 def fit_thresholds(cosines: Floats, truth: NDArray[np.int8], seen: NDArray[np.bool_]) -> Fit:
@@ -105,42 +110,3 @@ def _slope(margins: NDArray[np.float64], truth: NDArray[np.int8]) -> float:
     slopes = np.geomspace(0.5, 8, 40)
     losses = [float((weight * np.logaddexp(0, np.where(y, -s * m, s * m))).mean()) for s in slopes]
     return float(slopes[int(np.argmin(losses))])
-
-
-def tagging(cosines: Floats, truth: NDArray[np.int8], threshold: NDArray[np.float64]) -> dict[str, float | int]:
-    """Measure tags on photos that neither training nor thresholds have seen.
-
-    Returns:
-        `photos`; `labels`, how many have at least five positives here; over those labels `precision`, `recall`
-        (of all decisions together, unknown ones left out), `macro_precision`, `macro_recall` and `map`, the mean
-        average precision; and `tags_per_photo` over all labels.
-    """
-    measured = [i for i in range(cosines.shape[1]) if (truth[:, i] == 1).sum() >= 5 and (truth[:, i] == 0).any()]
-    given = cosines >= threshold
-    counts, averages = [], []
-    for label in measured:
-        known = truth[:, label] >= 0
-        right = truth[known, label] == 1
-        said = given[known, label]
-        counts.append(((said & right).sum(), (said & ~right).sum(), (~said & right).sum()))
-        averages.append(average_precision(cosines[known, label], right))
-    hit, wrong, missed = np.array(counts or [(0, 0, 0)], dtype=float).T
-    with np.errstate(invalid="ignore"):
-        macro = np.nanmean(hit / (hit + wrong)) if hit.any() else 0.0
-    return {
-        "photos": len(cosines),
-        "labels": len(measured),
-        "precision": round(float(hit.sum() / max(1, (hit + wrong).sum())), 4),
-        "recall": round(float(hit.sum() / max(1, (hit + missed).sum())), 4),
-        "macro_precision": round(float(macro), 4),
-        "macro_recall": round(float((hit / np.maximum(1, hit + missed)).mean()), 4),
-        "map": round(float(np.mean(averages)) if averages else 0.0, 4),
-        "tags_per_photo": round(float(given.sum(axis=1).mean()), 2),
-    }
-
-
-def average_precision(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Return the mean, over the right photos, of the precision at each one's rank."""
-    order = right[np.argsort(-scores, kind="stable")]
-    precision = np.cumsum(order) / np.arange(1, len(order) + 1)
-    return float(precision[order].mean())

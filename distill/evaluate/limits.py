@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from distill.evaluate.metrics import bootstrap, share
 from distill.evaluate.model import Encoder, Floats
 
 
@@ -42,7 +44,7 @@ def minimal_pair(caption: str, swaps: Mapping[str, str]) -> str | None:
 
 def measure_limits(
     encoder: Encoder, photos: Floats, texts: Floats, captions: Sequence[str], owner: Sequence[int]
-) -> dict[str, dict[str, float | int]]:
+) -> dict[str, dict[str, Any]]:
     """Measure, for each probe, how often a photo is nearer to its own caption than to the wrong one.
 
     Args:
@@ -53,16 +55,20 @@ def measure_limits(
         owner: for each caption the row of its photo, (m,).
 
     Returns:
-        For each probe with a caption to change: `n` and `accuracy`; chance is 0.5. Ties count as wrong.
+        For each probe with a caption to change: `n`, `accuracy` and its `interval`, see `bootstrap`; chance is 0.5.
+        Ties count as wrong.
     """
-    result: dict[str, dict[str, float | int]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for probe, swaps in PROBES.items():
         changed = [(row, wrong) for row, text in enumerate(captions) if (wrong := minimal_pair(text, swaps))]
         if not changed:
             continue
         rows = np.array([row for row, _ in changed])
-        own = photos[np.asarray(owner)[rows]]
+        which, photo = np.unique(np.asarray(owner)[rows], return_inverse=True)
+        own = photos[which][photo]
         altered = encoder.encode_texts([text for _, text in changed])
         better = (own * texts[rows]).sum(axis=1) > (own * altered).sum(axis=1)
-        result[probe] = {"n": len(changed), "accuracy": float(better.mean())}
+        rate = share(np.bincount(photo, weights=better), np.bincount(photo))
+        interval = bootstrap(len(which), rate)
+        result[probe] = {"n": len(changed), "accuracy": float(better.mean()), "interval": interval}
     return result

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mobileclip.errors import PocketclipError
 from mobileclip.preprocess import PixelRecipe
+from mobileclip.zeroshot import LabelSet
 
 if TYPE_CHECKING:
     from mobileclip.tokenizer import Tokenizer
@@ -20,9 +21,17 @@ Floats = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Both towers."""
+    """Both towers, and the labels that thresholds were fitted for."""
 
     recipe: PixelRecipe
+
+    @property
+    def labels(self) -> LabelSet:
+        """Labels with thresholds; of a checkpoint none."""
+
+    @property
+    def label_vectors(self) -> Floats:
+        """Unit vectors of these labels, (labels, d)."""
 
     def encode_pixels(self, pixels: Floats) -> Floats:
         """Map normalised pixels (n, 3, s, s) to unit vectors (n, d)."""
@@ -32,17 +41,19 @@ class Encoder(Protocol):
 
 
 class TorchEncoder:
-    """A checkpoint's towers run by torch."""
+    """A checkpoint's towers run by torch, on one device."""
 
-    def __init__(self, model: CLIP, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer, self.recipe = model.eval(), tokenizer, model.config.pixels
+    def __init__(self, model: CLIP, tokenizer: Tokenizer, device: str = "cpu") -> None:
+        self.model, self.tokenizer, self.device = model.eval().to(device), tokenizer, device
+        self.recipe, self.labels = model.config.pixels, LabelSet(())
+        self.label_vectors = np.zeros((0, model.config.embed_dim), np.float32)
 
     def encode_pixels(self, pixels: Floats) -> Floats:
         """Map normalised pixels (n, 3, s, s) to unit vectors (n, d)."""
         import torch
 
         with torch.inference_mode():
-            vectors: Floats = self.model.encode_image(torch.from_numpy(pixels)).numpy()
+            vectors: Floats = self.model.encode_image(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
@@ -53,7 +64,7 @@ class TorchEncoder:
         if self.model.config.text.causal:
             tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
         with torch.inference_mode():
-            rows = [self.model.encode_text(part).numpy() for part in tokens.split(256)]
+            rows = [self.model.encode_text(part.to(self.device)).cpu().numpy() for part in tokens.split(256)]
         return np.concatenate(rows)
 
 
@@ -75,11 +86,14 @@ def open_encoder(name_or_path: str, threads: int | None = None, config: str | No
     inside = ("model.safetensors", "open_clip_config.json")
     if path.suffix in CHECKPOINTS or any((path / name).is_file() for name in inside):
         try:
+            import torch
+
             from mobileclip.checkpoints import load_checkpoint
         except ModuleNotFoundError as error:
             raise PocketclipError(f"a checkpoint needs {error.name}: pip install 'pocketclip[train]'") from error
         checkpoint = load_checkpoint(path, config)
-        return TorchEncoder(checkpoint.model, checkpoint.tokenizer)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return TorchEncoder(checkpoint.model, checkpoint.tokenizer, device)
     import mobileclip
 
     return mobileclip.load(name_or_path, threads=threads)

@@ -1,16 +1,20 @@
-"""Retrieval and zero-shot classification on files of captions or labels."""
+"""Retrieval, zero-shot classification and tagging on files of captions or labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.data.sources import DataError, read_splits, read_table, spoken
+from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos, truth
 from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
 from distill.evaluate.model import Encoder, Floats
 from distill.evaluate.photos import encode_photos
+from distill.evaluate.tagging import ENOUGH, Scores, Truth, tagging
 from mobileclip.zeroshot import TEMPLATES, average_prompts, expand
 
 Report = Callable[[int, int], None]
@@ -35,23 +39,21 @@ def evaluate_captions(
         report: called with (done, total) photos.
 
     Returns:
-        `n_photos`, `n_captions`, `text_to_photo`, `photo_to_text`, `n_failed` photos that could not be read, and
-        perhaps `limits`.
+        `n_photos`, `n_captions`, `n_failed` photos that could not be read, what `retrieval` returns, and perhaps
+        `limits`.
 
     Raises:
         DataError: a column is missing or nothing is left to measure.
     """
-    rows = _rows(file, "caption", splits, split)
+    rows = _of_split(_rows(file, "caption"), file, splits, split)
     position: dict[str, int] = {}
     pairs = [(position.setdefault(row["file"], len(position)), row["caption"]) for row in rows]
-    vectors, kept, errors = encode_photos(encoder, [file.parent / name for name in position], report)
+    vectors, kept, failed = _encoded(encoder, file, [file.parent / name for name in position], report)
     row_of = {number: row for row, number in enumerate(kept)}
     pairs = [(row_of[number], caption) for number, caption in pairs if number in row_of]
-    if not pairs:
-        raise DataError(f"{file}: no photo of it can be read ({errors[0]})")
     owner, captions = [row for row, _ in pairs], [caption for _, caption in pairs]
     texts = encoder.encode_texts(captions)
-    result: dict[str, Any] = {"n_photos": len(kept), "n_captions": len(pairs), "n_failed": len(errors)}
+    result: dict[str, Any] = {"n_photos": len(kept), "n_captions": len(pairs), "n_failed": failed}
     result.update(retrieval(vectors, texts, owner))
     if limits:
         result["limits"] = measure_limits(encoder, vectors, texts, captions, owner)
@@ -64,48 +66,165 @@ def evaluate_labels(
     splits: Path | None = None,
     split: str | None = None,
     column: str = "label",
+    templates: Sequence[str] = TEMPLATES,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Measure zero-shot classification on a labels file (`file, label`; several labels joined by `|`).
 
-    Every class is described by the templates of `mobileclip.zeroshot`, averaged as open_clip does.
+    The classes are all that the file names, in whatever split; each is described by the templates, averaged as
+    open_clip does.
 
     Returns:
-        `n`, `classes`, `top1`, `top5`, `mean_per_class`, and `n_failed`.
+        `n`, `classes`, `n_failed`, and what `classification` returns.
 
     Raises:
         DataError: a column is missing or nothing is left to measure.
     """
-    rows = _rows(file, column, splits, split)
-    names = sorted({part for row in rows for part in row[column].split("|")})
+    every = [row for row in _rows(file, column) if _names(row[column])]
+    names = sorted({name for row in every for name in _names(row[column])})
+    rows = _of_split(every, file, splits, split)
     number = {name: i for i, name in enumerate(names)}
-    classes = class_vectors(encoder, [spoken(name) for name in names])
-    vectors, kept, errors = encode_photos(encoder, [file.parent / row["file"] for row in rows], report)
-    if not kept:
-        raise DataError(f"{file}: no photo of it can be read ({errors[0]})")
-    labels = [[number[part] for part in rows[i][column].split("|")] for i in kept]
-    return {
-        "n": len(kept),
-        "classes": len(names),
-        "n_failed": len(errors),
-        **classification(vectors, classes, labels),
-    }
+    classes = class_vectors(encoder, [spoken(name) for name in names], templates)
+    vectors, kept, failed = _encoded(encoder, file, [file.parent / row["file"] for row in rows], report)
+    labels = [sorted({number[name] for name in _names(rows[i][column])}) for i in kept]
+    return {"n": len(kept), "classes": len(names), "n_failed": failed, **classification(vectors, classes, labels)}
 
 
-def class_vectors(encoder: Encoder, names: list[str]) -> Floats:
+def evaluate_tags(
+    encoder: Encoder,
+    file: Path,
+    splits: Path | None = None,
+    split: str | None = None,
+    column: str = "label",
+    templates: Sequence[str] = TEMPLATES,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Measure tagging on a table (`file, label`; several labels joined by `|`, or in several rows).
+
+    The table must be complete: a photo shows no label of the table but its own. Labels that the model knows by name
+    are decided by its own vectors and thresholds; others are described by the templates, and only ranked. A
+    checkpoint has no thresholds, so all of its are.
+
+    Returns:
+        `n`, `n_failed`, and what `tagging` returns.
+
+    Raises:
+        DataError: a column is missing or nothing is left to measure.
+    """
+    every = _rows(file, column)
+    names = sorted({name for row in every for name in _names(row[column])})
+    number = {name: i for i, name in enumerate(names)}
+    shown: dict[str, set[int]] = {}
+    for row in _of_split(every, file, splits, split):
+        shown.setdefault(row["file"], set()).update(number[name] for name in _names(row[column]))
+    known = np.zeros((len(shown), len(names)), np.int8)
+    for row_number, labels in enumerate(shown.values()):
+        known[row_number, sorted(labels)] = 1
+    prompts = [expand(spoken(name), templates) for name in names]
+    paths = [file.parent / name for name in shown]
+    return _measure_tags(encoder, file, paths, known, names, prompts, 1, report)
+
+
+def evaluate_evidence(encoder: Encoder, file: Path, data: Path, report: Report | None = None) -> dict[str, Any]:
+    """Measure tagging as `pocketclip export` does: on the held-out photos of the sets that a labels file names.
+
+    Args:
+        encoder: the model; a label that it does not know is described by the file's prompts, and only ranked.
+        file: a labels file with evidence, .toml.
+        data: the folder of these sets.
+        report: called with (done, total) photos.
+
+    Returns:
+        As `evaluate_tags`; labels that fewer than 5 photos show are left out.
+
+    Raises:
+        DataError: the file or a set is missing or malformed, or nothing is held out.
+    """
+    evidence = read_evidence(file)
+    photos = [photo for photo in read_known_photos(data, evidence.collections) if photo.role == MEASURE]
+    if not photos:
+        raise DataError(f"{file}: none of its sets below {data} has photos of a split `test` to measure on")
+    names, prompts = [label.name for label in evidence.labels], [label.prompts for label in evidence.labels]
+    known = truth(photos, evidence.labels)
+    return _measure_tags(encoder, file, [photo.path for photo in photos], known, names, prompts, ENOUGH, report)
+
+
+def class_vectors(encoder: Encoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Floats:
     """Return one unit vector a class name, (c, d): the average over all templates."""
-    prompts = [text for name in names for text in expand(name, TEMPLATES)]
-    vectors = encoder.encode_texts(prompts).reshape(len(names), len(TEMPLATES), -1)
+    prompts = [text for name in names for text in expand(name, templates)]
+    vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)
     return average_prompts(vectors)
 
 
-def _rows(file: Path, column: str, splits: Path | None, split: str | None) -> list[dict[str, str]]:
+def read_templates(file: Path) -> tuple[str, ...]:
+    """Read prompt templates, one a line with `{}` (or CLIP_benchmark's `{c}`) where the class name goes.
+
+    Raises:
+        DataError: the file cannot be read, or a line of it has no place for the name.
+    """
+    try:
+        lines = [line.strip().replace("{c}", "{}") for line in file.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    templates = tuple(line for line in lines if line)
+    if wrong := [line for line in templates if "{}" not in line]:
+        raise DataError(f"{file}: no {{}} for the class name in {wrong[0]!r}")
+    if not templates:
+        raise DataError(f"{file}: no template in it")
+    return templates
+
+
+def _measure_tags(
+    encoder: Encoder,
+    file: Path,
+    paths: Sequence[Path],
+    known: Truth,
+    names: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    least: int,
+    report: Report | None,
+) -> dict[str, Any]:
+    own = {spoken(label.name): i for i, label in enumerate(encoder.labels)}
+    found = [own.get(spoken(name), -1) for name in names]
+    rows = [
+        encoder.label_vectors[i] if i >= 0 else average_prompts(encoder.encode_texts(list(texts)))
+        for i, texts in zip(found, prompts, strict=True)
+    ]
+    vectors, kept, failed = _encoded(encoder, file, paths, report)
+    cosines: Floats = vectors @ np.stack(rows).T
+    scores: Scores | None = None
+    if len(encoder.labels):
+        probabilities = encoder.labels.scores(vectors @ encoder.label_vectors.T)
+        scores = np.where(np.array(found) >= 0, probabilities[:, found], np.nan)
+    return {"n": len(kept), "n_failed": failed, **tagging(cosines, known[kept], scores, least)}
+
+
+def _encoded(
+    encoder: Encoder, file: Path, paths: Sequence[Path], report: Report | None
+) -> tuple[Floats, list[int], int]:
+    """Vectors of the photos that can be read, their positions, and the number of the others."""
+    vectors, kept, errors = encode_photos(encoder, paths, report)
+    if not kept:
+        raise DataError(f"{file}: no photo of it can be read ({errors[0]})")
+    return vectors, kept, len(errors)
+
+
+def _names(label: str) -> list[str]:
+    return [name.strip() for name in label.split("|") if name.strip()]
+
+
+def _rows(file: Path, column: str) -> list[dict[str, str]]:
     rows = list(read_table(file))
     if not rows or "file" not in rows[0] or column not in rows[0]:
         raise DataError(f"{file}: the columns `file` and `{column}` are needed")
-    if split:
-        of = read_splits(splits) if splits else {row["file"]: row.get("split", "") for row in rows}
-        rows = [row for row in rows if of.get(row["file"]) == split]
-        if not rows:
-            raise DataError(f"{file}: no row in the split `{split}`")
     return rows
+
+
+def _of_split(rows: list[dict[str, str]], file: Path, splits: Path | None, split: str | None) -> list[dict[str, str]]:
+    if not split:
+        return rows
+    of = read_splits(splits) if splits else {row["file"]: row.get("split", "") for row in rows}
+    kept = [row for row in rows if of.get(row["file"]) == split]
+    if not kept:
+        raise DataError(f"{file}: no row in the split `{split}`")
+    return kept

@@ -1,9 +1,11 @@
 """Rates against plain counting."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from distill.evaluate.calibration import average_precision, best_threshold, fit_thresholds, tagging
+from distill.evaluate import metrics
 from distill.evaluate.limits import PROBES, measure_limits, minimal_pair
 from distill.evaluate.metrics import bootstrap, classification, retrieval
 
@@ -42,6 +44,39 @@ def test_a_model_that_says_the_same_of_everything_gets_nothing() -> None:
     assert retrieval(same, same, list(range(20)))["text_to_photo"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
 
 
+def test_a_model_whose_vectors_are_no_numbers_gets_nothing() -> None:
+    broken = np.full((20, 2), np.nan, np.float32)
+    assert not any(retrieval(broken, broken, list(range(20)))["text_to_photo"].values())
+    assert classification(broken, broken[:7], [[i % 7] for i in range(20)])["top5"] == 0
+
+
+def test_a_photo_without_a_text_is_never_found_by_one() -> None:
+    photos = np.eye(3, dtype=np.float32)
+    got = retrieval(photos, photos[[0, 2]], [0, 2])
+    assert got["text_to_photo"]["R@1"] == 1 and set(got["photo_to_text"].values()) == {2 / 3}
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(11)
+    photos, texts, owner = unit(random, 40, 8), unit(random, 97, 8), random.integers(0, 40, 97).tolist()
+    whole = retrieval(photos, texts, owner)
+    monkeypatch.setattr(metrics, "CELLS", 300)  # rows of three and seven
+    assert retrieval(photos, texts, owner) == whole
+
+
+def test_memory_does_not_grow_with_the_number_of_photos_and_texts() -> None:
+    """All similarities at once would be 640 MB."""
+    random = np.random.default_rng(12)
+    photos, texts = unit(random, 8_000, 4), unit(random, 20_000, 4)
+    tracemalloc.start()
+    try:
+        metrics.ranks(texts, photos, np.arange(20_000), np.arange(20_000) % 8_000)
+        metrics.ranks(photos, texts, np.arange(20_000) % 8_000, np.arange(20_000))
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_classification_with_several_right_classes() -> None:
     classes = np.eye(6, dtype=np.float32)
     photos = np.eye(6, dtype=np.float32)[[0, 1, 1, 5]]
@@ -71,51 +106,6 @@ def test_captions_of_one_photo_stand_or_fall_together() -> None:
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.1)
 
 
-def test_average_precision_agrees_with_sklearn() -> None:
-    from sklearn.metrics import average_precision_score
-
-    random = np.random.default_rng(5)
-    scores, right = random.normal(size=200).astype(np.float32), random.random(200) < 0.2
-    assert average_precision(scores, right) == pytest.approx(average_precision_score(right, scores))
-
-
-def test_a_threshold_between_two_clouds_finds_the_gap() -> None:
-    random = np.random.default_rng(6)
-    background, shown = random.normal(0.1, 0.02, 2000), random.normal(0.4, 0.02, 100)
-    assert 0.2 < best_threshold(shown, background) < 0.4
-
-
-def test_thresholds_are_per_label_and_pooled_where_photos_lack() -> None:
-    random = np.random.default_rng(8)
-    truth = np.zeros((600, 3), np.int8)
-    truth[:60, 0] = truth[60:120, 1] = 1
-    cosines = random.normal(0.1, 0.03, (600, 3)) + np.where(truth == 1, 0.25, 0) + np.array([0.0, 0.3, 0.1])
-    seen = np.arange(600) % 2 == 0
-    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
-    assert fit.positives.tolist() == [60, 60, 0]
-    assert fit.threshold[1] - fit.threshold[0] == pytest.approx(0.3, abs=0.05)
-    assert fit.threshold[2] > 0.2 + 2 * 0.03
-    result = tagging(cosines.astype(np.float32), truth, fit.threshold)
-    assert result["labels"] == 2
-    assert result["precision"] > 0.95 and result["recall"] > 0.9
-
-
-def test_photos_seen_in_training_are_corrected_by_how_much_they_flatter() -> None:
-    """Labels with held-out photos show how much seen ones flatter; a label without any is lowered by that."""
-    random = np.random.default_rng(9)
-    truth = np.zeros((2000, 5), np.int8)
-    for label in range(5):
-        truth[100 * label : 100 * label + 100, label] = 1
-    seen = np.arange(2000) % 2 == 0
-    seen[400:500] = True
-    gain = np.where(seen, 0.35, 0.25)[:, None]
-    cosines = random.normal(0.1, 0.03, (2000, 5)) + np.where(truth == 1, gain, 0)
-    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
-    assert fit.optimism == pytest.approx(0.1 / 0.03, rel=0.15)
-    naive = best_threshold(cosines[400:500, 4], cosines[truth[:, 4] == 0, 4])
-    assert fit.threshold[4] < naive - 0.005
-
-
 @pytest.mark.parametrize(
     ("probe", "caption", "wrong"),
     [
@@ -140,4 +130,22 @@ def test_limits_count_photos_that_prefer_the_truth() -> None:
     captions = ["two red cats", "three red dogs", "a cat"]
     texts = Counting().encode_texts(captions)
     result = measure_limits(Counting(), texts, texts, captions, [0, 1, 2])
-    assert result == {"number": {"n": 2, "accuracy": 1.0}, "colour": {"n": 2, "accuracy": 0.0}}
+    assert result == {
+        "number": {"n": 2, "accuracy": 1.0, "interval": [1.0, 1.0]},
+        "colour": {"n": 2, "accuracy": 0.0, "interval": [0.0, 0.0]},
+    }
+
+
+def test_the_interval_of_a_limit_draws_photos_not_captions() -> None:
+    """Twenty captions a photo, all right or all wrong, say no more than one."""
+
+    class Blind:
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            return np.tile(np.array([[0.6, 0.8]], np.float32), (len(texts), 1))
+
+    photos = np.array([[1.0, 0.0], [0.0, 1.0]] * 50, np.float32)
+    owner = [i // 20 for i in range(2000)]
+    texts = np.tile(np.array([[1.0, 0.0]], np.float32), (2000, 1))
+    found = measure_limits(Blind(), photos, texts, ["a red hat"] * 2000, owner)["colour"]
+    assert found["accuracy"] == 0.5
+    assert found["interval"][1] - found["interval"][0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.1)

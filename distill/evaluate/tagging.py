@@ -1,0 +1,160 @@
+"""How good tags are: what is ranked first, what is given from a threshold on, and whether scores mean what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.evaluate.metrics import Floats, Numbers, bootstrap, share
+from mobileclip.zeroshot import GIVEN_AT
+
+BINS = 15
+"""Of equal width, over which scores are compared with how often they are right."""
+ENOUGH = 5
+"""Photos of a label without which its figures would be noise, where what a photo shows is guessed from its captions."""
+
+Truth = NDArray[np.int8]
+Scores = NDArray[np.float64]
+
+
+def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: int = 1) -> dict[str, Any]:
+    """Measure tags on photos that neither training nor thresholds have seen.
+
+    Args:
+        cosines: (photos, labels), in whose order photos are ranked.
+        truth: (photos, labels): 1 shown, 0 not shown, −1 not known; what is not known counts neither way.
+        scores: (photos, labels), probabilities, a tag being given from 0.5 on; NaN for labels without a threshold,
+            None where none has one.
+        least: photos that must show a label for it to be measured.
+
+    Returns:
+        `labels` measured and, over them, `map`: the mean of their average precisions (CLIP_benchmark's
+        `mean_average_precision`, but that labels which no photo shows are left out instead of counting as 0).
+        With scores also `labels_with_threshold` and over those: `precision` and `recall` of all decisions together;
+        `macro_precision` (over labels that were given at all) and `macro_recall`; `calibration_error`, how far the
+        scores are from the share that is right, over 15 bins weighted by their decisions (expected calibration
+        error: Naeini et al. 2015; Guo et al. 2017), and `calibration_error_given`, the same over given tags alone;
+        `tags_per_photo`, over all labels, measured or not. `intervals`: the same names, see `bootstrap`.
+    """
+    n = len(cosines)
+    measured = ((truth == 1).sum(axis=0) >= least) & (truth == 0).any(axis=0)
+    result: dict[str, Any] = {"labels": int(measured.sum())}
+    if not measured.any():
+        return {**result, "intervals": {}}
+    ranking = Ranking(cosines[:, measured], truth[:, measured])
+    everything = np.arange(n)
+    rates = {"map": lambda drawn: ranking.mean_average_precision(np.bincount(drawn, minlength=n))}
+    if scores is not None:
+        with_threshold = measured & ~np.isnan(scores).all(axis=0)
+        result["labels_with_threshold"] = int(with_threshold.sum())
+        if with_threshold.any():
+            rates |= _decisions(scores[:, with_threshold], truth[:, with_threshold])
+            rates["tags_per_photo"] = share((scores >= GIVEN_AT).sum(axis=1), np.ones(n))
+    result |= {name: rate(everything) for name, rate in rates.items()}
+    return {**result, "intervals": {name: bootstrap(n, rate) for name, rate in rates.items()}}
+
+
+class Ranking:
+    """Photos in the order of each label's cosine, made ready for the average precision of many samples of them.
+
+    Photos of equal cosine share a rank, as in scikit-learn's `average_precision_score`; a cosine that is no number is
+    the lowest.
+
+    Args:
+        cosines: (photos, labels).
+        truth: (photos, labels): 1, 0, or −1 for not known; every label has a photo that shows it.
+    """
+
+    def __init__(self, cosines: Floats, truth: Truth) -> None:
+        photos, starts, labels = [], [], []
+        offset = segments = 0
+        for values, known in zip(cosines.T, truth.T, strict=True):
+            ranked = np.where(np.isnan(values), -np.inf, values)
+            rows = np.flatnonzero(known >= 0)
+            rows = rows[np.argsort(-ranked[rows], kind="stable")]
+            ends = _ends_of_ties(ranked[rows], known[rows] == 1)
+            # Behind the last photo that shows the label, nothing counts.
+            photos.append(rows[: ends[-1]])
+            starts.append(offset + np.concatenate([[0], ends[:-1]]))
+            labels.append(segments)
+            offset, segments = offset + int(ends[-1]), segments + len(ends)
+        self._photos = np.concatenate(photos)
+        self._starts, self._labels = np.concatenate(starts), np.array(labels)
+        self._label_of = np.repeat(np.arange(len(labels)), np.diff([*labels, segments]))
+        columns = np.repeat(np.arange(len(labels)), [len(rows) for rows in photos])
+        self._right = truth[self._photos, columns] == 1
+
+    def mean_average_precision(self, times: NDArray[np.int64]) -> float:
+        """Return the mean, over labels, of the precision at the rank of each photo that shows the label.
+
+        Args:
+            times: (photos,) how often each photo counts. Labels that no counting photo shows are left out.
+        """
+        seen = times[self._photos].astype(np.float64)
+        right = np.add.reduceat(seen * self._right, self._starts)
+        precision = self._running(right) / np.maximum(self._running(np.add.reduceat(seen, self._starts)), 1)
+        total = np.add.reduceat(right, self._labels)
+        average = np.add.reduceat(right * precision, self._labels) / np.where(total > 0, total, np.nan)
+        return float(np.nanmean(average)) if (total > 0).any() else float("nan")
+
+    def _running(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Running sums that start anew with each label."""
+        sums = np.cumsum(counts)
+        before = sums[self._labels] - counts[self._labels]
+        running: NDArray[np.float64] = sums - before[self._label_of]
+        return running
+
+
+def average_precision(cosines: Floats, right: NDArray[np.bool_]) -> float:
+    """Return the mean, over the right photos (at least one), of the precision at each one's rank."""
+    ranking = Ranking(np.asarray(cosines)[:, None], np.asarray(right)[:, None].astype(np.int8))
+    return ranking.mean_average_precision(np.ones(len(right), np.int64))
+
+
+def _ends_of_ties(values: Floats, right: NDArray[np.bool_]) -> Numbers:
+    """Ends of those runs of equal values, in a sorted row, that hold something right."""
+    ends = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1
+    hits = np.add.reduceat(right, np.concatenate([[0], ends[:-1]]), dtype=np.int64)
+    return ends[hits > 0]
+
+
+def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
+    """The rates that rest on decisions, each a function of the photos drawn."""
+    n, known, right = len(scores), truth >= 0, truth == 1
+    given = (scores >= GIVEN_AT) & known
+    hits = (given & right).astype(np.float64)
+    said, shown = given.astype(np.float64), right.astype(np.float64)
+
+    def macro(of: NDArray[np.float64]) -> Any:
+        def rate(drawn: Numbers) -> float:
+            times = np.bincount(drawn, minlength=n).astype(np.float64)
+            total = times @ of
+            return float(((times @ hits)[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
+
+        return rate
+
+    return {
+        "precision": share(hits.sum(axis=1), said.sum(axis=1)),
+        "recall": share(hits.sum(axis=1), shown.sum(axis=1)),
+        "macro_precision": macro(said),
+        "macro_recall": macro(shown),
+        "calibration_error": _calibration_error(scores, right, known),
+        "calibration_error_given": _calibration_error(scores, right, given),
+    }
+
+
+def _calibration_error(scores: Scores, right: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Any:
+    """Expected calibration error of the decisions that are counted, as a function of the photos drawn."""
+    n = len(scores)
+    photo, _ = np.nonzero(counted)
+    bins = np.minimum((scores[counted] * BINS).astype(np.intp), BINS - 1)
+    gap = np.zeros((n, BINS))
+    np.add.at(gap, (photo, bins), scores[counted] - right[counted])
+    decisions = np.bincount(photo, minlength=n)
+
+    def error(drawn: Numbers) -> float:
+        return float(np.abs(gap[drawn].sum(axis=0)).sum() / max(decisions[drawn].sum(), 1))
+
+    return error

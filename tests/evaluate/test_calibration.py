@@ -1,0 +1,45 @@
+"""Thresholds between photos that show a label and photos that do not."""
+
+import numpy as np
+import pytest
+
+from distill.evaluate.calibration import best_threshold, fit_thresholds
+from distill.evaluate.tagging import tagging
+
+
+def test_a_threshold_between_two_clouds_finds_the_gap() -> None:
+    random = np.random.default_rng(6)
+    background, shown = random.normal(0.1, 0.02, 2000), random.normal(0.4, 0.02, 100)
+    assert 0.2 < best_threshold(shown, background) < 0.4
+
+
+def test_thresholds_are_per_label_and_pooled_where_photos_lack() -> None:
+    random = np.random.default_rng(8)
+    truth = np.zeros((600, 3), np.int8)
+    truth[:60, 0] = truth[60:120, 1] = 1
+    cosines = random.normal(0.1, 0.03, (600, 3)) + np.where(truth == 1, 0.25, 0) + np.array([0.0, 0.3, 0.1])
+    seen = np.arange(600) % 2 == 0
+    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
+    assert fit.positives.tolist() == [60, 60, 0]
+    assert fit.threshold[1] - fit.threshold[0] == pytest.approx(0.3, abs=0.05)
+    assert fit.threshold[2] > 0.2 + 2 * 0.03
+    assert fit.scores(fit.threshold[None]).tolist() == [[0.5, 0.5, 0.5]]
+    result = tagging(cosines.astype(np.float32), truth, fit.scores(cosines), least=5)
+    assert (result["labels"], result["labels_with_threshold"]) == (2, 2)
+    assert result["precision"] > 0.95 and result["recall"] > 0.9
+
+
+def test_photos_seen_in_training_are_corrected_by_how_much_they_flatter() -> None:
+    """Labels with held-out photos show how much seen ones flatter; a label without any is lowered by that."""
+    random = np.random.default_rng(9)
+    truth = np.zeros((2000, 5), np.int8)
+    for label in range(5):
+        truth[100 * label : 100 * label + 100, label] = 1
+    seen = np.arange(2000) % 2 == 0
+    seen[400:500] = True
+    gain = np.where(seen, 0.35, 0.25)[:, None]
+    cosines = random.normal(0.1, 0.03, (2000, 5)) + np.where(truth == 1, gain, 0)
+    fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
+    assert fit.optimism == pytest.approx(0.1 / 0.03, rel=0.15)
+    naive = best_threshold(cosines[400:500, 4], cosines[truth[:, 4] == 0, 4])
+    assert fit.threshold[4] < naive - 0.005

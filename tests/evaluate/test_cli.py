@@ -1,0 +1,187 @@
+"""`pocketclip evaluate` through the command line, on a checkpoint and on the embedded bundle."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+Evaluate = Callable[..., Result]
+
+EVIDENCE = """
+captioned = ["shapes"]
+[[label]]
+name = "disc"
+group = "shapes"
+prompts = ["a disc"]
+evidence = { words = ["disc"] }
+[[label]]
+name = "red things"
+group = "colours"
+prompts = ["a red disc", "a red square"]
+evidence = { words = ["red"], classes = ["colours:red"] }
+"""
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Run the command in this process, its errors turned into exit codes as on the command line."""
+    from app.cli_common import guarded
+    from distill.evaluate.cli import evaluate as command
+
+    monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path / "home"))
+    program = typer.Typer()
+    program.command()(guarded(command))
+    return lambda *arguments: CliRunner().invoke(program, list(map(str, arguments)))
+
+
+def test_the_command_is_part_of_the_program(student: Path, data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app", "evaluate", str(student), "--labels", str(data / "colours/labels.csv")]
+    environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and "32 photos, 4 classes" in done.stdout
+
+
+def test_captions_as_json_and_for_people(evaluate: Evaluate, student: Path, data: Path) -> None:
+    options = ["--captions", data / "shapes/captions.jsonl", "--splits", data / "shapes/splits.csv", "--split", "test"]
+    done = evaluate(student, *options, "--limits", "--json")
+    result = json.loads(done.stdout)
+    assert (result["n_photos"], result["n_captions"], result["n_failed"]) == (16, 32, 0)
+    assert set(result["text_to_photo"]) == set(result["photo_to_text"]) == {"R@1", "R@5", "R@10"}
+    for direction in ("text_to_photo", "photo_to_text"):
+        for name, rate in result[direction].items():
+            low, high = result["intervals"][direction][name]
+            assert 0 <= low <= rate <= high <= 1
+    assert result["limits"]["colour"]["n"] > 0 and done.stderr == ""
+    text = evaluate(student, *options, "--limits").stdout
+    rate, (low, high) = result["text_to_photo"]["R@5"], result["intervals"]["text_to_photo"]["R@5"]
+    assert "16 photos, 32 captions" in text and "text → photo" in text and "colour" in text
+    assert f"{100 * rate:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in text
+
+
+def test_labels_with_an_unreadable_photo(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "colours", tmp_path / "colours")
+    (tmp_path / "colours/images/21.png").write_bytes(b"")
+    options = ["--labels", tmp_path / "colours/labels.csv", "--split", "test"]
+    result = json.loads(evaluate(student, *options, "--json").stdout)
+    assert (result["n"], result["classes"], result["n_failed"]) == (15, 4, 1)
+    assert set(result["intervals"]) == {"top1", "top5", "mean_per_class"}
+    assert "15 photos, 4 classes, 1 could not be read" in evaluate(student, *options).stdout
+
+
+def test_classes_of_other_splits_compete_too(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+    table = (data / "colours/labels.csv").read_text().replace(",red,test", ",green,test")
+    (data / "colours/other.csv").write_text(table)
+    result = json.loads(evaluate(student, "--labels", data / "colours/other.csv", "--split", "test", "--json").stdout)
+    assert (result["n"], result["classes"]) == (16, 4)
+
+
+def test_templates_of_ones_own(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+    from distill.evaluate.run import read_templates
+
+    (tmp_path / "templates.txt").write_text("a {} disc\n\nis it {c}?\n")
+    assert read_templates(tmp_path / "templates.txt") == ("a {} disc", "is it {}?")
+    options = ["--labels", data / "colours/labels.csv", "--json"]
+    own = json.loads(evaluate(student, *options, "--templates", tmp_path / "templates.txt").stdout)
+    assert own["n"] == 32 and own != json.loads(evaluate(student, *options).stdout)
+
+
+def test_tags_of_a_checkpoint_are_only_ranked(evaluate: Evaluate, student: Path, data: Path) -> None:
+    result = json.loads(evaluate(student, "--tags", data / "tags.csv", "--json").stdout)
+    assert (result["n"], result["labels"], result["n_failed"]) == (32, 6, 0)
+    assert set(result) == {"n", "n_failed", "labels", "map", "intervals"}
+    assert result["intervals"]["map"][0] < result["map"] < result["intervals"]["map"][1]
+    text = evaluate(student, "--tags", data / "tags.csv").stdout
+    assert f"{100 * result['map']:.1f} %" in text and "they can be ranked, not decided" in text
+
+
+def test_tags_of_a_bundle_are_decided_by_its_own_thresholds(evaluate: Evaluate, data: Path) -> None:
+    """Against `decide`, which is how the app gives tags; the colours are no labels of the bundle."""
+    import mobileclip
+
+    got = json.loads(evaluate("pocket", "--tags", data / "tags.csv", "--json").stdout)
+    model = mobileclip.load("pocket")
+    assert "cat" in model.labels and "dog" in model.labels and "red" not in model.labels
+    vectors = model.encode_images([data / f"colours/images/{number}.png" for number in range(32)])
+    given = [{label.name for label, _ in model.labels.decide(row)} for row in vectors @ model.label_vectors.T]
+    shown = [{"cat"} if number // 4 % 2 else {"dog"} for number in range(32)]
+    said = sum(len(tags & {"cat", "dog"}) for tags in given)
+    right = sum(len(tags & own) for tags, own in zip(given, shown, strict=True))
+    assert (got["labels"], got["labels_with_threshold"]) == (6, 2)
+    assert got["precision"] == (right / said if said else 0) and got["recall"] == right / 32
+    assert 0 <= got["calibration_error"] <= 1 and set(got["intervals"]) >= {"map", "precision", "recall"}
+
+
+def test_tags_by_evidence_as_the_export_measures_them(
+    evaluate: Evaluate, student: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.toml").write_text(EVIDENCE)
+    result = json.loads(evaluate(student, "--tags", tmp_path / "labels.toml", "--data", data, "--json").stdout)
+    # All test photos of `shapes`, and those of `colours` that the export does not calibrate on.
+    assert 16 < result["n"] < 32 and result["labels"] in (1, 2)
+    assert 0 < result["map"] <= 1
+
+
+def test_a_split_that_shows_nothing_of_a_label_leaves_it_out(student: Path, data: Path, tmp_path: Path) -> None:
+    from distill.evaluate.model import open_encoder
+    from distill.evaluate.run import evaluate_tags
+
+    rows = [f"{data}/colours/images/{i}.png,{'a|b' if i < 4 else 'b' if i < 6 else ''},{i < 8}" for i in range(12)]
+    (tmp_path / "tags.csv").write_text(
+        "file,label,split\n" + "\n".join(rows) + f"\n{data}/colours/images/9.png,c,late\n"
+    )
+    result = evaluate_tags(open_encoder(str(student)), tmp_path / "tags.csv", split="True")
+    assert (result["n"], result["labels"]) == (8, 2)
+    assert np.isfinite(result["map"])
+
+
+def test_wrong_usage_and_missing_files_are_one_line(
+    evaluate: Evaluate, student: Path, data: Path, tmp_path: Path
+) -> None:
+    captions, labels, tags = data / "shapes/captions.jsonl", data / "colours/labels.csv", data / "tags.csv"
+    (tmp_path / "templates.txt").write_text("no place\n")
+    for usage in (
+        (),
+        ("--captions", captions, "--labels", labels),
+        ("--tags", tags, "--data", data),
+        ("--tags", tmp_path / "labels.toml"),
+        ("--labels", labels, "--limits"),
+        ("--captions", captions, "--templates", tmp_path / "templates.txt"),
+    ):
+        assert evaluate(student, *usage).exit_code == 2
+    for arguments, said in (
+        ((student, "--captions", tmp_path / "no.csv"), "cannot be read"),
+        ((student, "--labels", labels, "--split", "nothing"), "no row in the split"),
+        ((student, "--labels", labels, "--column", "x"), "columns `file` and `x`"),
+        ((student, "--labels", labels, "--templates", tmp_path / "templates.txt"), "no {} for the class name"),
+        ((student, "--tags", tmp_path / "labels.toml", "--data", data), "not a labels file"),
+        ((tmp_path / "no-model", "--labels", labels), "no-model"),
+    ):
+        failed = evaluate(*arguments)
+        assert failed.exit_code == 4 and said in failed.stderr and failed.stdout == ""
+        assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_a_bundle_is_evaluated_without_torch(data: Path) -> None:
+    """The light install measures bundles: torch and its friends are made impossible to import."""
+    program = f"""
+import sys
+for name in ("torch", "torchvision", "timm", "safetensors", "open_clip", "transformers", "matplotlib", "onnx"):
+    sys.modules[name] = None
+from pathlib import Path
+from distill.evaluate.cli import evaluate
+evaluate("pocket", labels=Path({str(data / "colours/labels.csv")!r}), split="test", as_json=True)
+evaluate("pocket", tags=Path({str(data / "tags.csv")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout[: done.stdout.index("\n}") + 2])["n"] == 16
+    assert "mean average precision" in done.stdout and "Traceback" not in done.stderr
