@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PHOTOS ?= .photos
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench screenshots clean
 
 run: $(VENV)/light $(if $(filter .photos,$(PHOTOS)),.photos)
 	@$(BIN)/pocketclip index "$(PHOTOS)" || test $$? -eq 3  # 3: some files could not be read, which it has said
@@ -16,8 +16,9 @@ run: $(VENV)/light $(if $(filter .photos,$(PHOTOS)),.photos)
 	@printf '\n== pocketclip search "a red flower"\n'
 	@$(BIN)/pocketclip search "a red flower" -t 3
 
+# One process a core, each on one thread: tests are many and small.
 test: $(VENV)/dev check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -26,6 +27,15 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.gradient_cache
+	$(BIN)/python -m tests.benchmarks.reinforced
+	$(BIN)/python -m tests.benchmarks.loader
+	$(BIN)/python -m tests.benchmarks.evaluation
+
+# Every screen of the gallery, in windows that need no display.
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.ui.screenshots app/ui/screenshots
 
 # The light half: NumPy, Pillow, ONNX Runtime and the command line.
 $(VENV)/light: pyproject.toml

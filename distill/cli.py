@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mobileclip.errors import PocketclipError
+
+if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
+    from distill.trainer import Trainer
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a .toml file.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
     out: Annotated[
-        Path | None, typer.Option(help="Folder of this run: checkpoint, metrics, plot, student. [runs/NAME]")
+        Path | None, typer.Option(help="Folder of this run: checkpoints, metrics, plot, student. [runs/NAME]")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, e.g. optim.lr=3e-4. Repeatable.")
@@ -30,20 +33,22 @@ def train(
 ) -> None:
     """Distil a student from a teacher.
 
-    The teacher's vectors are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
-    command goes on from the last checkpoint.
+    The teachers' vectors are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
+    command goes on from the last checkpoint. Under torchrun all its processes train one student.
 
     [bold]Examples[/bold]
 
     \b
     pocketclip train distill/recipes/pocket/recipe.toml --data ~/data
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
+    torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
     """
     try:
         import torch
 
         from distill.allocator import keep_freed_memory
         from distill.config import Recipe
+        from distill.distributed import joined_processes, rank
         from distill.train import prepare
     except ModuleNotFoundError as error:
         raise PocketclipError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
@@ -54,33 +59,38 @@ def train(
         torch.set_num_threads(threads)
     plan = Recipe.load(recipe, dict(parse_setting(text) for text in settings or []))
     folder = out or Path("runs") / plan.name
-    with Bars(quiet=quiet) as progress:
-        run = prepare(plan, recipe.parent, data, folder, progress.report, workers)
-        with _interrupts() as interrupted:
+    with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
+        run = prepare(plan, recipe.parent, data, folder, progress.report, workers, device)
+        with _asked_to_stop(run.trainer) as signals:
             for step in run.trainer.run():
                 progress.step(step)
-                if interrupted:
-                    run.trainer.save()
-                    progress.say(f"stopped after step {step.step}; the same command goes on from here")
-                    raise KeyboardInterrupt
-    print(run.finish())
+        if run.trainer.stopping:
+            progress.say(f"stopped after step {run.trainer.step}; the same command goes on from here")
+            if signals == [signal.SIGTERM]:
+                raise typer.Exit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt
+        student = run.finish()
+        if rank() == 0:
+            print(student)
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of raising it in the middle of a step; the second one raises at once."""
+def _asked_to_stop(trainer: Trainer) -> Iterator[list[int]]:
+    """Let Ctrl-C, or SIGTERM as clusters send it, end the run after a step; the second Ctrl-C raises at once."""
     caught: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if caught:
+        if signal.SIGINT in caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
+        trainer.stopping = True
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

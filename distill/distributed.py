@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
+
+from mobileclip.errors import ConfigError
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor (n, …) of every process into (processes · n, …), in the order of the ranks."""
@@ -64,14 +68,71 @@ def size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def barrier() -> None:
+    """Wait until every process is here."""
+    if size() > 1:
+        distributed.barrier()
+
+
+def mean(values: Tensor) -> Tensor:
+    """Average a tensor over all processes."""
+    if size() == 1:
+        return values
+    total = values.detach().clone()
+    distributed.all_reduce(total)
+    return total / size()
+
+
 @contextmanager
-def joined_processes() -> Iterator[None]:
-    """Join the processes that `torchrun` started; nothing happens without it."""
+def first_process_first() -> Iterator[None]:
+    """Run a block on the first process, then on all others, which find what it left in caches."""
+    if rank():
+        barrier()
+    yield
+    if not rank():
+        barrier()
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed torch's generators, on every device, from several numbers and the rank of this process."""
+    state = np.random.SeedSequence((*numbers, rank())).generate_state(2)
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+@contextmanager
+def joined_processes(device: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that `torchrun` started, if it did; gives the device of this one.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`; `auto` for the first there is of cuda, mps and cpu.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    chosen = choose_device(device)
     if "RANK" not in os.environ:
-        yield
+        yield chosen
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    # Others wait while the first computes teachers' vectors of a whole corpus.
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=24))
     try:
-        yield
+        yield chosen
     finally:
         distributed.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by its name, or for `auto` the first there is of cuda, mps and cpu.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in there.items() if is_there)
+    if not there[name]:
+        raise ConfigError(f"optim.device: this machine has no {name}")
+    return torch.device(name)

@@ -1,9 +1,12 @@
-"""Where a recipe's files are: beside it, below the data folder, or inside an installed package."""
+"""Where a recipe's files are: beside it, below the data folder, or inside an installed package; and whole writes."""
 
 from __future__ import annotations
 
 import importlib.resources
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from mobileclip.errors import PocketclipError
 
@@ -27,3 +30,28 @@ def locate(name: str, base: Path) -> Path:
     if not path.exists():
         raise PocketclipError(f"{path}: no such file or folder")
     return path
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that is there whole or not at all, even if the machine stops in between.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        write: fills an open file.
+
+    Raises:
+        PocketclipError: the disk is full, or the folder cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    # torch reports a failed write as a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise PocketclipError(f"{path}: cannot be written ({reason})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from typing import Literal
 
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.task import TeacherBank
+from distill.data.feed import Feed
+from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError, PhotoError
 from mobileclip.photos import open_photo
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP
+from mobileclip.towers.text import Block
 
 PHOTOS, TEXTS, BATCH = 1024, 4096, 64
 
@@ -44,13 +48,49 @@ def turn_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: Tea
     model.eval()
     texts = random.choice(len(corpus.texts), min(TEXTS, len(corpus.texts)), replace=False)
     tokens = torch.from_numpy(tokenizer([corpus.texts[i] for i in texts]))
-    mine = [torch.cat([model.encode_text(part) for part in tokens.split(BATCH)])]
-    photos, vectors = _photo_vectors(model, corpus, random)
-    mine.append(vectors)
-    theirs = torch.cat([bank.texts[texts], bank.photos[photos]])
-    student = torch.cat(mine)
+    said = torch.cat([model.encode_text(part) for part in tokens.split(BATCH)])
+    photos, seen = _photo_vectors(model, corpus, random)
+    return _turn(model, (said, bank.texts[texts]), (seen, bank.photos[photos]))
+
+
+@torch.inference_mode()
+def turn_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
+    """As `turn_to_teacher`, for a feed that holds no corpus: by the first photos and texts of the first epoch.
+
+    Args:
+        model: the student, with vectors as long as the first teacher's; changed in place.
+        recipe: its first stage with photos says how large they are.
+        feed: of the run.
+
+    Returns:
+        The mean cosine of the student's and the teacher's vectors afterwards.
+
+    Raises:
+        ConfigError: no stage has photos.
+    """
+    stage = next((stage for stage in recipe.stages if not stage.texts_only), None)
+    if stage is None:
+        raise ConfigError("start: laying the student on its teacher's axes needs a stage with photos")
+    model.eval()
+    texts, photos, counts = [], [], [0, 0]
+    for batch in feed.batches(0, stage, 0):
+        texts.append((model.encode_text(batch.tokens), batch.taught[0].text))
+        if len(batch.pixels):
+            photos.append((model.encode_image(batch.pixels), batch.taught[0].image))
+        counts = [counts[0] + len(batch.tokens), counts[1] + len(batch.pixels)]
+        if counts[0] >= TEXTS and counts[1] >= PHOTOS:
+            break
+    if not photos:
+        raise ConfigError("start: laying the student on its teacher's axes needs photos, and none could be read")
+    said, seen = (tuple(torch.cat(side) for side in zip(*pairs, strict=True)) for pairs in (texts, photos))
+    return _turn(model, (said[0], said[1]), (seen[0], seen[1]))
+
+
+def _turn(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Tensor]) -> float:
+    """Turn a student by its own vectors and the teacher's, of texts and of photos; returns their cosine then."""
+    student, theirs = (torch.cat(side) for side in zip(texts, photos, strict=True))
     # Few photos count as much as many texts.
-    weight = torch.cat([torch.full((len(texts), 1), 1 / len(texts)), torch.full((len(photos), 1), 1 / len(photos))])
+    weight = torch.cat([torch.full((len(mine), 1), 1 / len(mine)) for mine, _ in (texts, photos)])
     left, _, right = torch.linalg.svd((student * weight).T @ theirs)
     turn = left @ right
     for projection in (model.image.projection, model.text.projection):
@@ -105,6 +145,35 @@ def inherit(student: CLIP, larger: CLIP, layers: Layers = "every") -> None:
             raise ConfigError(f"inherit: {larger.config.name} has no {origin}; its towers are of another kind")
         cut[name] = _slice(name, source[origin], value, heads.get(side, (0, 0)))
     student.load_state_dict(cut)
+
+
+def deepen(student: CLIP, shallower: CLIP) -> None:
+    """Start a student from a model that differs in having fewer text layers, or other dropout.
+
+    The further layers stand last and add nothing at first, so that the student begins with the very same vectors; what
+    they add is learned, as in a residual network whose branches start at zero (Goyal et al. 2017, section 5.1).
+
+    Args:
+        student: changed in place; both towers, and the logit scale.
+        shallower: of the same shapes otherwise, with at most as many text layers.
+
+    Raises:
+        ConfigError: they differ in more than the number of text layers, or the student has fewer.
+    """
+    ours = student.config.text
+    text = dataclasses.replace(shallower.config.text, layers=ours.layers, dropout=ours.dropout)
+    grown = dataclasses.replace(student.config, name=shallower.config.name, parameters=shallower.config.parameters)
+    if dataclasses.replace(shallower.config, text=text) != grown:
+        raise ConfigError(f"a {shallower.config.name} differs in more than depth from {student.config.name}")
+    depths = len(shallower.text.blocks), len(student.text.blocks)
+    if depths[0] > depths[1]:
+        raise ConfigError(f"a student of {depths[1]} text layers cannot start from one of {depths[0]}")
+    student.load_state_dict({**student.state_dict(), **shallower.state_dict()})
+    with torch.no_grad():
+        for block in student.text.blocks[depths[0] :]:
+            for layer in (block.out, block.proj) if isinstance(block, Block) else ():
+                layer.weight.zero_()
+                layer.bias.zero_()
 
 
 def _depth(model: CLIP, side: str) -> int:

@@ -7,10 +7,29 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 if TYPE_CHECKING:  # evaluating a bundle needs no torch
     from distill.trainer import Progress as Step
+
+
+class Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        """Return `12.3/s`, or nothing before the rate is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.{0 if speed >= 100 else 1}f}/s" if speed else "")
 
 
 class Bars:
@@ -26,6 +45,7 @@ class Bars:
             TextColumn("{task.description:>15}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Rate(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
@@ -49,8 +69,12 @@ class Bars:
         self.bars.update(self.tasks[what], completed=done, total=total, note=note)
 
     def step(self, step: Step) -> None:
-        """Show a training step."""
+        """Show a training step; of waiting and unreadable photos only where there is something to say."""
         note = f"epoch {step.epoch + 1}  {step.photos_per_second:.0f} photos/s  loss {step.losses['loss']:.3f}"
+        if step.wait >= 0.1:
+            note += f"  {step.wait:.0%} waiting for data"
+        if step.unread:
+            note += f"  {step.unread:,} unreadable"
         self.report("train", step.step, step.steps, note)
 
     def say(self, text: str) -> None:

@@ -1,139 +1,246 @@
-"""What a student is asked to do: match photos and texts, and mimic its teacher's vectors."""
+"""What a student is asked to do: match photos and texts, and mimic its teachers, by the recipe's weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from distill.batch import Batch
 from distill.config import LossConfig
-from distill.losses import affinity, feature, info_nce
+from distill.distributed import everyone
+from distill.losses import (
+    Taught,
+    affinity,
+    augmented,
+    ensemble,
+    feature,
+    gradient,
+    info_nce,
+    interactive,
+    siglip,
+    soft_sigmoid,
+)
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 
+Encoded = dict[str, Tensor]
+"""The student's unit vectors: `image` (n, d), `text` (m, d) and, if asked for, `masked` (n, d)."""
 
-@dataclass(frozen=True)
-class TeacherBank:
-    """The teacher's unit vectors of every photo and text of the corpus, computed once.
+TEXT_CHUNKS = 4
 
-    Attributes:
-        photos: (samples, d) float32.
-        texts: (texts, d) float32.
-        logit_scale: at which its similarities are mimicked.
-        classes: (c, d) float32, its vectors of the texts that stand for its classifier's classes, if it has one.
-        posterior: (samples, c) float32, the classifier's own log-probabilities.
+
+class DistillTask(nn.Module):
+    """A student with its losses, and the parameters that only the losses have.
+
+    Encoding and losses are apart, so that gradient caching can come between them. With several processes each compares
+    its own rows with everyone's; see `distill.distributed`.
+
+    Args:
+        model: the student.
+        weights: how much of each loss.
+        widths: dimensions of each teacher's vectors.
+        precision: of the towers.
+
+    Raises:
+        ConfigError: a loss needs vectors as long as the student's, and no teacher has such.
     """
 
-    photos: Tensor
-    texts: Tensor
-    logit_scale: float
-    classes: Tensor | None = None
-    posterior: Tensor | None = None
+    def __init__(self, model: CLIP, weights: LossConfig, widths: Sequence[int] = (), precision: str = "fp32") -> None:
+        super().__init__()
+        self.model, self.weights = model, weights
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        dim = model.config.embed_dim
+        self.alike = tuple(number for number, width in enumerate(widths) if width == dim)
+        _check(weights, dim, tuple(widths))
+        if weights.siglip or weights.soft_sigmoid:
+            self.bias = nn.Parameter(torch.tensor(weights.bias))
+        if weights.augmented:
+            self.fuse_image = nn.ModuleList(nn.Linear(dim + width, dim) for width in widths)
+            self.fuse_text = nn.ModuleList(nn.Linear(dim + width, dim) for width in widths)
 
-
-class DistillTask:
-    """The losses of a batch.
-
-    The affinity losses compare the student with the *teacher's* vectors of thousands of other texts and photos:
-    that costs one matrix product and no forward pass, so small batches learn from a large gallery.
-    """
-
-    def __init__(self, model: CLIP, bank: TeacherBank, weights: LossConfig, precision: str = "fp32") -> None:
-        self.model, self.bank, self.weights, self.precision = model, bank, weights, precision
-        dims = bank.photos.shape[1], model.config.embed_dim
-        if dims[0] != dims[1] and (weights.feature or weights.bank or weights.posterior):
-            raise ConfigError(
-                f"the teacher's vectors have {dims[0]} dimensions, the student's {dims[1]}: "
-                "set loss.feature, loss.posterior and loss.bank to 0, or give both the same embed_dim"
-            )
-        if weights.posterior and (bank.classes is None or bank.posterior is None):
-            raise ConfigError("loss.posterior: this teacher has no classifier")
-
-    def __call__(
-        self,
-        pixels: Tensor,
-        tokens: Tensor,
-        *,
-        rows: NDArray[np.int64],
-        text_ids: NDArray[np.int64],
-        groups: NDArray[np.int64],
-        random: np.random.Generator,
-    ) -> dict[str, Tensor]:
-        """Return each loss and their weighted sum under `loss`.
+    def forward(self, batch: Batch, gradients: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return each loss and their weighted sum under `loss`; see `losses`.
 
         Args:
-            pixels: (n, 3, s, s).
-            tokens: (n + extra, length); the first n belong to the photos.
-            rows: sample numbers (n,) of the photos in the bank.
-            text_ids: numbers (n + extra,) of the texts in the bank.
-            groups: (n,) what each photo shows.
-            random: draws the part of the bank to compare with.
+            batch: photos, texts and what the teachers say of them.
+            gradients: of vectors that `encode` returns and of loss parameters, by name. Then no loss is computed:
+                `loss` is a number that has these very gradients (gradient caching).
+        """
+        encoded = self.encode(batch.pixels, batch.tokens)
+        if gradients is None:
+            return self.losses(encoded, batch)
+        learnt = {**encoded, **dict(self.loss_parameters())}
+        pulls = [(learnt[name] * gradient).sum() for name, gradient in gradients.items()]
+        return {"loss": torch.stack(pulls).sum()}
+
+    def loss_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield names and values of what the losses themselves learn: all parameters outside the towers."""
+        towers = ("model.image.", "model.text.")
+        yield from ((name, value) for name, value in self.named_parameters() if not name.startswith(towers))
+
+    def encode(self, pixels: Tensor, tokens: Tensor) -> Encoded:
+        """Run the towers.
+
+        Args:
+            pixels: (n, 3, s, s), n ≥ 0.
+            tokens: (m, length), m ≥ 0.
         """
         # Only the towers run in half precision: similarities times a scale of 40 would lose their differences.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            image = self.model.encode_image(pixels)
-            text = self.model.encode_text(tokens)
-        weights, bank = self.weights, self.bank
-        scale = self.model.logit_scale.exp()
-        own = torch.from_numpy(groups)
-        # A text without a photo is nobody's positive: it gets a number that no photo has.
-        others = -1 - torch.arange(len(text) - len(image))
-        losses = {"contrastive": info_nce(image, text, scale, own, torch.cat([own, others]))}
-        teacher_image, teacher_text = bank.photos[rows], bank.texts[text_ids]
-        if weights.feature:
-            losses["feature"] = feature(image, teacher_image) + feature(text, teacher_text)
-        if weights.affinity:
-            losses["affinity"] = self._affinity(image, text, teacher_image, teacher_text, random)
-        if weights.posterior:
-            # What the classifier saw in a photo survives, although no caption speaks of it.
-            assert bank.classes is not None and bank.posterior is not None
-            losses["posterior"] = affinity(bank.logit_scale * image @ bank.classes.T, bank.posterior[rows])
-        total = sum(getattr(weights, name) * value for name, value in losses.items())
-        return {"loss": torch.as_tensor(total), **losses, "logit_scale": scale}
+        with torch.autocast(tokens.device.type, self.dtype, enabled=self.dtype is not None):
+            nothing = torch.zeros(0, self.model.config.embed_dim, device=tokens.device)
+            encoded = {"image": nothing, "text": self._encode_texts(tokens) if len(tokens) else nothing}
+            if len(pixels):
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+                encoded["image"] = self.model.encode_image(pixels)
+            if self.weights.masked_feature:
+                blanked = _blank_patches(pixels, self.weights.masked_share, self.weights.masked_patch)
+                encoded["masked"] = self.model.encode_image(blanked) if len(pixels) else nothing
+        return encoded
 
-    def texts(self, tokens: Tensor, *, text_ids: NDArray[np.int64], random: np.random.Generator) -> dict[str, Tensor]:
-        """Return the losses of texts without photos: the teacher's vectors, and its similarities to the bank.
+    def _encode_texts(self, tokens: Tensor) -> Tensor:
+        """Run the text tower, a causal one in chunks of texts alike in length, without the padding behind each.
+
+        A causal tower cannot see that padding, and most texts are short beside the longest.
+        """
+        if not self.model.config.text.causal:
+            return self.model.encode_text(tokens)
+        lengths = (tokens != 0).sum(dim=1)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for chunk in order.chunk(TEXT_CHUNKS):
+            longest = max(1, int(lengths[chunk[-1]]))
+            parts.append(self.model.encode_text(tokens[chunk, :longest]))
+        return torch.cat(parts)[order.argsort()]
+
+    def losses(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
+        """Return each loss, detached, their weighted sum under `loss`, with gradients, and `logit_scale`.
 
         Args:
-            tokens: (n, length).
-            text_ids: numbers (n,) of the texts in the bank.
-            random: draws the part of the bank to compare with.
+            encoded: what `encode` returned for this batch.
+            batch: what the teachers say of it.
+
+        Raises:
+            ConfigError: the teachers lack what a loss needs.
         """
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            text = self.model.encode_text(tokens)
-        bank, weights = self.bank, self.weights
-        teacher = bank.texts[text_ids]
-        losses = {"feature": feature(text, teacher)}
-        if weights.bank:
-            sides = [all_of[_some(random, len(all_of), weights.bank)] for all_of in (bank.photos, bank.texts)]
-            scale = bank.logit_scale
-            near = [affinity(scale * text @ side.T, scale * teacher @ side.T) for side in sides]
-            losses["affinity"] = torch.stack(near).mean()
-        total = sum(getattr(weights, name) * value for name, value in losses.items())
-        return {"loss": torch.as_tensor(total), **losses, "logit_scale": self.model.logit_scale.exp()}
+        terms = self._of_photos(encoded, batch) if len(batch.pixels) else self._of_texts(encoded["text"], batch)
+        zero = encoded["text"].new_zeros(())
+        total = sum((self.weights.weights[name] * value for name, value in terms.items()), zero)
+        values = {name: value.detach() for name, value in terms.items()}
+        return {"loss": total, **values, "logit_scale": self.model.logit_scale.detach().exp()}
 
-    def _affinity(
-        self,
-        image: Tensor,
-        text: Tensor,
-        teacher_image: Tensor,
-        teacher_text: Tensor,
-        random: np.random.Generator,
-    ) -> Tensor:
-        """Mimic the teacher's similarities, within the batch or to a part of the bank, at the teacher's scale."""
-        bank, size = self.bank, self.weights.bank
-        student_texts, texts, student_photos, photos = text, teacher_text, image, teacher_image
-        if size:
-            student_texts = texts = bank.texts[_some(random, len(bank.texts), size)]
-            student_photos = photos = bank.photos[_some(random, len(bank.photos), size)]
-        scale = bank.logit_scale
-        to_texts = affinity(scale * image @ student_texts.T, scale * teacher_image @ texts.T)
-        to_photos = affinity(scale * text @ student_photos.T, scale * teacher_text @ photos.T)
-        return (to_texts + to_photos) / 2
+    def _of_photos(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
+        image, text = encoded["image"], encoded["text"]
+        weights, scale = self.weights, self.model.logit_scale.exp()
+        n, groups = len(image), batch.groups
+        paired = text[:n]
+        taught = [Taught(one.image, one.text[:n], one.scale) for one in batch.taught]
+        alike = [taught[number] for number in self.alike]
+        # A text without a photo is nobody's positive: it gets a number that no photo has.
+        ids = torch.cat([groups, -1 - torch.arange(len(text) - n, device=groups.device)])
+        terms = {}
+        if weights.contrastive:
+            terms["contrastive"] = info_nce(image, text, scale, groups, ids, everyone)
+        if weights.siglip:
+            terms["siglip"] = siglip(image, text, scale, self.bias, groups, ids, everyone, weights.siglip_chunk)
+        if weights.feature:
+            terms["feature"] = _mean(
+                feature(image, batch.taught[k].image) + feature(text, batch.taught[k].text) for k in self.alike
+            )
+        if weights.affinity:
+            terms["affinity"] = self._affinity(image, text, batch)
+        if weights.ensemble:
+            terms["ensemble"] = ensemble(image, paired, scale, taught, everyone)
+        if weights.masked_feature:
+            terms["masked_feature"] = _mean(feature(encoded["masked"], one.image) for one in alike)
+        if weights.interactive:
+            terms["interactive"] = _mean(interactive(image, paired, one, scale, groups, everyone) for one in alike)
+        if weights.gradient:
+            terms["gradient"] = _mean(gradient(image, paired, one, scale, everyone) for one in alike)
+        if weights.augmented:
+            terms["augmented"] = _mean(
+                augmented(image, paired, one, fuse, scale, groups, everyone)
+                for one, *fuse in zip(taught, self.fuse_image, self.fuse_text, strict=True)
+            )
+        if weights.soft_sigmoid:
+            logits = scale * image @ everyone(text).T + self.bias
+            terms["soft_sigmoid"] = _mean(
+                soft_sigmoid(logits, one.scale * one.image @ everyone(one.text).T + weights.teacher_bias)
+                for one in batch.taught
+            )
+        if weights.posterior:
+            if batch.classes is None or batch.posterior is None:
+                raise ConfigError("loss.posterior: the first teacher has no classifier")
+            # What the classifier saw in a photo survives, although no caption speaks of it.
+            terms["posterior"] = affinity(taught[0].scale * image @ batch.classes.T, batch.posterior)
+        return terms
+
+    def _of_texts(self, text: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Losses of texts without photos: the teachers' vectors, and similarities to both sides of the gallery."""
+        terms = {}
+        if self.weights.feature:
+            terms["feature"] = _mean(feature(text, batch.taught[k].text) for k in self.alike)
+        if self.weights.affinity and batch.gallery:
+            terms["affinity"] = _mean(
+                affinity(one.scale * text @ side.T, one.scale * one.text @ side.T)
+                for one, gallery in ((batch.taught[k], batch.gallery[k]) for k in self.alike)
+                for side in (gallery.image, gallery.text)
+            )
+        return terms
+
+    def _affinity(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
+        """Mimic similarities at the teacher's scale: to the teacher's vectors in the gallery, or within the batch.
+
+        A gallery costs one matrix product and no forward pass, so small batches learn from thousands.
+        """
+        losses = []
+        for number, one in enumerate(batch.taught):
+            if batch.gallery:
+                if number not in self.alike:
+                    continue
+                photos, texts = batch.gallery[number].image, batch.gallery[number].text
+                sides = ((photos, photos), (texts, texts))
+            else:
+                sides = ((everyone(image), everyone(one.image)), (everyone(text), everyone(one.text)))
+            (photos, their_photos), (texts, their_texts) = sides
+            losses.append(affinity(one.scale * image @ texts.T, one.scale * one.image @ their_texts.T))
+            losses.append(affinity(one.scale * text @ photos.T, one.scale * one.text @ their_photos.T))
+        return _mean(losses)
 
 
-def _some(random: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:
-    return random.choice(total, min(total, wanted), replace=False)
+def _mean(losses: Iterator[Tensor] | Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).mean()
+
+
+def _blank_patches(pixels: Tensor, share: float, patch: int) -> Tensor:
+    """Set a share of square patches, drawn for each photo, to the mean colour (CLIP-KD, MFD).
+
+    Args:
+        pixels: normalised, (n, 3, s, s).
+        share: of the patches; at least one stays.
+        patch: side of one.
+    """
+    n, side = len(pixels), -(-pixels.shape[-1] // patch)
+    blanked = min(round(share * side * side), side * side - 1)
+    order = torch.rand(n, side * side, device=pixels.device).argsort(dim=1)
+    keep = (order >= blanked).to(pixels.dtype).unflatten(1, (1, side, side))
+    mask = keep.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    return pixels * mask[:, :, : pixels.shape[-2], : pixels.shape[-1]]
+
+
+def _check(weights: LossConfig, dim: int, widths: tuple[int, ...]) -> None:
+    """Refuse losses that no teacher can teach."""
+    needs_teacher = {name for name, weight in weights.weights.items() if weight} - {"contrastive", "siglip"}
+    if needs_teacher and not widths:
+        raise ConfigError(f"loss.{min(needs_teacher)} needs a teacher")
+    same = {"feature", "masked_feature", "interactive", "gradient"} | ({"affinity"} if weights.bank else set())
+    if (wanting := needs_teacher & same) and dim not in widths:
+        raise ConfigError(
+            f"the teacher's vectors have {' and '.join(map(str, widths))} dimensions, the student's {dim}: "
+            f"set loss.{' and loss.'.join(sorted(wanting))} to 0, "
+            + ("or loss.bank to 0, " if wanting == {"affinity"} else "")
+            + "or give both the same embed_dim"
+        )
+    if weights.posterior and widths[0] != dim:
+        raise ConfigError(f"loss.posterior: the first teacher has {widths[0]} dimensions, the student {dim}")

@@ -1,33 +1,33 @@
-"""A recipe from beginning to end: data, teacher vectors, student, plot."""
+"""A recipe from beginning to end: data, teachers, student, plot and report."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
+from distill.data.feed import CorpusFeed, Feed
+from distill.data.online import OnlineFeed
+from distill.data.reinforced import ReinforcedFeed
+from distill.distributed import choose_device, rank
 from distill.files import locate
-from distill.inherit import turn_to_teacher
-from distill.task import TeacherBank
-from distill.teachers import Teacher, VectorCache
-from distill.teachers.aligned import AlignedPair
+from distill.inherit import deepen, turn_by_batches, turn_to_teacher
+from distill.reinforce import assemble_teachers
+from distill.report import keep_recipe
+from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
-from distill.teachers.openclip import OpenClipTeacher
-from distill.trainer import CHECKPOINT, Trainer
+from distill.teachers.ensemble import Report, make_banks, make_teachers
+from distill.trainer import Trainer
+from distill.validate import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
-
-Report = Callable[[str, int, int, str], None]
-"""Called with (what, done, total, note)."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,30 @@ class Run:
     out: Path
 
     def finish(self) -> Path:
-        """Write the student's checkpoint and the loss plot; returns the checkpoint's folder."""
-        from distill.report import plot_losses
+        """Write the student's checkpoint, the loss plot and the report; returns the checkpoint's folder.
 
-        folder = self.out / "student"
-        recipe = self.recipe
-        about = {"name": recipe.name, "licence": recipe.licence, "provenance": recipe.provenance}
-        save_checkpoint(self.trainer.student, self.merges, folder, about)
-        plot_losses(self.out / "metrics.jsonl", self.out / "losses.png")
+        All processes must call it, and the first writes.
+        """
+        from distill.report import plot_losses, write_report
+
+        folder, student = self.out / "student", self.trainer.student()
+        if rank() == 0:
+            save_checkpoint(student, self.merges, folder, self.recipe.about)
+            plot_losses(self.out / "metrics.jsonl", self.out / "losses.png")
+            write_report(self.out, self.recipe)
         return folder
 
 
-def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, workers: int = 1) -> Run:
-    """Read the data, compute or load the teacher's vectors, build the student, and go back to its checkpoint.
+def prepare(
+    recipe: Recipe,
+    base: Path,
+    data: Path,
+    out: Path,
+    report: Report,
+    workers: int = 1,
+    device: torch.device | None = None,
+) -> Run:
+    """Read the data, compute or load the teachers' vectors, build the student, and go back to its checkpoint.
 
     Args:
         recipe: all settings.
@@ -61,13 +72,12 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
         out: the run's folder.
         report: told how far each long step is.
         workers: processes that decode photos.
+        device: where to train; as the recipe says, if not given.
 
     Raises:
         PocketclipError: a file is missing or a setting does not fit.
     """
     merges = locate(recipe.merges, base).read_bytes()
-    corpus = Corpus.read(recipe, data)
-    report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
     torch.manual_seed(recipe.seed)
     model = build_student(recipe, base)
     tokenizer = Tokenizer.load(merges, model.config.text.context_length)
@@ -76,58 +86,81 @@ def prepare(recipe: Recipe, base: Path, data: Path, out: Path, report: Report, w
         raise ConfigError(
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, the text tower has {model.config.text.vocab_size}"
         )
-    bank = teach(recipe, base, data, out, corpus, report)
-    if recipe.start and not (out / CHECKPOINT).exists() and bank.texts.shape[1] == model.config.embed_dim:
-        cosine = turn_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
-        report("start", 1, 1, f"cosine to the teacher {cosine:.2f}")
-    trainer = Trainer(recipe, model, tokenizer, corpus, bank, out, workers)
+    feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
+    validator = Validator(recipe, tokenizer, merges, data, out)
+    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator)
     if trainer.resume():
         report("resume", trainer.step, trainer.steps, "from the checkpoint")
+    if rank() == 0:
+        keep_recipe(out, recipe)
     return Run(recipe, trainer, merges, out)
+
+
+def make_feed(
+    recipe: Recipe,
+    base: Path,
+    data: Path,
+    out: Path,
+    model: CLIP,
+    tokenizer: Tokenizer,
+    report: Report,
+    workers: int,
+) -> Feed:
+    """Return what the recipe's sources and `teach` ask for: reinforced data, a live teacher, or cached vectors."""
+    reinforced = any(source.kind == "reinforced" for source in recipe.photos)
+    if reinforced or recipe.teach == "online":
+        feed: ReinforcedFeed | OnlineFeed
+        if reinforced:
+            feed = ReinforcedFeed(recipe, data, model.config, tokenizer, workers)
+        else:
+            live = assemble_teachers(recipe, base, data, out, report)
+            feed = OnlineFeed(recipe, data, model.config, tokenizer, live, workers)
+        report("data", feed.photos, feed.photos, f"{feed.texts:,} texts")
+        if recipe.start and feed.widths[0] == model.config.embed_dim:
+            report("start", 1, 1, f"cosine to the teacher {turn_by_batches(model, recipe, feed):.2f}")
+        return feed
+    corpus = Corpus.read(recipe, data)
+    report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
+    teachers = make_teachers(recipe, base, data, out, corpus, report)
+    banks = make_banks(recipe, teachers, out, corpus, report)
+    corpus = corpus.without(np.any([bank.photos.isnan().any(dim=1).numpy() for bank in banks], axis=0))
+    if corpus.unreadable:
+        read = len(corpus.samples) - len(corpus.unreadable)
+        report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
+    _turn(recipe, model, tokenizer, corpus, banks[0], report)
+    return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers)
+
+
+def _turn(recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: Report) -> None:
+    """Lay a student that starts from another on the axes of its first teacher; a resumed one is replaced anyway."""
+    if recipe.start and bank.texts.shape[1] == model.config.embed_dim:
+        cosine = turn_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
+        report("start", 1, 1, f"cosine to the teacher {cosine:.2f}")
 
 
 def build_student(recipe: Recipe, base: Path) -> CLIP:
     """Build the recipe's student, started from a checkpoint (`start`) or with a pretrained trunk (`init`).
 
-    `model` names a shipped configuration, or a .toml beside the recipe.
+    The checkpoint may have fewer text layers.
+
+    Raises:
+        ConfigError: the checkpoint is of another shape.
     """
-    beside = base / recipe.model
-    config = ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)
+    config = student_config(recipe, base)
     if recipe.start:
         started = load_checkpoint(locate(recipe.start, base)).model
-        if dataclasses.replace(started.config, parameters=config.parameters) != config:
-            raise ConfigError(f"{recipe.start}: a {started.config.name}, not the {config.name} that the recipe names")
-        return started
+        if dataclasses.replace(started.config, parameters=config.parameters) == config:
+            return started
+        student = create_model(config)
+        deepen(student, started)
+        return student
     model = create_model(config)
     if recipe.init:
         load_trunk_weights(model.image.trunk, locate(recipe.init, base))
     return model
 
 
-def teach(recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus, report: Report) -> TeacherBank:
-    """Make the recipe's teacher and return its vectors of the whole corpus, from the cache where they are there."""
-    classes = posterior = None
-    cache = VectorCache(out / "cache", lambda done, total, what: report(f"teacher {what}", done, total, ""))
-    teacher: Teacher
-    if recipe.aligned is not None:
-        pair = AlignedPair(recipe.aligned, base, data, cache)
-        pair.fit(corpus, out, recipe.seed, lambda e, n, loss: report("heads", e, n, f"loss {loss:.3f}"))
-        teacher = pair
-        # Its encoders cache their own vectors; the heads are cheap.
-        photos, texts = (
-            pair.encode_images([s.path for s in corpus.samples]),
-            pair.encode_texts(corpus.texts),
-        )
-        if recipe.loss.posterior:
-            classes = _unit(pair.encode_texts(pair.class_prompts()))
-            posterior = pair.log_posterior([s.path for s in corpus.samples])
-    else:
-        assert recipe.open_clip is not None
-        teacher = OpenClipTeacher(recipe.open_clip)
-        photos = cache.images(teacher, [s.path for s in corpus.samples])
-        texts = cache.texts(teacher, corpus.texts)
-    return TeacherBank(_unit(photos), _unit(texts), teacher.logit_scale, classes, posterior)
-
-
-def _unit(vectors: object) -> Tensor:
-    return F.normalize(torch.as_tensor(vectors), dim=-1)
+def student_config(recipe: Recipe, base: Path) -> ModelConfig:
+    """Read the shape of the recipe's student: `model` names a shipped configuration, or a .toml beside the recipe."""
+    beside = base / recipe.model
+    return ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)

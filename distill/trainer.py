@@ -1,33 +1,36 @@
-"""The training loop: one student, cached teacher vectors, stages of growing pictures."""
+"""The training loop: one student, batches from a feed, stages of growing pictures."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
+import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.data.batches import augmentation, batches
-from distill.data.corpus import Corpus
-from distill.task import DistillTask, TeacherBank
-from mobileclip.checkpoints import read_torch
+from distill.data.feed import Feed
+from distill.distributed import mean, rank, seed_all, size
+from distill.gradcache import backward_in_parts, untouched_statistics
+from distill.logs import RunLog
+from distill.memory import compile_towers, recompute_activations
+from distill.optim import Average, parameter_groups, schedule
+from distill.parallel import Parallel, fill, restore, whole
+from distill.snapshots import Snapshots
+from distill.task import DistillTask
 from mobileclip.errors import ConfigError, PocketclipError
-from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP
 
-CHECKPOINT = "checkpoint.pt"
-METRICS = "metrics.jsonl"
+MEDIAN_OF, MEDIAN_FROM = 100, 20
+"""The loss explodes against the median of the last so many steps of a stage, once there are enough."""
+
+Validate = Callable[[CLIP, int, float], float]
+"""Measures a student, its step and the best score so far given, on the first process; keeps it if it is better."""
 
 
 class TrainingError(PocketclipError):
@@ -36,13 +39,25 @@ class TrainingError(PocketclipError):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a step reports: where it is, how fast, and its losses."""
+    """What a step reports: where it is, how fast, how it waited, and its losses averaged over all processes."""
 
     step: int
     steps: int
     epoch: int
     photos_per_second: float
     losses: dict[str, float]
+    wait: float = 0.0
+    unread: int = 0
+
+
+@dataclass
+class _Course:
+    """What a run remembers beside weights; all of it goes into checkpoints."""
+
+    step: int = 0
+    recent: list[float] = field(default_factory=list)
+    unread: int = 0
+    best: float = -1.0
 
 
 class Trainer:
@@ -51,219 +66,254 @@ class Trainer:
     Args:
         recipe: all settings.
         model: the student, trunk weights already loaded.
-        tokenizer: the student's.
-        corpus: photos and texts.
-        bank: the teacher's vectors of all of them.
-        out: folder for checkpoint and metrics.
-        workers: processes that decode photos.
+        feed: where batches come from.
+        out: folder for checkpoints and metrics.
+        device: where to train.
+        validate: measures the student now and then, as the recipe's `validate` says.
+
+    Raises:
+        ConfigError: settings do not fit the student or its teachers.
+        TrainingError: there is too little data for a step.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         model: CLIP,
-        tokenizer: Tokenizer,
-        corpus: Corpus,
-        bank: TeacherBank,
+        feed: Feed,
         out: Path,
-        workers: int = 1,
+        device: torch.device | None = None,
+        validate: Validate | None = None,
     ) -> None:
-        self.recipe, self.corpus, self.out, self.workers = recipe, corpus, out, workers
-        self.model = model.to(memory_format=torch.channels_last)
-        self.tokens = tokenizer(corpus.texts)
-        self.task = DistillTask(self.model, bank, recipe.loss, recipe.optim.precision)
+        self.recipe, self.model, self.feed, self.out, self.validate = recipe, model, feed, out, validate
+        self.device = device or torch.device("cpu")
         optim = recipe.optim
+        _check_frozen(model, recipe)
+        self.task = DistillTask(model, recipe.loss, feed.widths, optim.precision)
+        self.task.to(self.device)
+        if optim.strategy == "ddp" or size() == 1:  # FSDP shares out tensors in their plain order only
+            self.task.to(memory_format=torch.channels_last)
+        if optim.checkpoint_activations:
+            recompute_activations(model)
+        if optim.compile:
+            compile_towers(model)
+        self.parallel = Parallel(self.task, optim.strategy)
         self.plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
-        self.epoch_steps = [self._steps_of(epoch, stage) for epoch, stage in enumerate(self.plan)]
+        self.epoch_steps = [feed.steps(epoch, stage) for epoch, stage in enumerate(self.plan)]
         self.steps = sum(self.epoch_steps)
         if not self.steps:
-            raise TrainingError(f"{len(corpus.samples)} photos do not fill one batch of {optim.batch}")
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe), betas=(0.9, 0.98))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema), use_buffers=True)
-        self.step = 0
-        self.frozen: list[torch.nn.Module] = []
-        _check_frozen(self.model, recipe)
-        out.mkdir(parents=True, exist_ok=True)
+            raise TrainingError(f"there is too little data for one batch of {optim.batch}: lower optim.batch")
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.task, optim), betas=(0.9, 0.98))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=optim.precision == "fp16")
+        self.average = Average(model, optim.ema) if optim.ema else None
+        self.snapshots = Snapshots(out, recipe.keep_last)
+        self.course = _Course()
+        self.frozen: tuple[str, ...] = ()
+        self.stopping = False
+        """Set it, from a signal handler or another process, and the run ends with a checkpoint after this step."""
 
     @property
-    def student(self) -> CLIP:
-        """The weights to keep: averaged ones where the recipe asks for averaging."""
-        averaged = self.average.module
-        return averaged if isinstance(averaged, CLIP) and self.recipe.optim.ema else self.model
+    def step(self) -> int:
+        """Steps taken."""
+        return self.course.step
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then cosine to a hundredth."""
-        warmup = min(self.recipe.optim.warmup, self.steps // 2)
-        if step < warmup:
-            return (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1))) / 2
+    def student(self) -> CLIP:
+        """Return the weights to keep, on the CPU: averaged ones where the recipe asks. All processes must call it."""
+        kept = CLIP(self.model.config)
+        kept.load_state_dict(whole(self.average.values if self.average else self.model.state_dict()))
+        return kept
 
     def run(self) -> Iterator[Progress]:
         """Train from where the checkpoint left off; yields after each step.
 
         Raises:
-            TrainingError: the loss is no longer a number.
+            TrainingError: the loss is no longer a number, or has exploded.
         """
-        with self._open_metrics() as metrics:
+        log = RunLog(self.out, self.step) if rank() == 0 else None
+        try:
             for epoch, stage in enumerate(self.plan):
                 begin = sum(self.epoch_steps[:epoch])
                 if self.step >= begin + self.epoch_steps[epoch]:
                     continue
-                self._freeze(stage.frozen)
-                started = time.perf_counter()
-                for losses, count in self._epoch(epoch, stage, self.step - begin):
-                    self.step += 1
-                    rate = count / (time.perf_counter() - started)
-                    started = time.perf_counter()
-                    line = {"step": self.step, "epoch": epoch, "px": stage.px, "photos_per_second": round(rate, 1)}
-                    metrics.write(json.dumps({**line, "lr": self.schedule.get_last_lr()[-1], **losses}) + "\n")
-                    metrics.flush()
-                    if self.step % self.recipe.save_every == 0 or self.step == self.steps:
+                self._begin(stage)
+                for progress, figures in self._epoch(epoch, stage, self.step - begin):
+                    due = self.step == self.steps or self.step % self.recipe.save_every == 0
+                    if (score := self._validate()) is not None:
+                        figures["validation"] = score
+                    if log:
+                        log.write(figures)
+                    if due or self.stopping:
                         self.save()
-                    yield Progress(self.step, self.steps, epoch, rate, losses)
+                    yield progress
+                    if self.stopping:
+                        return
+        finally:
+            if log:
+                log.close()
 
-    def _steps_of(self, epoch: int, stage: Stage) -> int:
-        optim = self.recipe.optim
-        if stage.texts_only:
-            return len(self.corpus.texts) // (optim.batch + optim.extra_texts)
-        return len(self.corpus.epoch(self.recipe.seed, epoch)) // optim.batch
+    def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[Progress, dict[str, float]]]:
+        """Take the steps of an epoch from `first` on; yields progress, and figures for the log."""
+        if first == 0:
+            self.course.recent.clear()
+        batches = self.feed.batches(epoch, stage, first)
+        started = time.perf_counter()
+        while (batch := next(batches, None)) is not None:
+            waited = time.perf_counter() - started
+            rate = schedule(self.step, self.steps, self.recipe.optim.warmup)
+            losses = self._step(batch.to(self.device), rate)
+            self.course.step += 1
+            self.course.unread += batch.unread
+            took = time.perf_counter() - started
+            progress = Progress(
+                step=self.step,
+                steps=self.steps,
+                epoch=epoch,
+                photos_per_second=round(len(batch) * size() / took, 1),
+                losses=losses,
+                wait=round(waited / took, 4),
+                unread=self.course.unread,
+            )
+            figures = {
+                "step": self.step,
+                "epoch": epoch,
+                "px": stage.px,
+                "lr": self.recipe.optim.lr * rate,
+                **losses,
+                "photos_per_second": progress.photos_per_second,
+                "wait": progress.wait,
+                "unread": progress.unread,
+            }
+            yield progress, figures
+            started = time.perf_counter()
 
-    def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[dict[str, float], int]]:
-        """Take the steps of an epoch from `first` on; yields losses and the number of items of each."""
-        if stage.texts_only:
-            size = self.recipe.optim.batch + self.recipe.optim.extra_texts
-            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.corpus.texts))
-            for step in range(first, self.epoch_steps[epoch]):
-                yield self._text_step(order[step * size : (step + 1) * size]), size
-            return
-        for pixels, rows in self._batches(epoch, stage, first):
-            yield self._train_step(pixels, rows), len(rows)
-
-    def _text_step(self, ids: NDArray[np.int64]) -> dict[str, float]:
-        random = np.random.default_rng((self.recipe.seed, self.step))
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        self.model.train()
-        return self._descend(self.task.texts(self._tokens(ids), text_ids=ids, random=random))
-
-    def _tokens(self, ids: NDArray[np.int64]) -> Tensor:
-        """Tokens of these texts, without columns in which all are padding where the tower cannot see those."""
-        tokens = self.tokens[ids]
-        if self.model.config.text.causal:
-            tokens = tokens[:, : max(1, int((tokens != 0).sum(axis=1).max()))]
-        return torch.from_numpy(tokens)
-
-    def _freeze(self, names: tuple[str, ...]) -> None:
-        """Let everything learn but the parts of these names."""
+    def _begin(self, stage: Stage) -> None:
+        """Let everything learn but the parts that the stage freezes; without photos, the image tower too."""
+        self.frozen = (*stage.frozen, "image.") if stage.texts_only else stage.frozen
+        self.task.train()
+        for name, module in self.model.named_modules():
+            if self.frozen and f"{name}.".startswith(self.frozen):
+                module.eval()  # BatchNorm's statistics are frozen too
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not name.startswith(names))
-        self.frozen = [module for name, module in self.model.named_modules() if names and name.startswith(names)]
+            if not self.parallel.sharded:  # shares keep the setting that they had when they were first joined
+                parameter.requires_grad_(not name.startswith(self.frozen))
 
-    def _batches(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-        transform = augmentation(stage.px, stage.crop, self.model.config.pixels)
-        return batches(
-            self.corpus,
-            self.corpus.epoch(self.recipe.seed, epoch),
-            transform,
-            stage.px,
-            self.recipe.optim.batch,
-            seed=(self.recipe.seed, epoch),
-            first=first,
-            workers=self.workers,
-        )
-
-    def _train_step(self, pixels: Tensor, rows: NDArray[np.int64]) -> dict[str, float]:
+    def _step(self, batch: Batch, rate: float) -> dict[str, float]:
+        """Take one step of the optimizer; returns the losses and the gradient's norm as numbers."""
         optim = self.recipe.optim
         # All randomness of a step follows from its number, so that a resumed run is the run that was killed.
-        random = np.random.default_rng((self.recipe.seed, self.step))
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        texts = np.array([random.choice(self.corpus.text_ids[row]) for row in rows])
-        extra = random.choice(len(self.corpus.texts), min(optim.extra_texts, len(self.corpus.texts)), replace=False)
-        ids = np.concatenate([texts, np.setdiff1d(extra, texts)])
-        self.model.train()
-        for module in self.frozen:
-            module.eval()  # BatchNorm's statistics are frozen too
-        losses = self.task(
-            pixels.contiguous(memory_format=torch.channels_last),
-            self._tokens(ids),
-            rows=rows,
-            text_ids=ids,
-            groups=self.corpus.groups[rows],
-            random=random,
-        )
-        return self._descend(losses)
-
-    def _descend(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """Take one step of the optimizer; returns the losses and the gradient's norm as numbers."""
-        optim, total = self.recipe.optim, losses["loss"]
-        if not torch.isfinite(total):
-            raise TrainingError(
-                f"the loss became {float(total)} at step {self.step}; the last checkpoint is good: "
-                "resume from it with a lower optim.lr"
-            )
+        seed = (self.recipe.seed, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip)
-        self.optimizer.step()
-        self.schedule.step()
+        if optim.micro_batch and len(batch) > optim.micro_batch:
+            losses = backward_in_parts(self.parallel, batch, optim.micro_batch, seed, self.scaler.scale)
+        else:
+            seed_all(*seed, 0)
+            losses = self.parallel(batch)
+            with untouched_statistics(self.task):  # activations may be computed again
+                self.scaler.scale(losses["loss"]).backward()
+        self.parallel.gather()
+        values = self._agreed(losses)
+        self._check(values["loss"])
+        for name, parameter in self.model.named_parameters():
+            if self.frozen and name.startswith(self.frozen):
+                parameter.grad = None
+        self.scaler.unscale_(self.optimizer)
+        norm = self.parallel.clip(optim.clip)
+        if not torch.isfinite(norm) and not self.scaler.is_enabled():
+            self._fail(f"the gradient became {float(norm)}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.model.clamp_logit_scale()
-        self.average.update_parameters(self.model)
-        values = {name: round(float(value.detach()), 5) for name, value in losses.items()}
+        if self.average:
+            self.average.update(self.model)
         return {**values, "gradient_norm": round(float(norm), 4)}
 
+    def _agreed(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Average losses over the processes, and learn whether any of these is to stop."""
+        flag = torch.tensor(float(self.stopping), device=self.device)
+        *values, stop = mean(torch.stack([*(value.detach().float() for value in losses.values()), flag])).tolist()
+        self.stopping = stop > 0
+        return {name: round(value, 5) for name, value in zip(losses, values, strict=True)}
+
+    def _check(self, loss: float) -> None:
+        """Stop where the loss is no number, or far above what it was of late."""
+        recent, limit = self.course.recent, self.recipe.optim.explode
+        if not abs(loss) < float("inf"):
+            self._fail(f"the loss became {loss}")
+        if limit and len(recent) >= MEDIAN_FROM and loss > limit * (median := statistics.median(recent)) > 0:
+            self._fail(f"the loss exploded to {loss:.4g}, {loss / median:.0f} times its median of {median:.4g},")
+        self.course.recent = [*recent[1 - MEDIAN_OF :], loss]
+
+    def _fail(self, what: str) -> None:
+        # The weights of this very step are what failed, so a checkpoint of it would only fail again.
+        good = self.snapshots.before(self.step)
+        if rank() == 0:
+            self.snapshots.path(self.step).unlink(missing_ok=True)
+        advice = (
+            f"{good} is the last good checkpoint, from which the same command goes on; lower optim.lr with it"
+            if good
+            else "there is no good checkpoint yet; start again with a lower optim.lr"
+        )
+        raise TrainingError(f"{what} at step {self.step}; {advice}")
+
+    def _validate(self) -> float | None:
+        """Measure the student where that is due; the first process alone learns the score."""
+        plan = self.recipe.validate
+        if plan is None or self.validate is None or (self.step % plan.every and self.step != self.steps):
+            return None
+        student = self.student()
+        if rank():
+            return None
+        score = self.validate(student, self.step, self.course.best)
+        self.course.best = max(self.course.best, score)
+        return round(score, 4)
+
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all; all processes must call it, and the first writes."""
         state = {
-            "step": self.step,
-            "recipe": repr(self.recipe),
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "recipe": self.recipe.basis,
+            "data": self.feed.identity,
+            "course": dict(vars(self.course)),
+            "task": whole(self.task.state_dict()),
+            "average": {"updates": self.average.updates, "values": whole(self.average.values)} if self.average else {},
+            "optimizer": whole(self.optimizer.state_dict()),
+            "scaler": self.scaler.state_dict(),
         }
-        partial = self.out / f"{CHECKPOINT}.{os.getpid()}.part"
-        torch.save(state, partial)
-        partial.replace(self.out / CHECKPOINT)
+        if rank() == 0:
+            self.snapshots.save(self.step, state)
 
     def resume(self) -> bool:
-        """Go back to the checkpoint in `out`; False where there is none.
+        """Go back to the last checkpoint in `out`; False where there is none.
 
         Raises:
-            TrainingError: the checkpoint is of another recipe.
+            TrainingError: the checkpoint is of another recipe or of other data.
             CheckpointError: it is damaged.
         """
-        path = self.out / CHECKPOINT
-        if not path.exists():
+        if (found := self.snapshots.load()) is None:
             return False
-        state = read_torch(path)
-        if state.get("recipe") != repr(self.recipe):
+        path, state = found
+        if state.get("recipe") != self.recipe.basis:
             raise TrainingError(f"{path}: made with other settings; use another --out, or remove it to start anew")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.last_epoch = state["schedule"]["last_epoch"]
-        for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
-            group["lr"] = base * self._rate(self.schedule.last_epoch)
-        self.step = state["step"]
+        if state.get("data") != self.feed.identity:
+            raise TrainingError(f"{path}: made with other data; use another --out, or remove it to start anew")
+        try:
+            self._load(state)
+        except (KeyError, ValueError, TypeError) as error:
+            raise TrainingError(f"{path}: of another version of pocketclip ({error}); use another --out") from error
         return True
 
-    def _open_metrics(self) -> TextIO:
-        """Open the metrics for appending, without the lines of steps that will be done again."""
-        path = self.out / METRICS
-        kept = []
-        if path.exists():
-            kept = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= self.step]
-        path.write_text("".join(line + "\n" for line in kept), "utf-8")
-        return path.open("a", encoding="utf-8")
-
-
-def _step(line: str) -> float:
-    """The step of a metrics line; a line torn by a kill counts as later than all."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")
+    def _load(self, state: dict[str, Any]) -> None:
+        fill(self.task.state_dict(), state["task"])
+        if self.average:
+            fill(self.average.values, state["average"]["values"])
+            self.average.updates = state["average"]["updates"]
+        rates = [group["rate"] for group in self.optimizer.param_groups]
+        restore(self.optimizer, state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["rate"] = rate
+        self.scaler.load_state_dict(state["scaler"])
+        self.course = _Course(**state["course"])
 
 
 def _check_frozen(model: CLIP, recipe: Recipe) -> None:
@@ -274,14 +324,3 @@ def _check_frozen(model: CLIP, recipe: Recipe) -> None:
             raise ConfigError(f"stages: frozen: no weight's name begins with {wrong[0]!r}")
         if stage.frozen and all(name.startswith(stage.frozen) for name in weights):
             raise ConfigError("stages: frozen: nothing would be left to learn")
-
-
-def parameter_groups(model: CLIP, recipe: Recipe) -> list[dict[str, object]]:
-    """Split parameters by tower rate, and those that must not decay: biases, norms, embeddings, the scale."""
-    optim = recipe.optim
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        rate = optim.lr_trunk if name.startswith("image.trunk.") else optim.lr
-        plain = parameter.ndim < 2 or "embedding" in name or name.endswith("positions")
-        groups.setdefault((rate, 0.0 if plain else optim.weight_decay), []).append(parameter)
-    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]

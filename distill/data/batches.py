@@ -1,8 +1,8 @@
-"""Batches of augmented photos, each decided by seed, epoch and position alone."""
+"""Augmented photos, each decided by seed, epoch and position alone, read by as many workers as one likes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from distill.data.corpus import Corpus
+from distill.data.sources import DataError
+from distill.distributed import rank, size
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
@@ -33,9 +34,9 @@ def augmentation(px: int, crop: float, recipe: PixelRecipe) -> v2.Transform:
 
 
 class EpochPhotos(Dataset[tuple[Tensor, int]]):
-    """An epoch's photos in order. A photo that cannot be read is replaced by its row number −1 and grey pixels."""
+    """An epoch's photos in order, with their positions; one that cannot be read is black and at position −1."""
 
-    def __init__(self, paths: list[Path], transform: v2.Transform, px: int, seed: tuple[int, int]) -> None:
+    def __init__(self, paths: Sequence[Path], transform: v2.Transform, px: int, seed: tuple[int, int]) -> None:
         self.paths, self.transform, self.px, self.seed = paths, transform, px, seed
 
     def __len__(self) -> int:
@@ -52,9 +53,8 @@ class EpochPhotos(Dataset[tuple[Tensor, int]]):
             return self.transform(photo), position
 
 
-def batches(
-    corpus: Corpus,
-    order: NDArray[np.int64],
+def read_photos_of(
+    paths: Sequence[Path],
     transform: v2.Transform,
     px: int,
     batch: int,
@@ -62,20 +62,46 @@ def batches(
     seed: tuple[int, int],
     first: int = 0,
     workers: int = 1,
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yield (pixels (≤ batch, 3, px, px) float32, sample numbers) for an epoch's order, from batch `first` on.
+) -> Iterator[tuple[Tensor, NDArray[np.int64], int]]:
+    """Read an epoch's photos in order, from batch `first` on; each process its share, rank::size of every batch.
 
-    Unreadable photos are left out of their batch; their neighbours keep their own numbers.
+    A photo that cannot be read is left out. Where several processes train, another one of the same share stands in
+    its place, because all must bring the same number of rows.
+
+    Args:
+        paths: the epoch's photos.
+        transform: photo to pixels (3, px, px) float32.
+        px: side of the pixels.
+        batch: photos of all processes together, a multiple of their number.
+        seed: with a photo's position, decides its augmentation.
+        first: batches to skip.
+        workers: processes that decode; 0 decodes in this one.
+
+    Yields:
+        Pixels (n, 3, px, px), positions (n,) of these photos in `paths`, and how many were tried.
+
+    Raises:
+        DataError: several processes train, and one can read no photo of its share.
     """
-    start = first * batch
-    dataset = EpochPhotos([corpus.samples[i].path for i in order], transform, px, seed)
+    mine = [
+        position
+        for start in range(first * batch, len(paths) // batch * batch, batch)
+        for position in range(start + rank(), start + batch, size())
+    ]
     loader = DataLoader(
-        dataset,
-        batch_size=batch,
-        sampler=range(start, len(order) // batch * batch),
+        EpochPhotos(paths, transform, px, seed),
+        batch_size=batch // size(),
+        sampler=mine,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
     )
     for pixels, positions in loader:
-        good = positions >= 0
-        yield pixels[good], order[positions[good].numpy()]
+        good = torch.nonzero(positions >= 0).flatten()
+        unread = len(positions) - len(good)
+        if unread and size() > 1:
+            if not len(good):
+                raise DataError(
+                    f"none of {unread} photos of a batch can be read, {paths[mine[0]].parent} is one folder"
+                )
+            good = good[torch.arange(len(positions)) % len(good)]
+        yield pixels[good], positions[good].numpy(), len(good) + unread

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ class Corpus:
         texts: every distinct text, those of photos first.
         text_ids: for each sample the positions of its texts in `texts`.
         groups: for each sample a number that equals another's where both mean the same.
+        unreadable: numbers of samples whose photos cannot be read; no epoch draws them.
     """
 
     samples: tuple[Sample, ...]
@@ -31,6 +35,7 @@ class Corpus:
     texts: tuple[str, ...]
     text_ids: tuple[NDArray[np.int64], ...]
     groups: NDArray[np.int64]
+    unreadable: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, recipe: Recipe, data: Path) -> Corpus:
@@ -63,12 +68,29 @@ class Corpus:
             np.array(groups),
         )
 
+    @property
+    def identity(self) -> str:
+        """A digest of every photo's name, texts and meaning, and of all further texts, in their order."""
+        lines = [f"{sample.path.name}|{sample.group}|{sample.texts}" for sample in self.samples]
+        text = "\n".join([str(self.shares), str(sorted(self.unreadable)), *lines, *self.texts])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def readable(self) -> NDArray[np.int64]:
+        """Numbers of the samples that can be drawn."""
+        return np.array([i for i in range(len(self.samples)) if i not in self.unreadable], np.int64)
+
+    def without(self, unreadable: NDArray[np.bool_]) -> Corpus:
+        """Return this corpus with more samples (len(samples),) marked as unreadable; all numbers stay."""
+        more = self.unreadable.union(np.flatnonzero(unreadable).tolist())
+        return dataclasses.replace(self, unreadable=more)
+
     def epoch(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw an epoch's samples: each source by its share, all in one random order, the same for the same seed."""
         random = np.random.default_rng((seed, epoch))
         drawn = []
         for number, share in enumerate(self.shares):
-            members = np.flatnonzero(self.source_of == number)
+            members = self.readable[self.source_of[self.readable] == number]
             whole, rest = divmod(share, 1)
             drawn += [members] * int(whole)
             drawn.append(random.choice(members, round(rest * len(members)), replace=False))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.config import PhotoSource, TextSource
 from distill.data.wordnet import nouns
@@ -27,6 +28,8 @@ class Sample:
     path: Path
     texts: tuple[str, ...]
     group: str
+    synthetic: tuple[str, ...] = ()
+    """Captions that a model wrote."""
 
 
 def read_table(path: Path) -> Iterator[dict[str, str]]:
@@ -41,13 +44,20 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
                 for number, line in enumerate(stream, 1):
                     if line.strip():
                         try:
-                            yield {key: str(value) for key, value in json.loads(line).items()}
+                            yield {key: _plain(value) for key, value in json.loads(line).items()}
                         except (ValueError, AttributeError) as error:
                             raise DataError(f"{path}, line {number}: not a JSON object") from error
             else:
                 yield from csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _plain(value: Any) -> str:
+    """As one string; a list stays JSON, and null is nothing."""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
 
 
 def read_splits(path: Path) -> dict[str, str]:
@@ -63,12 +73,20 @@ def spoken(label: str, names: dict[str, str] | None = None) -> str:
 def read_photos(source: PhotoSource, data: Path) -> list[Sample]:
     """Read a source's photos and texts; photos named in it need not exist yet.
 
+    Captions files may have a column `synthetic` beside `caption`: a text or a list of texts that a model wrote.
+
     Raises:
         DataError: a file is missing, lacks a column, or holds no sample of the wanted splits.
     """
+    if source.kind not in ("captions", "labels"):
+        raise DataError(
+            f'photos.{source.name}: tars are not read for cached teacher vectors; set teach = "online", '
+            "or run `pocketclip reinforce` and train on its folder"
+        )
     path = data / source.file
     splits = read_splits(data / source.splits) if source.splits else {}
     texts: dict[str, list[str]] = {}
+    synthetic: dict[str, list[str]] = {}
     labels: dict[str, str] = {}
     text_column = "caption" if source.kind == "captions" else source.column
     for row in read_table(path):
@@ -79,6 +97,7 @@ def read_photos(source: PhotoSource, data: Path) -> list[Sample]:
             continue
         if source.kind == "captions":
             texts.setdefault(file, []).append(text.strip())
+            synthetic.setdefault(file, []).extend(_several(row.get("synthetic") or ""))
         else:
             said = [spoken(part, dict(source.names)) for part in text.split("|")]
             phrase = " and ".join(said)
@@ -88,9 +107,23 @@ def read_photos(source: PhotoSource, data: Path) -> list[Sample]:
         raise DataError(f"{path}: no sample in the splits {', '.join(source.use) or '(all)'}")
     # A label means the same in every source, a caption only what its own photo shows.
     return [
-        Sample(path.parent / file, tuple(dict.fromkeys(said)), labels.get(file) or f"{source.name}/{file}")
+        Sample(
+            path.parent / file,
+            tuple(dict.fromkeys(said)),
+            labels.get(file) or f"{source.name}/{file}",
+            tuple(dict.fromkeys(synthetic.get(file, ()))),
+        )
         for file, said in texts.items()
     ]
+
+
+def _several(said: str) -> list[str]:
+    """One text, or a JSON list of them, as it stands in the column `synthetic`."""
+    try:
+        texts = json.loads(said) if said.startswith("[") else [said]
+    except ValueError:
+        texts = [said]
+    return [text.strip() for text in map(str, texts) if text.strip()]
 
 
 def read_texts(source: TextSource, data: Path) -> list[str]:

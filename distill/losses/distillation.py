@@ -135,7 +135,7 @@ def augmented(
     image: Tensor,
     text: Tensor,
     teacher: Taught,
-    fuse: tuple[torch.nn.Module, torch.nn.Module],
+    fuse: Sequence[torch.nn.Module],
     scale: Tensor,
     groups: Tensor,
     gather: Gather = alone,

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from distill.config import AlignedPairConfig
 from distill.data.corpus import Corpus
 from distill.data.sources import DataError, read_table
-from distill.files import locate
+from distill.files import locate, write_whole
 from distill.losses import affinity, info_nce, relational
-from distill.teachers.base import Vectors
+from distill.teachers.base import Vectors, encode_files
 from distill.teachers.cache import VectorCache
 from distill.teachers.encoders import Backbone, SentenceEncoder
 
@@ -64,26 +66,46 @@ class AlignedPair:
         self.image_head = Head(sum(backbone.width for backbone in self.backbones), config)
         self.text_head = Head(self.sentences.width, config)
         self.logit_scale = config.logit_scale
+        self.px = max(backbone.pixels.size for backbone in self.backbones)
         self.identity = ""
 
     def encode_images(self, photos: Sequence[Path]) -> Vectors:
-        """Return unit vectors (n, embed_dim) float32."""
-        vectors = self._apply(self.image_head, self._image_features(photos))
+        """Return unit vectors (n, embed_dim) float32, nothing kept; see `recall_images`."""
+        return encode_files(photos, self.encode_pictures, self.px)
+
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+        """Return unit vectors (n, embed_dim) float32; each backbone sees its own pixels."""
+        return self._place([torch.from_numpy(backbone.encode_pictures(pictures)) for backbone in self.backbones])
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors (n, embed_dim) float32, nothing kept; see `recall_texts`."""
+        return self._apply(self.text_head, torch.from_numpy(self.sentences.encode_texts(texts)))
+
+    def recall_images(self, photos: Sequence[Path]) -> Vectors:
+        """As `encode_images`, with the backbones' features from the cache."""
+        return self._place([torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones])
+
+    def recall_texts(self, texts: Sequence[str]) -> Vectors:
+        """As `encode_texts`, with the sentence encoder's vectors from the cache."""
+        return self._apply(self.text_head, torch.from_numpy(self.cache.texts(self.sentences, texts)))
+
+    def _place(self, features: Sequence[Tensor]) -> Vectors:
+        """Map each backbone's features (n, width) into the shared space."""
+        vectors = self._apply(self.image_head, _joined(features))
         if not self.config.conse_weight:
             return vectors
-        seen = self._conse(photos)
+        seen = self._conse(self.backbones[0].log_posterior(features[0]))
         mixed: Vectors = F.normalize(torch.from_numpy(vectors) + self.config.conse_weight * seen, dim=-1).numpy()
         return mixed
 
-    def _conse(self, photos: Sequence[Path], classes: int = 10) -> Tensor:
+    def _conse(self, posterior: Tensor, classes: int = 10) -> Tensor:
         """Place photos among the texts by what the classifier saw; unit vectors (n, embed_dim)."""
-        probability, which = self.log_posterior(photos).exp().topk(classes, dim=1)
-        texts = torch.from_numpy(self.encode_texts(self.class_prompts()))
-        return F.normalize((probability[:, :, None] * texts[which]).sum(dim=1), dim=-1)
+        probability, which = posterior.exp().topk(classes, dim=1)
+        return F.normalize((probability[:, :, None] * self._class_vectors[which]).sum(dim=1), dim=-1)
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return unit vectors (n, embed_dim) float32."""
-        return self._apply(self.text_head, torch.from_numpy(self.cache.texts(self.sentences, texts)))
+    @cached_property
+    def _class_vectors(self) -> Tensor:
+        return torch.from_numpy(self.recall_texts(self.class_prompts()))
 
     def class_prompts(self) -> list[str]:
         """Return one text for each class of the first backbone, in its classifier's order."""
@@ -104,7 +126,7 @@ class AlignedPair:
             seed: of weights, order and dropout.
             report: called with (epoch, epochs, loss).
         """
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file, save
 
         heads = nn.ModuleDict({"image": self.image_head, "text": self.text_head})
         basis = (
@@ -117,13 +139,8 @@ class AlignedPair:
             heads.load_state_dict(load_file(path))
         else:
             _Fit(self, corpus, seed).run(heads, report)
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(heads.state_dict(), path)
+            write_whole(path, lambda stream: stream.write(save(heads.state_dict())))
         heads.eval().requires_grad_(False)
-
-    def _image_features(self, photos: Sequence[Path]) -> Tensor:
-        columns = [F.normalize(torch.from_numpy(self.cache.images(b, photos)), dim=-1) for b in self.backbones]
-        return torch.cat(columns, dim=1)
 
     @torch.inference_mode()
     def _apply(self, head: Head, features: Tensor) -> Vectors:
@@ -136,10 +153,11 @@ class _Fit:
 
     def __init__(self, teacher: AlignedPair, corpus: Corpus, seed: int) -> None:
         torch.manual_seed(seed)
-        self.teacher, self.config, self.corpus, self.seed = teacher, teacher.config, corpus, seed
+        self.teacher, self.config, self.seed = teacher, teacher.config, seed
         photos = [sample.path for sample in corpus.samples]
         cache = teacher.cache
-        self.photos = teacher._image_features(photos)
+        self.photos = _joined([torch.from_numpy(cache.images(backbone, photos)) for backbone in teacher.backbones])
+        self.corpus = corpus.without(self.photos.isnan().any(dim=1).numpy())
         self.texts = torch.from_numpy(cache.texts(teacher.sentences, corpus.texts))
         if self.config.posterior_weight:
             self.posterior = teacher.log_posterior(photos)
@@ -188,6 +206,11 @@ class _Fit:
             places = teacher.text_head(self.places[some])
             loss = loss + config.geometry_weight * relational(places, self.geometry[some], 0.05, 0.02)
         return loss
+
+
+def _joined(features: Sequence[Tensor]) -> Tensor:
+    """Join the features of several backbones, each of unit length, into (n, all widths)."""
+    return torch.cat([F.normalize(one, dim=-1) for one in features], dim=1)
 
 
 def _class_names(path: Path) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from distill.files import write_whole
 from distill.teachers.base import ImageEncoder, TextEncoder, Vectors
 
 CHUNK = 512
@@ -45,22 +46,14 @@ class VectorCache:
         keys: list[str],
         encode: Callable[[Sequence[T]], Vectors],
     ) -> Vectors:
-        self.folder.mkdir(parents=True, exist_ok=True)
         parts = []
         for start in range(0, len(items), CHUNK):
             chunk = slice(start, start + CHUNK)
             digest = hashlib.sha256("\0".join([identity, what, *keys[chunk]]).encode("utf-8", "surrogatepass"))
             path = self.folder / f"{digest.hexdigest()[:32]}.npy"
             if not path.exists():
-                _save(path, encode(items[chunk]))
+                vectors = encode(items[chunk]).astype(np.float32, copy=False)
+                write_whole(path, partial(np.save, arr=vectors, allow_pickle=False))
             parts.append(np.load(path, allow_pickle=False))
             self.report(min(start + CHUNK, len(items)), len(items), what)
         return np.concatenate(parts)
-
-
-def _save(path: Path, vectors: Vectors) -> None:
-    """Write an array so that it is whole or not there."""
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as stream:
-        np.save(stream, vectors.astype(np.float32, copy=False), allow_pickle=False)
-    partial.replace(path)

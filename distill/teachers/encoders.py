@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from distill.config import BackboneConfig
 from distill.files import locate
-from distill.teachers.base import Vectors
+from distill.teachers.base import Vectors, encode_files
 from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
-from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 
 
@@ -47,13 +47,12 @@ class Backbone:
     Args:
         config: trunk, weights and pixels.
         base: what a relative path of weights starts from.
-        batch: photos a forward pass.
     """
 
-    def __init__(self, config: BackboneConfig, base: Path, batch: int = 32) -> None:
+    def __init__(self, config: BackboneConfig, base: Path) -> None:
         import timm
 
-        self.config, self.batch = config, batch
+        self.config = config
         self.model = timm.create_model(config.trunk, pretrained=False).eval().requires_grad_(False)
         weights = locate(config.weights, base)
         load_trunk_weights(self.model, weights)
@@ -73,19 +72,20 @@ class Backbone:
         """Length of a feature vector."""
         return int(self.model.head_hidden_size or self.model.num_features)
 
-    @torch.inference_mode()
     def encode_images(self, photos: Sequence[Path]) -> Vectors:
         """Return pooled features (n, width) float32, not normalised."""
-        rows = []
-        for start in range(0, len(photos), self.batch):
-            chunk = photos[start : start + self.batch]
-            arrays = [self.pixels(open_photo(photo, min_side=self.pixels.size)) for photo in chunk]
-            pixels = torch.from_numpy(np.stack(arrays)).contiguous(memory_format=torch.channels_last)
-            features = self._pooled(pixels)
-            if self.config.mirror:
-                features = (features + self._pooled(pixels.flip(3))) / 2
-            rows.append(features.numpy())
-        return np.concatenate(rows)
+        return encode_files(photos, self.encode_pictures, self.pixels.size)
+
+    @torch.inference_mode()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+        """Return pooled features (n, width) float32, not normalised."""
+        pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures]))
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        features = self._pooled(pixels)
+        if self.config.mirror:
+            features = (features + self._pooled(pixels.flip(3))) / 2
+        vectors: Vectors = features.numpy()
+        return vectors
 
     def _pooled(self, pixels: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):

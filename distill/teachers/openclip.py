@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from distill.config import OpenClipConfig
-from distill.teachers.base import Vectors
+from distill.teachers.base import BATCH, Vectors, encode_files, stamp
 from mobileclip.errors import PocketclipError
-from mobileclip.photos import open_photo
 
 
 class OpenClipTeacher:
@@ -19,13 +19,12 @@ class OpenClipTeacher:
 
     Args:
         config: model name and a path to weights; or a `local-dir:` folder alone.
-        batch: items a forward pass.
 
     Raises:
         PocketclipError: open_clip does not know the model or cannot load the weights.
     """
 
-    def __init__(self, config: OpenClipConfig, batch: int = 32) -> None:
+    def __init__(self, config: OpenClipConfig) -> None:
         import open_clip
 
         # A tag, or a hub's name, would make open_clip download; here only `pocketclip models pull` does that.
@@ -42,33 +41,32 @@ class OpenClipTeacher:
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise PocketclipError(f"open_clip cannot load {config.model} {config.pretrained}: {error}") from error
         self.model.eval().requires_grad_(False)
-        self.identity = f"open_clip|{config.model}|{config.pretrained}|{_stamp(config.pretrained)}|{self.transform}"
-        self.logit_scale = float(self.model.logit_scale.exp())
-        self.batch = batch
+        self.identity = f"open_clip|{config.model}|{config.pretrained}|{_stamp(config)}|{self.transform}"
+        self.logit_scale = config.logit_scale or float(self.model.logit_scale.exp())
+        size = self.model.visual.image_size
+        self.px = min(size) if isinstance(size, tuple) else int(size)
 
-    @torch.inference_mode()
     def encode_images(self, photos: Sequence[Path]) -> Vectors:
         """Return unit vectors (n, d) float32."""
-        rows = []
-        for start in range(0, len(photos), self.batch):
-            pixels = torch.stack([self.transform(open_photo(p)) for p in photos[start : start + self.batch]])
-            rows.append(self.model.encode_image(pixels, normalize=True).float().numpy())
-        return np.concatenate(rows)
+        return encode_files(photos, self.encode_pictures, 0)
+
+    @torch.inference_mode()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+        """Return unit vectors (n, d) float32, by the model's own transform."""
+        pixels = torch.stack([self.transform(picture) for picture in pictures])
+        vectors: Vectors = self.model.encode_image(pixels, normalize=True).float().numpy()
+        return vectors
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors (n, d) float32."""
         rows = [
-            self.model.encode_text(self.tokenizer(list(texts[i : i + self.batch])), normalize=True).float().numpy()
-            for i in range(0, len(texts), self.batch)
+            self.model.encode_text(self.tokenizer(list(texts[i : i + BATCH])), normalize=True).float().numpy()
+            for i in range(0, len(texts), BATCH)
         ]
         return np.concatenate(rows)
 
 
-def _stamp(pretrained: str) -> str:
-    """Size and time of a weights file, so that other weights at the same path are another teacher."""
-    path = Path(pretrained)
-    if not pretrained or not path.is_file():
-        return ""
-    status = path.stat()
-    return f"{status.st_size}/{status.st_mtime_ns}"
+def _stamp(config: OpenClipConfig) -> str:
+    path = Path(config.pretrained)
+    return stamp(path) if config.pretrained and path.is_file() else ""

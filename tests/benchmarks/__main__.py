@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mobileclip
-from app.library.decode import content_hash, read_pixels
+from app.library.content import content_hash
+from app.library.decode import read_photo
 from app.library.index import Options, index_folders
 from app.library.matrix import load_matrix
 from app.library.scan import Found, walk
@@ -99,7 +100,7 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
     """Each stage of indexing on its own, one after the other in one thread (the tower uses what it likes)."""
     found = [event for event in walk(str(folder)) if isinstance(event, Found)]
     times: dict[str, float] = {}
-    model.encode_pixels(read_pixels(found[0], model.recipe)[None])
+    model.encode_pixels(read_photo(found[0], model.recipe)[None])
     labels = label_fingerprint(model)
     with Store(path, create=True) as store:
         with store.transaction():
@@ -147,7 +148,7 @@ def whole_runs(model: Model, folder: Path, home: Path) -> Table:
     found = [event for event in walk(str(folder)) if isinstance(event, Found)]
     started = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda photo: read_pixels(photo, model.recipe), found))
+        list(pool.map(lambda photo: read_photo(photo, model.recipe), found))
     speeds["decoding alone, 2 threads"] = len(found) / (time.perf_counter() - started)
     first = next(iter(speeds.values()))
     for name, speed in speeds.items():

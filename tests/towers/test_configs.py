@@ -1,6 +1,7 @@
 """Every shipped configuration builds, and has as many parameters as it says."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ PUBLISHED = {
     "tinyclip-vit-40m-32": (39.7, 44.5),
     "tinyclip-vit-61m-32": (61.4, 54.0),
     "clip-kd-vit-t-16": (5.6, 40.5),
-    "pocket": (4.0, 7.5),
+    "pocket": (4.0, 9.1),
 }
 
 
@@ -73,9 +74,9 @@ def test_padding_matters_only_where_the_tower_looks_ahead() -> None:
 
 
 @pytest.mark.parametrize("odd", [{"activation": "relu"}, {"repmixers": True}, {"heads": 3}, {"layers": 0}])
-def test_a_text_tower_that_cannot_be_is_refused(odd: dict[str, object]) -> None:
+def test_a_text_tower_that_cannot_be_is_refused(odd: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="text"):
-        TextConfig(**{"vocab_size": 600, "width": 64, "heads": 2, **odd})  # type: ignore[arg-type]
+        dataclasses.replace(TextConfig(vocab_size=600, width=64, heads=2), **odd)
 
 
 def test_an_unknown_model_lists_the_known_ones() -> None:

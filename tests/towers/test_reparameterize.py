@@ -1,6 +1,7 @@
 """Merged towers: the same vectors, nothing left to merge, the original untouched."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,6 +60,6 @@ def test_a_model_in_training_is_refused() -> None:
         reparameterize(model)
 
 
-def test_a_merged_model_is_not_saved(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_merged_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="original"):
         save_checkpoint(reparameterize(lived("pocket")), b"", tmp_path, {})

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from distill.inherit import inherit, interpolate
+from distill.inherit import Layers, deepen, inherit, interpolate
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig
 from tests.towers.conftest import stir, tokens
@@ -31,6 +31,31 @@ def vectors(model: CLIP) -> torch.Tensor:
         return torch.cat([model.encode_image(PIXELS), model.encode_text(IDS)])
 
 
+def with_text_layers(model: CLIP, layers: int) -> CLIP:
+    torch.manual_seed(1)
+    deeper = CLIP(dataclasses.replace(model.config, text=dataclasses.replace(model.config.text, layers=layers)))
+    stir(deeper, 1)
+    return deeper
+
+
+def test_a_deeper_text_tower_starts_with_the_same_vectors_and_learns_in_its_new_layers() -> None:
+    shallow = made(layers=2)
+    deep = with_text_layers(shallow, 3)
+    assert not torch.allclose(vectors(deep), vectors(shallow), atol=1e-2)
+    deepen(deep, shallow)
+    assert torch.equal(vectors(deep), vectors(shallow))
+    deep.encode_text(IDS).sum().backward()
+    gradient = deep.text.blocks[2].out.weight.grad
+    assert gradient is not None and gradient.abs().max() > 0
+
+
+def test_only_more_text_layers_can_be_added() -> None:
+    with pytest.raises(ConfigError, match="3 text layers cannot start from one of 4"):
+        deepen(with_text_layers(made(), 3), made())
+    with pytest.raises(ConfigError, match="more than depth"):
+        deepen(made(width=128, layers=4), made(width=64, heads=1, layers=4))
+
+
 def silence(model: CLIP, layers: list[int]) -> None:
     """Make these layers add nothing to what passes through them."""
     with torch.no_grad():
@@ -49,12 +74,12 @@ def test_the_same_shape_is_an_exact_copy() -> None:
 
 
 @pytest.mark.parametrize(("layers", "dropped"), [("first", [2, 3]), ("every", [1, 3])])
-def test_leaving_out_layers_that_add_nothing_is_exact(layers: str, dropped: list[int]) -> None:
+def test_leaving_out_layers_that_add_nothing_is_exact(layers: Layers, dropped: list[int]) -> None:
     larger, student = made(), made(layers=2, seed=1)
-    inherit(student, larger, layers)  # type: ignore[arg-type]
+    inherit(student, larger, layers)
     assert not torch.allclose(vectors(larger), vectors(student), atol=1e-4)
     silence(larger, dropped)
-    inherit(student, larger, layers)  # type: ignore[arg-type]
+    inherit(student, larger, layers)
     assert torch.allclose(vectors(larger), vectors(student), atol=1e-6)
 
 

@@ -1,22 +1,23 @@
 """Training runs for real on a tiny world: it learns, resumes after a kill, and stops with one line."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from distill.batch import Batch
 from distill.config import LossConfig, Recipe
+from distill.data.feed import CorpusFeed
 from distill.evaluate.model import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
-from distill.task import DistillTask, TeacherBank
+from distill.losses import Taught
+from distill.optim import parameter_groups
+from distill.task import DistillTask
+from distill.teachers.bank import TeacherBank
 from distill.train import build_student, prepare
-from distill.trainer import TrainingError, parameter_groups
+from distill.trainer import TrainingError
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.towers import create_model
@@ -29,6 +30,8 @@ def test_a_run_leaves_student_metrics_and_plot(student: Path) -> None:
     assert {"loss", "contrastive", "affinity", "feature", "lr", "logit_scale"} <= set(lines[0])
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert (student.parent / "losses.png").stat().st_size > 5_000
+    assert "<h1>tiny</h1>" in (student.parent / "report.html").read_text()
+    assert list((student.parent / "tensorboard").glob("events.out.tfevents.*"))
     checkpoint = load_checkpoint(student)
     assert checkpoint.about["licence"] == "test"
 
@@ -59,35 +62,11 @@ def test_a_stopped_run_resumed_equals_one_never_stopped(
     assert steps == list(range(1, 11))
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_goes_on_where_it_was(
-    recipe_folder: Path, data: Path, tmp_path: Path, kind: signal.Signals
-) -> None:
-    command = [sys.executable, "-m", "app", "train", str(recipe_folder / "recipe.toml"), "--data", str(data)]
-    command += ["--out", str(tmp_path / "run"), "--workers", "0", "--set", "save_every=1", "--threads", "1"]
-    environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path / "home")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    checkpoint = tmp_path / "run/checkpoint.pt"
-    limit = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.02)
-    process.send_signal(kind)
-    said = process.communicate()[1]
-    assert checkpoint.exists()
-    if kind == signal.SIGINT:
-        assert process.returncode == 130 and "the same command goes on from here" in said
-        assert "Traceback" not in said
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert Path(done.stdout.strip()) == tmp_path / "run/student"
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 11))
-
-
 def test_another_recipe_or_a_damaged_checkpoint_is_refused(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     run(recipe_folder, data, tmp_path, steps=3)
     with pytest.raises(TrainingError, match="other settings"):
         run(recipe_folder, data, tmp_path, seed=1)
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "checkpoints/step-00000003.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="damaged"):
         run(recipe_folder, data, tmp_path)
 
@@ -100,7 +79,7 @@ def test_a_loss_that_explodes_stops_with_the_step(recipe_folder: Path, data: Pat
 def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from distill.data.batches import augmentation, batches
+    from distill.data.batches import augmentation, read_photos_of
     from distill.data.corpus import Corpus
 
     copy = tmp_path / "data"
@@ -113,8 +92,10 @@ def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, 
 
     def rows(corpus: Corpus) -> dict[int, torch.Tensor]:
         found = {}
-        for pixels, numbers in batches(corpus, order, transform, 48, 24, seed=(0, 0), workers=0):
-            found.update(zip(numbers.tolist(), pixels, strict=True))
+        paths = [corpus.samples[i].path for i in order]
+        for pixels, positions, tried in read_photos_of(paths, transform, 48, 24, seed=(0, 0), workers=0):
+            assert tried == 24
+            found.update(zip(order[positions].tolist(), pixels, strict=True))
         return found
 
     good, left = rows(whole), rows(broken)
@@ -123,11 +104,36 @@ def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, 
     assert all(torch.equal(good[number], left[number]) for number in left)
 
 
+def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Neither the teacher's heads, the gallery nor an epoch ever meets them; all others keep their vectors."""
+    import shutil
+
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    broken = {"shapes/images/5.png", "shapes/images/6.png", "colours/images/9.png"}
+    for name in broken:
+        (copy / name).write_bytes(b"\x89PNG broken")
+    said: list[tuple[object, ...]] = []
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 2})
+    made = prepare(recipe, recipe_folder, copy, tmp_path / "run", lambda *line: said.append(line), workers=0)
+    feed = made.trainer.feed
+    assert isinstance(feed, CorpusFeed)
+    corpus, bank = feed.corpus, feed.banks[0]
+    assert {str(corpus.samples[i].path.relative_to(copy)) for i in corpus.unreadable} == broken
+    assert ("data", 157, 160, "3 photos cannot be read and are left out") in said
+    lost = bank.photos.isnan().any(dim=1)
+    assert set(lost.nonzero().flatten().tolist()) == set(corpus.unreadable)
+    assert not set(np.concatenate([corpus.epoch(0, e) for e in range(3)]).tolist()) & corpus.unreadable
+    assert all(not near.image.isnan().any() for b in feed.batches(0, recipe.stages[0], 0) for near in b.gallery)
+    losses = [step.losses["loss"] for step in made.trainer.run()]
+    assert losses[-1] < losses[0] and made.finish().is_dir()
+
+
 def test_norms_biases_and_embeddings_do_not_decay(recipe_folder: Path) -> None:
     recipe = Recipe.load(recipe_folder / "recipe.toml")
-    model = create_model(recipe_folder / "tiny.toml")
-    groups = parameter_groups(model, recipe)
-    names = {id(p): name for name, p in model.named_parameters()}
+    task = DistillTask(create_model(recipe_folder / "tiny.toml"), recipe.loss, (32,))
+    groups = parameter_groups(task, recipe.optim)
+    names = {id(p): name.removeprefix("model.") for name, p in task.named_parameters()}
     still = {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]}
     assert {"logit_scale", "text.positions", "text.token_embedding.weight", "text.ln_final.bias"} <= still
     assert "text.projection.weight" not in still
@@ -136,24 +142,25 @@ def test_norms_biases_and_embeddings_do_not_decay(recipe_folder: Path) -> None:
 
 def test_a_teacher_of_another_width_needs_the_right_losses(recipe_folder: Path) -> None:
     recipe = Recipe.load(recipe_folder / "recipe.toml")
-    bank = TeacherBank(torch.eye(8, 16), torch.eye(8, 16), 10.0)
     with pytest.raises(ConfigError, match="16 dimensions, the student's 32"):
-        DistillTask(create_model(recipe_folder / "tiny.toml"), bank, recipe.loss)
+        DistillTask(create_model(recipe_folder / "tiny.toml"), recipe.loss, (16,))
 
 
 def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """The posterior loss is the KL to the backbone's own classes, over the teacher's vectors of their names."""
-    import numpy as np
-
     (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
     settings = {"aligned.class_names": "classes.csv", "loss.posterior": 1.0}
     recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
-    task = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer.task
-    bank, model, rows = task.bank, task.model.eval(), np.array([5, 0])
+    trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
+    task, model, rows = trainer.task, trainer.model.eval(), np.array([5, 0])
+    assert isinstance(trainer.feed, CorpusFeed)
+    bank = trainer.feed.banks[0]
     assert bank.classes is not None and bank.posterior is not None
     assert bank.classes.shape == (1000, 32) and bank.posterior.shape == (len(bank.photos), 1000)
     pixels, tokens = torch.rand(2, 3, 64, 64), torch.ones(2, 4, dtype=torch.long)
-    losses = task(pixels, tokens, rows=rows, text_ids=rows, groups=rows, random=np.random.default_rng(0))
+    taught = (Taught(bank.photos[rows], bank.texts[rows], bank.logit_scale),)
+    batch = Batch(pixels, tokens, torch.from_numpy(rows), taught, (), bank.classes, bank.posterior[rows])
+    losses = task(batch)
     student = model.encode_image(pixels).detach().double().numpy()
     logits = bank.logit_scale * student @ bank.classes.double().numpy().T
     log_student = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -162,15 +169,21 @@ def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, 
     assert float(losses["posterior"]) == pytest.approx(kl, rel=1e-3, abs=1e-6)
     others = {k: v for k, v in losses.items() if k not in ("loss", "logit_scale", "contrastive", "posterior")}
     rest = 1.0 * float(losses["contrastive"]) + sum(float(v) for v in others.values())
-    assert float(losses["loss"]) == pytest.approx(rest + float(losses["posterior"]), rel=1e-5)
+    assert float(losses["loss"].detach()) == pytest.approx(rest + float(losses["posterior"]), rel=1e-5)
 
 
 def test_a_posterior_needs_a_classifier(recipe_folder: Path) -> None:
     with pytest.raises(ConfigError, match="needs a teacher with class_names"):
         Recipe.load(recipe_folder / "recipe.toml", {"loss.posterior": 0.5})
-    bank = TeacherBank(torch.eye(8, 32), torch.eye(8, 32), 10.0)
+    task = DistillTask(create_model(recipe_folder / "tiny.toml"), LossConfig(posterior=1.0), (32,))
+    batch = Batch(
+        torch.zeros(2, 3, 48, 48),
+        torch.ones(2, 4).long(),
+        torch.arange(2),
+        (Taught(torch.eye(2, 32), torch.eye(2, 32), 1.0),),
+    )
     with pytest.raises(ConfigError, match="no classifier"):
-        DistillTask(create_model(recipe_folder / "tiny.toml"), bank, LossConfig(posterior=1.0))
+        task(batch)
 
 
 def test_open_clip_teaches_too(
@@ -201,7 +214,7 @@ def test_open_clip_teaches_too(
     assert torch.allclose(torch.from_numpy(teacher.encode_images(photos)), expected, atol=1e-5)
     assert teacher.encode_texts(["a red disc", "café"]).shape == (2, 32)
     overrides = {
-        "open_clip": {"model": "tiny-clip", "pretrained": str(tmp_path / "weights.pt")},
+        "open_clip": [{"model": "tiny-clip", "pretrained": str(tmp_path / "weights.pt")}],
         "stages": [{"epochs": 1, "px": 48}],
     }
     recipe = (recipe_folder / "recipe.toml").read_text()
@@ -234,14 +247,16 @@ def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path
         old = before.encode_image(pixels) @ before.encode_text(tokens).T
         new = after.encode_image(pixels) @ after.encode_text(tokens).T
     assert torch.allclose(old, new, atol=1e-4)
-    bank, tokenizer = trainer.task.bank, Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), 16)
+    assert isinstance(trainer.feed, CorpusFeed)
+    bank, corpus = trainer.feed.banks[0], trainer.feed.corpus
+    tokenizer = Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), 16)
     # A teacher that is the same but for a rotation is found again.
     turn = torch.linalg.qr(torch.randn(32, 32))[0]
     turned = TeacherBank(bank.photos @ turn, bank.texts @ turn, bank.logit_scale)
-    first = turn_to_teacher(after, tokenizer, trainer.corpus, bank, 0)
-    second = turn_to_teacher(after, tokenizer, trainer.corpus, turned, 0)
+    first = turn_to_teacher(after, tokenizer, corpus, bank, 0)
+    second = turn_to_teacher(after, tokenizer, corpus, turned, 0)
     assert second == pytest.approx(first, abs=1e-3) and first > 0.2
-    with pytest.raises(ConfigError, match="not the pocket that the recipe names"):
+    with pytest.raises(ConfigError, match="differs in more than depth from pocket"):
         other = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "model": "pocket"})
         build_student(other, recipe_folder)
 
@@ -270,8 +285,6 @@ def test_frozen_parts_stay_as_they_are_until_their_stage_ends(recipe_folder: Pat
 
 def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import dataclasses
-
-    import numpy as np
 
     from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
@@ -305,8 +318,6 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
 
 
 def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
-    import numpy as np
-
     from distill.teachers import VectorCache
 
     class Counting:
@@ -328,8 +339,6 @@ def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
 def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """Its heads bring photos and texts of a colour together, are kept, and change with the data."""
     import dataclasses
-
-    import numpy as np
 
     from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
@@ -367,7 +376,7 @@ def test_texts_alone_teach_the_text_tower_and_leave_the_photos_vectors(
     recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
     trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
     image = {name: value.clone() for name, value in trainer.model.image.state_dict().items()}
-    assert trainer.epoch_steps == [len(trainer.corpus.texts) // 16] * 30
+    assert trainer.epoch_steps == [len(trainer.feed.corpus.texts) // 16] * 30
     losses = [step.losses for step in trainer.run()]
     assert losses[-1]["feature"] < 0.6 * losses[0]["feature"] and losses[-1]["affinity"] < losses[0]["affinity"]
     assert all(torch.equal(value, image[name]) for name, value in trainer.model.image.state_dict().items())

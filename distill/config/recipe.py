@@ -1,0 +1,112 @@
+"""A recipe: everything that decides how a student is trained, read from one TOML file and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.config.sources import PhotoSource, Reinforcement, TextSource
+from distill.config.tables import build
+from distill.config.teachers import AlignedPairConfig, CheckpointConfig, OpenClipConfig
+from distill.config.training import LossConfig, OptimConfig, Stage, Validation
+from mobileclip.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run."""
+
+    name: str
+    model: str
+    merges: str
+    """The tokenizer's merges, relative to the recipe."""
+    photos: tuple[PhotoSource, ...]
+    stages: tuple[Stage, ...]
+    aligned: AlignedPairConfig | None = None
+    open_clip: tuple[OpenClipConfig, ...] = ()
+    checkpoints: tuple[CheckpointConfig, ...] = ()
+    """Teachers of our own format. All that are named teach together; the first of aligned, open_clip and checkpoints
+    is the one whose classifier and axes count."""
+    teach: Literal["cached", "online"] = "cached"
+    """Teachers' vectors of each whole photo, computed once; or of the crop that the student sees, at every step."""
+    texts: tuple[TextSource, ...] = ()
+    init: str = ""
+    """Weights of the image trunk to start from: a path, or `package:relative/path`."""
+    start: str = ""
+    """A checkpoint of the whole student to start from, instead of `init`: a file or a folder."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
+    licence: str = ""
+    """Of the trained weights; travels with them."""
+    provenance: str = ""
+    """What the weights were trained on, in one line; travels with them."""
+    seed: int = 0
+    save_every: int = 200
+    """Steps between checkpoints."""
+    keep_last: int = 2
+    """Checkpoints kept."""
+    validate: Validation | None = None
+    """What the best student is chosen by."""
+
+    def __post_init__(self) -> None:
+        if not self.photos or not self.stages:
+            raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
+        if not self.taught_by and any(source.kind != "reinforced" for source in self.photos):
+            raise ConfigError(f"recipe {self.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
+        needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
+        if needs_classes:
+            raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")
+        if self.loss.posterior and not (self.aligned and self.aligned.class_names):
+            raise ConfigError(f"recipe {self.name}: loss.posterior needs a teacher with class_names, under [aligned]")
+        texts = any(stage.texts_only for stage in self.stages)
+        if texts and not (self.loss.feature or (self.loss.affinity and self.loss.bank)):
+            raise ConfigError(f"recipe {self.name}: texts_only needs loss.feature, or loss.affinity with a bank")
+        if self.save_every < 1 or self.keep_last < 1 or self.seed < 0:
+            raise ConfigError(f"recipe {self.name}: save_every ≥ 1, keep_last ≥ 1 and seed ≥ 0 are needed")
+
+    @property
+    def taught_by(self) -> tuple[AlignedPairConfig | OpenClipConfig | CheckpointConfig, ...]:
+        """All teachers, in their order."""
+        return (*((self.aligned,) if self.aligned else ()), *self.open_clip, *self.checkpoints)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What travels with the weights."""
+        return {"name": self.name, "licence": self.licence, "provenance": self.provenance}
+
+    @property
+    def basis(self) -> str:
+        """All that a run must keep to from beginning to end; rates, limits and what is kept may change midway."""
+        free = OptimConfig()
+        optim = dataclasses.replace(
+            self.optim, lr=free.lr, lr_text=free.lr_text, lr_trunk=free.lr_trunk, clip=free.clip, explode=free.explode
+        )
+        return repr(dataclasses.replace(self, optim=optim, save_every=1, keep_last=1, validate=None))
+
+    @classmethod
+    def load(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+        """Read a recipe; `overrides` maps dotted names to values, e.g. `{"optim.lr": 3e-4}`.
+
+        Raises:
+            ConfigError: the file is missing or a setting is unknown, of the wrong type or out of range.
+        """
+        try:
+            fields = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not TOML ({error})") from error
+        for name, value in (overrides or {}).items():
+            *tables, key = name.split(".")
+            table = fields
+            for part in tables:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise ConfigError(f"{name}: {part} is no table of single settings; set it as a whole")
+            table[key] = value
+        return build(cls, fields, str(path))

@@ -1,0 +1,169 @@
+"""Where batches come from: a corpus in memory with its teachers' vectors, or whatever else keeps to the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.batch import Batch
+from distill.config import Recipe, Stage
+from distill.data.batches import augmentation, read_photos_of
+from distill.data.corpus import Corpus
+from distill.distributed import rank, size
+from distill.losses import Taught
+from distill.teachers.bank import TeacherBank
+from mobileclip.errors import ConfigError
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.towers import ModelConfig
+
+WINDOW = 64
+"""Batches of texts that are sorted by length together."""
+
+
+class Feed(Protocol):
+    """Where batches come from.
+
+    The same (epoch, stage, first) always gives the same batches, whatever was read before: resuming is starting at
+    `first`. A batch of the recipe is that of all processes together; a feed yields this process's share of it,
+    positions rank::size, with the same number of rows on every process.
+    """
+
+    widths: tuple[int, ...]
+    """Dimensions of each teacher's vectors."""
+    identity: str
+    """What the batches depend on beside the recipe: a run goes on only with the very data that it began with."""
+
+    def steps(self, epoch: int, stage: Stage) -> int:
+        """Return how many batches an epoch has."""
+
+    def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
+        """Yield an epoch's batches from number `first` on."""
+
+
+class CorpusFeed:
+    """Photos and texts of a corpus, with the vectors that each teacher has of all of them.
+
+    Args:
+        recipe: batch sizes, losses and seed.
+        config: of the student, whose pixels these are.
+        tokenizer: the student's.
+        corpus: photos and texts.
+        banks: one a teacher.
+        workers: processes that decode photos.
+
+    Raises:
+        ConfigError: the batch does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        corpus: Corpus,
+        banks: tuple[TeacherBank, ...],
+        workers: int = 1,
+    ) -> None:
+        self.recipe, self.config, self.corpus, self.banks, self.workers = recipe, config, corpus, banks, workers
+        self.tokens = tokenizer(corpus.texts)
+        self.all_texts = np.arange(len(corpus.texts))
+        self.widths = tuple(bank.texts.shape[1] for bank in banks)
+        self.identity = corpus.identity
+        if recipe.optim.batch % size():
+            raise ConfigError(f"optim.batch: {recipe.optim.batch} is not a multiple of {size()} processes")
+
+    def steps(self, epoch: int, stage: Stage) -> int:
+        """Return how many whole batches the epoch's photos, or all texts, fill."""
+        if stage.texts_only:
+            return len(self.corpus.texts) // self._texts_a_batch
+        return len(self.corpus.epoch(self.recipe.seed, epoch)) // self.recipe.optim.batch
+
+    def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
+        """Yield this process's share of an epoch's batches, from number `first` on."""
+        if stage.texts_only:
+            order = self._texts_by_length(epoch)
+            for step in range(first, len(order)):
+                random = np.random.default_rng((self.recipe.seed, epoch, step))
+                ids = order[step][rank() :: size()]
+                nobody = np.zeros(0, np.int64)
+                yield self._batch(torch.zeros(0, 3, 1, 1), nobody, ids, self._gallery(random))
+            return
+        batch = self.recipe.optim.batch
+        order = self.corpus.epoch(self.recipe.seed, epoch)
+        photos = read_photos_of(
+            [self.corpus.samples[row].path for row in order],
+            augmentation(stage.px, stage.crop, self.config.pixels),
+            stage.px,
+            batch,
+            seed=(self.recipe.seed, epoch),
+            first=first,
+            workers=self.workers,
+        )
+        for step, (pixels, positions, tried) in enumerate(photos, first):
+            random = np.random.default_rng((self.recipe.seed, epoch, step))
+            drawn = order[step * batch : (step + 1) * batch]
+            # Drawn for the whole batch before anything is read: a photo that cannot be read changes no other's text.
+            texts = np.array([random.choice(self.corpus.text_ids[row]) for row in drawn])
+            extra = self._extra_texts(random, texts)
+            own = texts[positions - step * batch]
+            yield self._batch(pixels, order[positions], np.concatenate([own, extra]), self._gallery(random), tried)
+
+    @property
+    def _texts_a_batch(self) -> int:
+        """Texts of all processes in a batch without photos, the same number for each."""
+        optim = self.recipe.optim
+        return (optim.batch + optim.extra_texts) // size() * size()
+
+    def _texts_by_length(self, epoch: int) -> NDArray[np.int64]:
+        """Draw an epoch's texts, (batches, texts a batch), those of a batch alike in length: padding costs time."""
+        random, texts = np.random.default_rng((self.recipe.seed, epoch)), self._texts_a_batch
+        order = random.permutation(len(self.corpus.texts))
+        if self.config.text.causal:  # another tower sees padding and is never spared it
+            lengths = (self.tokens != 0).sum(axis=1)
+            windows = [order[start : start + WINDOW * texts] for start in range(0, len(order), WINDOW * texts)]
+            order = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+        whole = order[: len(order) // texts * texts].reshape(-1, texts)
+        shuffled: NDArray[np.int64] = random.permutation(whole)
+        return shuffled
+
+    def _extra_texts(self, random: np.random.Generator, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Draw texts that none of the batch's photos has; this process's share."""
+        extra = np.setdiff1d(_some(random, self.all_texts, self.recipe.optim.extra_texts), texts)
+        return extra[: len(extra) // size() * size()][rank() :: size()]
+
+    def _gallery(self, random: np.random.Generator) -> tuple[Taught, ...]:
+        """Draw the part of the corpus that affinities are compared with; the same on every process."""
+        loss = self.recipe.loss
+        if not (loss.bank and loss.affinity):
+            return ()
+        photos, texts = _some(random, self.corpus.readable, loss.bank), _some(random, self.all_texts, loss.bank)
+        return tuple(Taught(bank.photos[photos], bank.texts[texts], bank.logit_scale) for bank in self.banks)
+
+    def _batch(
+        self,
+        pixels: Tensor,
+        rows: NDArray[np.int64],
+        texts: NDArray[np.int64],
+        gallery: tuple[Taught, ...],
+        tried: int = 0,
+    ) -> Batch:
+        first = self.banks[0]
+        return Batch(
+            pixels,
+            torch.from_numpy(self.tokens[texts]),
+            torch.from_numpy(self.corpus.groups[rows]),
+            tuple(Taught(bank.photos[rows], bank.texts[texts], bank.logit_scale) for bank in self.banks),
+            gallery,
+            first.classes,
+            None if first.posterior is None else first.posterior[rows],
+            tried,
+        )
+
+
+def _some(random: np.random.Generator, numbers: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    return random.choice(numbers, min(len(numbers), wanted), replace=False)

@@ -1,0 +1,198 @@
+"""`report.html`: a run on one page, without scripts and without anything from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config import Recipe
+from distill.evaluate.tables import Grid, counts, grids
+from distill.files import write_whole
+from distill.logs import METRICS, Line, is_loss
+from distill.report.chart import Stage, line_chart
+from distill.report.series import Series, read_series
+from distill.report.settings import settings
+
+REPORT = "report.html"
+TITLES = {
+    "loss": "loss, weighted sum",
+    "lr": "learning rate",
+    "logit_scale": "logit scale",
+    "gradient_norm": "gradient norm, unclipped",
+    "photos_per_second": "photos (or texts) a second",
+    "wait": "waiting for data, share",
+    "unread": "photos that could not be read",
+    "validation": "validation: mean R@10 of both directions",
+}
+SPEED = ("photos_per_second", "wait", "unread")
+NO_CURVES = ("epoch", "px", "seconds", "time")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A chart with what it shows, and where it began and ended, smoothed."""
+
+    title: str
+    chart: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file of `pocketclip evaluate --json`: where it lies, on how much it was measured, and its rates."""
+
+    title: str
+    counts: str
+    grids: Sequence[Grid]
+
+
+def write_report(out: Path, recipe: Recipe) -> Path:
+    """Write the report of a run, finished or going on, into its folder.
+
+    Results of `pocketclip evaluate --json` are shown where they lie in the run's folder, or in a folder of it, as
+    `evaluation.json` or `evaluation-SOMETHING.json`.
+
+    Args:
+        out: the run's folder, with its `metrics.jsonl`.
+        recipe: of the run.
+
+    Returns:
+        The page.
+
+    Raises:
+        LogError: the metrics cannot be read.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    lines, series = read_series(out / METRICS)
+    environment = Environment(
+        loader=PackageLoader("distill.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    every = settings(recipe)
+    text = environment.get_template("page.html").render(
+        recipe=recipe,
+        facts=_facts(out, recipe, lines, series),
+        measured=[found for path in _evaluations(out) if (found := _measured(path, out))],
+        groups=_groups(series, _stages(lines)),
+        chosen=[setting for setting in every if setting.chosen],
+        settings=every,
+        written=_date(time.time()),
+    )
+    page = out / REPORT
+    write_whole(page, lambda stream: stream.write(text.encode("utf-8", "replace")))
+    return page
+
+
+def _facts(out: Path, recipe: Recipe, lines: Sequence[Line], series: Mapping[str, Series]) -> list[tuple[str, str]]:
+    """What the head of the page says, as pairs of words and figures."""
+    epochs, seconds, when = sum(stage.epochs for stage in recipe.stages), series.get("seconds"), series.get("time")
+    step = int(lines[-1]["step"] or 0) if lines else 0
+    epoch = series["epoch"].values[-1] + 1 if "epoch" in series else 0
+    student = out / "student/model.safetensors"
+    # A student older than the last step (but for a rounded clock) is another run's.
+    finished = student.is_file() and bool(lines) and student.stat().st_mtime >= (lines[-1].get("time") or 0) - 1
+    facts = [
+        ("state", "finished" if finished else "not finished"),
+        ("steps", f"{step:,}"),
+        ("epochs", f"{epoch:.0f} of {epochs:,}"),
+        ("batch", f"{recipe.optim.batch:,}"),
+    ]
+    if when and seconds:
+        facts += [
+            ("begun", _date(when.values[0] - seconds.values[0])),
+            ("last step", _date(when.values[-1])),
+            ("training time", _duration(seconds.values.sum())),
+        ]
+    if "photos_per_second" in series:
+        facts.append(("photos a second", f"{_median(series['photos_per_second']):,.0f}"))
+    if "wait" in series:
+        facts.append(("waiting for data", f"{100 * series['wait'].values.mean():.1f} %"))
+    if "unread" in series:
+        facts.append(("unreadable photos", f"{series['unread'].values[-1]:,.0f}"))
+    towers = _parameters(student).items()
+    return facts + [(f"parameters, {tower} tower", f"{count / 1e6:,.2f} M") for tower, count in towers]
+
+
+def _median(series: Series) -> float:
+    return float(sorted(series.values)[len(series.values) // 2])
+
+
+def _parameters(student: Path) -> dict[str, int]:
+    """Weights of each tower in a checkpoint, without the running statistics of norms; none where there is none."""
+    import math
+
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, int] = {}
+    try:
+        with safe_open(student, "numpy") as weights:
+            for name in weights.keys():  # noqa: SIM118 (it is no dictionary)
+                tower = name.partition(".")[0]
+                if tower in ("image", "text") and "running_" not in name and "num_batches" not in name:
+                    found[tower] = found.get(tower, 0) + math.prod(weights.get_slice(name).get_shape())
+    except (OSError, SafetensorError):
+        return {}
+    return found
+
+
+def _groups(series: Mapping[str, Series], stages: Sequence[Stage]) -> list[tuple[str, list[Curve]]]:
+    """Charts under headings; a figure that nobody foresaw stands among the losses."""
+    shown = {name: one for name, one in series.items() if name not in NO_CURVES}
+    losses = sorted((name for name in shown if is_loss(name)), key=lambda name: name != "loss")
+    speed = [name for name in SPEED if name in shown and (name != "unread" or shown[name].values.any())]
+    rest = [name for name in shown if name not in (*losses, *SPEED)]
+    groups = (("Losses", losses), ("Optimisation", rest), ("Speed", speed))
+    return [(title, [_curve(shown[name], stages) for name in names]) for title, names in groups if names]
+
+
+def _curve(series: Series, stages: Sequence[Stage]) -> Curve:
+    smooth = series.smooth
+    title = TITLES.get(series.name, series.name.replace("_", " "))
+    return Curve(title, line_chart(series, stages), f"{smooth[0]:.4g}", f"{smooth[-1]:.4g}")
+
+
+def _stages(lines: Sequence[Line]) -> list[Stage]:
+    """Where the size of pictures changes."""
+    found: list[Stage] = []
+    for line in lines:
+        size = line.get("px")
+        label = f"{size:g} px" if size else "texts"
+        if size is not None and (not found or found[-1].label != label):
+            found.append(Stage(float(line["step"] or 0), label))
+    return found
+
+
+def _evaluations(out: Path) -> list[Path]:
+    return sorted(path for pattern in ("evaluation*.json", "*/evaluation*.json") for path in out.glob(pattern))
+
+
+def _measured(path: Path, out: Path) -> Measured | None:
+    """Read a result; None for a file that holds none."""
+    try:
+        result: Any = json.loads(path.read_text("utf-8"))
+        tables = grids(result)
+        said = counts(result)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+    folder = "" if path.parent == out else f"{path.parent.name}: "
+    title = path.stem.removeprefix("evaluation").strip("-_ ") or str(result.get("captions", "evaluation"))
+    return Measured(folder + title, said, tables) if tables else None
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

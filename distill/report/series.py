@@ -1,0 +1,57 @@
+"""A run's figures over its steps, smoothed for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.logs import Line, read_metrics
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One figure over the steps that have it, finite numbers only.
+
+    Attributes:
+        name: of the figure.
+        steps: (n,), rising.
+        values: (n,).
+    """
+
+    name: str
+    steps: Values
+    values: Values
+
+    @property
+    def smooth(self) -> Values:
+        """A running mean (n,) over a fiftieth of the run, shorter at its ends."""
+        window = np.ones(max(1, len(self.values) // 50))
+        sums = np.convolve(self.values, window, mode="full")
+        counts = np.convolve(np.ones(len(self.values)), window, mode="full")
+        first = (len(window) - 1) // 2
+        means: Values = (sums / counts)[first : first + len(self.values)]
+        return means
+
+
+def read_series(metrics: Path) -> tuple[list[Line], dict[str, Series]]:
+    """Read a metrics file: its lines, and each figure but the step as a series, in the order of their first mention.
+
+    Raises:
+        LogError: the file cannot be read.
+    """
+    lines = read_metrics(metrics)
+    names = dict.fromkeys(name for line in lines for name in line if name != "step")
+    return lines, {name: series for name in names if len((series := _series(name, lines)).values)}
+
+
+def _series(name: str, lines: Sequence[Line]) -> Series:
+    pairs = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    table = table[np.isfinite(table).all(axis=1)]
+    return Series(name, table[:, 0], table[:, 1])

@@ -1,0 +1,56 @@
+"""A student of ours, or any other checkpoint that the project reads, as a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distill.config import CheckpointConfig
+from distill.files import locate
+from distill.teachers.base import BATCH, Vectors, encode_files, stamp
+from mobileclip.checkpoints import load_checkpoint
+
+
+class CheckpointTeacher:
+    """A frozen checkpoint with its own pixels, tokens and logit scale.
+
+    Args:
+        config: which.
+        base: what a relative path starts from.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another model.
+    """
+
+    def __init__(self, config: CheckpointConfig, base: Path) -> None:
+        path = locate(config.path, base)
+        checkpoint = load_checkpoint(path)
+        self.model, self.tokenizer = checkpoint.model.eval().requires_grad_(False), checkpoint.tokenizer
+        self.recipe = self.model.config.pixels
+        self.px = self.recipe.size
+        self.logit_scale = config.logit_scale or float(self.model.logit_scale.exp())
+        files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+        self.identity = f"checkpoint|{self.model.config}|{[(file.name, stamp(file)) for file in files]}"
+
+    def encode_images(self, photos: Sequence[Path]) -> Vectors:
+        """Return unit vectors (n, d) float32."""
+        return encode_files(photos, self.encode_pictures, 2 * self.px)
+
+    @torch.inference_mode()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+        """Return unit vectors (n, d) float32, by the checkpoint's own pixel recipe."""
+        pixels = torch.from_numpy(np.stack([self.recipe(picture) for picture in pictures]))
+        vectors: Vectors = self.model.encode_image(pixels).numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors (n, d) float32."""
+        tokens = torch.from_numpy(self.tokenizer(list(texts)))
+        if self.model.config.text.causal:  # which does not see what stands behind the end
+            tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
+        return np.concatenate([self.model.encode_text(part).numpy() for part in tokens.split(BATCH)])

@@ -1,0 +1,125 @@
+"""How long a screen waits for the library: `python -m tests.benchmarks.library [--photos 50000]`.
+
+An index of made-up photos, each with a vector near what sets three labels of the default bundle apart, so that they
+have about as many tags as real ones: three, and none for a fifth of them. Prints a table, asserts nothing.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import mobileclip
+from app.library.exif import Facts
+from app.library.gallery import Filter, Gallery, Query
+from app.library.scan import Found
+from app.library.store import Store
+from app.library.thumbnails import Thumbnails
+from mobileclip.model import Model
+
+REPEATS = 3
+
+
+def main() -> None:
+    """Make the index in a temporary folder and time what screens ask of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=50_000)
+    count: int = parser.parse_args().photos
+    model = mobileclip.load("pocket")
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index.db"
+        make_index(index, model, count)
+        with Gallery(index, Thumbnails(Path(folder) / "thumbnails"), lambda: model) as gallery:
+            start = time.perf_counter()
+            gallery.refresh_tags()
+            table = Table(title=f"{count:,} photos")
+            table.add_column("what")
+            table.add_column("ms, best of 3", justify="right")
+            table.add_row("all tags from stored vectors, once for a new label set", ms(time.perf_counter() - start))
+            for what, seconds in timings(gallery):
+                table.add_row(what, ms(seconds))
+            tags = gallery.counts().tags
+    console = Console(width=110)
+    console.print(f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {tags:,} tags")
+    console.print(table)
+
+
+def make_index(path: Path, model: Model, count: int) -> None:
+    """Write photos ten minutes apart in folders of two hundred."""
+    random = np.random.default_rng(0)
+    labels = model.label_vectors - model.label_vectors.mean(axis=0)
+    labels /= np.linalg.norm(labels, axis=1, keepdims=True)
+    with Store(path, create=True) as store, store.transaction():
+        root = store.add_root("/p")
+        model_id = store.add_model(model.fingerprint, model.name, model.dim)
+        for number in range(count):
+            shown = labels[random.choice(len(labels), 3, replace=False)]
+            vector = random.normal(size=model.dim) * model.dim**-0.5 + random.uniform(0.2, 0.9, 3) @ shown
+            facts = Facts(4000, 3000, 1.2e9 + 600.0 * number, "camera")
+            found = Found(f"/p/{number // 200}/{number}.jpg", 1, 1)
+            content_id = store.put_photo(found, root, random.bytes(32), facts)
+            store.put_vector(content_id, model_id, (vector / np.linalg.norm(vector)).astype(np.float32))
+
+
+def timings(gallery: Gallery) -> list[tuple[str, float]]:
+    """(what, seconds) of every question."""
+    ids = gallery.timeline().ids
+    photo, some = int(ids[len(ids) // 2]), ids[len(ids) // 2 :][:60]
+    label = gallery.albums()[0].label
+    narrow = Filter(labels=(label,), first=date(2008, 6, 1))
+
+    def open_matrix() -> None:
+        gallery._matrix = None
+        gallery.matrix()
+
+    def correct() -> None:
+        gallery.correct(photo, label, False)
+
+    def learn() -> None:
+        gallery.correct(photo, label, None if gallery.tags(photo)[-1].verdict is False else False)
+        gallery.refresh_tags()
+
+    questions: list[tuple[str, Callable[[], object]]] = [
+        ("the order and the days of all photos", gallery.timeline),
+        ("the same, of one label", lambda: gallery.timeline(Filter(labels=(label,)))),
+        ("60 rows of the grid", lambda: gallery.photos(some)),
+        ("all albums with count and cover", gallery.albums),
+        ("open and check all vectors, after a change", open_matrix),
+        ("search for words", lambda: gallery.search(Query("a dog on a beach"))),
+        ("search for words, with a label and a date", lambda: gallery.search(Query("a dog on a beach", only=narrow))),
+        ("search for words, another word excluded", lambda: gallery.search(Query("a dog", excluded=("people",)))),
+        ("similar photos", lambda: gallery.similar(photo)),
+        ("preview of a new label", lambda: gallery.preview(["a red car"])),
+        ("the tags of one photo", lambda: gallery.tags(photo)),
+        ("accept or reject a tag", correct),
+        ("what that means for the label of all photos", learn),
+        ("the fifty tags most in doubt", gallery.review),
+    ]
+    return [(what, best(question)) for what, question in questions]
+
+
+def best(question: Callable[[], object]) -> float:
+    """Seconds of the fastest of a few calls."""
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        question()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds to two digits."""
+    return f"{1000 * seconds:.1f}" if seconds < 0.01 else f"{1000 * seconds:,.0f}"
+
+
+if __name__ == "__main__":
+    main()
