@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from distill.batch import Batch
 from distill.distributed import seed_all
 from distill.parallel import Parallel
+from distill.quantize import observers
 
 
 def backward_in_parts(
@@ -74,14 +75,19 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 @contextmanager
 def untouched_statistics(module: nn.Module) -> Iterator[None]:
-    """Let BatchNorm normalise by the batch, as in training, and leave its running statistics as they are."""
+    """Let BatchNorm normalise by the batch, as in training, and leave running statistics and ranges as they are."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
         norm.num_batches_tracked = None
+    ranges = observers(module)
+    for observer in ranges:
+        observer.disable_observer()
     try:
         yield
     finally:
+        for observer in ranges:
+            observer.enable_observer()
         for norm, (momentum, batches) in zip(norms, before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, batches

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.batch import Batch
@@ -22,6 +23,7 @@ from distill.losses import (
     siglip,
     soft_sigmoid,
 )
+from distill.quantize import Rounding
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 
@@ -42,14 +44,23 @@ class DistillTask(nn.Module):
         weights: how much of each loss.
         widths: dimensions of each teacher's vectors.
         precision: of the towers.
+        quantize: what of the towers is rounded to eight bits; see `OptimConfig`.
 
     Raises:
         ConfigError: a loss needs vectors as long as the student's, and no teacher has such.
     """
 
-    def __init__(self, model: CLIP, weights: LossConfig, widths: Sequence[int] = (), precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: CLIP,
+        weights: LossConfig,
+        widths: Sequence[int] = (),
+        precision: str = "fp32",
+        quantize: str = "no",
+    ) -> None:
         super().__init__()
         self.model, self.weights = model, weights
+        self.rounding = Rounding(model, activations=quantize == "int8") if quantize != "no" else None
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         dim = model.config.embed_dim
         self.alike = tuple(number for number, width in enumerate(widths) if width == dim)
@@ -93,11 +104,21 @@ class DistillTask(nn.Module):
             encoded = {"image": nothing, "text": self._encode_texts(tokens) if len(tokens) else nothing}
             if len(pixels):
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-                encoded["image"] = self.model.encode_image(pixels)
+                encoded["image"] = self._image(pixels)
             if self.weights.masked_feature:
                 blanked = _blank_patches(pixels, self.weights.masked_share, self.weights.masked_patch)
-                encoded["masked"] = self.model.encode_image(blanked) if len(pixels) else nothing
+                encoded["masked"] = self._image(blanked) if len(pixels) else nothing
         return encoded
+
+    def _image(self, pixels: Tensor) -> Tensor:
+        if self.rounding is None:
+            return self.model.encode_image(pixels)
+        return F.normalize(self.rounding.run(self.model.image, pixels).float(), dim=-1)
+
+    def _text(self, tokens: Tensor) -> Tensor:
+        if self.rounding is None:
+            return self.model.encode_text(tokens)
+        return F.normalize(self.rounding.run(self.model.text, tokens).float(), dim=-1)
 
     def _encode_texts(self, tokens: Tensor) -> Tensor:
         """Run the text tower, a causal one in chunks of texts alike in length, without the padding behind each.
@@ -105,13 +126,13 @@ class DistillTask(nn.Module):
         A causal tower cannot see that padding, and most texts are short beside the longest.
         """
         if not self.model.config.text.causal:
-            return self.model.encode_text(tokens)
+            return self._text(tokens)
         lengths = (tokens != 0).sum(dim=1)
         order = lengths.argsort(stable=True)
         parts = []
         for chunk in order.chunk(TEXT_CHUNKS):
             longest = max(1, int(lengths[chunk[-1]]))
-            parts.append(self.model.encode_text(tokens[chunk, :longest]))
+            parts.append(self._text(tokens[chunk, :longest]))
         return torch.cat(parts)[order.argsort()]
 
     def losses(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ class Trainer:
         self.device = device or torch.device("cpu")
         optim = recipe.optim
         _check_frozen(model, recipe)
-        self.task = DistillTask(model, recipe.loss, feed.widths, optim.precision)
+        self.task = DistillTask(model, recipe.loss, feed.widths, optim.precision, optim.quantize)
         self.task.to(self.device)
         if optim.strategy == "ddp" or size() == 1:  # FSDP shares out tensors in their plain order only
             self.task.to(memory_format=torch.channels_last)

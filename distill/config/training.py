@@ -98,6 +98,9 @@ class OptimConfig:
     """Training stops at a loss so many times the median of the last 100 steps; 0 never does."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the towers' arithmetic; losses, weights and their gradients are float32."""
+    quantize: Literal["no", "weights", "int8"] = "no"
+    """Compute with rounded weights, or with rounded weights and activations, so that the student learns to bear an
+    export to int8 (quantization-aware training). For a short last run, from a student that is good already."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` is the first there is of CUDA, Apple's GPU and the CPU."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
@@ -120,6 +123,10 @@ class OptimConfig:
             raise ConfigError("optim.explode must be above 1, or 0")
         if self.precision == "fp16" and self.strategy == "fsdp":
             raise ConfigError("optim.precision: fp16 and strategy fsdp do not go together; use bf16")
+        if self.quantize != "no" and (self.compile or self.strategy == "fsdp"):
+            raise ConfigError("optim.quantize goes neither with optim.compile nor with strategy fsdp")
+        if self.quantize == "int8" and self.micro_batch:
+            raise ConfigError("optim.quantize: int8 needs optim.micro_batch = 0, for its ranges follow every pass")
 
 
 @dataclass(frozen=True)
