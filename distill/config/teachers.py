@@ -34,6 +34,9 @@ class AlignedPairConfig:
     sentences: str
     """A sentence-transformers folder: a path, or `package:relative/path`."""
     embed_dim: int = 512
+    heads: int = 1
+    """Pairs of heads, each fitted from weights of its own. Their vectors are joined, which averages their similarities,
+    and taken down to `embed_dim` by their principal directions."""
     hidden: int = 1024
     dropout: float = 0.3
     epochs: int = 40
@@ -55,6 +58,10 @@ class AlignedPairConfig:
     """Relational KL to the pairwise geometry of `geometry_vectors`, another teacher's text vectors."""
     geometry_texts: str = ""
     geometry_vectors: str = ""
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or not self.backbones:
+            raise ConfigError("aligned needs heads ≥ 1 and at least one [[aligned.backbones]]")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from distill.losses import affinity, info_nce, relational
 from distill.teachers.base import Vectors, encode_files
 from distill.teachers.cache import VectorCache
 from distill.teachers.encoders import Backbone, SentenceEncoder
+
+CONSE_CLASSES = 10
+"""Likeliest classes that say what a classifier saw."""
 
 
 class Head(nn.Module):
@@ -49,8 +52,19 @@ class Head(nn.Module):
         return F.normalize(self.linear(x) + self.mlp(x), dim=-1)
 
 
+class HeadPair(nn.Module):
+    """A head for photos and one for texts, fitted to each other."""
+
+    def __init__(self, image_width: int, text_width: int, config: AlignedPairConfig) -> None:
+        super().__init__()
+        self.image, self.text = Head(image_width, config), Head(text_width, config)
+
+
 class AlignedPair:
     """The teacher. `fit` it, or load heads that were fitted before.
+
+    With several pairs of heads a vector is all pairs' vectors side by side, so that a similarity is the mean of theirs,
+    projected on the principal directions of the corpus.
 
     Args:
         config: encoders and head settings.
@@ -63,8 +77,10 @@ class AlignedPair:
         self.config, self.data, self.cache = config, data, cache
         self.backbones = [Backbone(fields, base) for fields in config.backbones]
         self.sentences = SentenceEncoder(locate(config.sentences, base))
-        self.image_head = Head(sum(backbone.width for backbone in self.backbones), config)
-        self.text_head = Head(self.sentences.width, config)
+        width = sum(backbone.width for backbone in self.backbones)
+        self.pairs = [HeadPair(width, self.sentences.width, config) for _ in range(config.heads)]
+        self.heads = nn.ModuleList(self.pairs)
+        self.directions = torch.eye(config.heads * config.embed_dim, config.embed_dim)
         self.logit_scale = config.logit_scale
         self.px = max(backbone.pixels.size for backbone in self.backbones)
         self.identity = ""
@@ -79,7 +95,7 @@ class AlignedPair:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors (n, embed_dim) float32, nothing kept; see `recall_texts`."""
-        return self._apply(self.text_head, torch.from_numpy(self.sentences.encode_texts(texts)))
+        return self._say(torch.from_numpy(self.sentences.encode_texts(texts)))
 
     def recall_images(self, photos: Sequence[Path]) -> Vectors:
         """As `encode_images`, with the backbones' features from the cache."""
@@ -87,25 +103,39 @@ class AlignedPair:
 
     def recall_texts(self, texts: Sequence[str]) -> Vectors:
         """As `encode_texts`, with the sentence encoder's vectors from the cache."""
-        return self._apply(self.text_head, torch.from_numpy(self.cache.texts(self.sentences, texts)))
+        return self._say(torch.from_numpy(self.cache.texts(self.sentences, texts)))
+
+    def _say(self, features: Tensor) -> Vectors:
+        """Map the sentence encoder's vectors (n, width) into the shared space."""
+        return self._project(self._text_parts(features))
 
     def _place(self, features: Sequence[Tensor]) -> Vectors:
         """Map each backbone's features (n, width) into the shared space."""
-        vectors = self._apply(self.image_head, _joined(features))
-        if not self.config.conse_weight:
-            return vectors
-        seen = self._conse(self.backbones[0].log_posterior(features[0]))
-        mixed: Vectors = F.normalize(torch.from_numpy(vectors) + self.config.conse_weight * seen, dim=-1).numpy()
-        return mixed
+        return self._project(self._image_parts(features))
 
-    def _conse(self, posterior: Tensor, classes: int = 10) -> Tensor:
-        """Place photos among the texts by what the classifier saw; unit vectors (n, embed_dim)."""
-        probability, which = posterior.exp().topk(classes, dim=1)
-        return F.normalize((probability[:, :, None] * self._class_vectors[which]).sum(dim=1), dim=-1)
+    @torch.inference_mode()
+    def _text_parts(self, features: Tensor) -> Tensor:
+        """Return each pair's unit vectors, (n, pairs, embed_dim)."""
+        return torch.stack([pair.eval().text(features) for pair in self.pairs], dim=1)
+
+    @torch.inference_mode()
+    def _image_parts(self, features: Sequence[Tensor]) -> Tensor:
+        """Return each pair's unit vectors, (n, pairs, embed_dim), moved to what the classifier saw (ConSE)."""
+        joined = _joined(features)
+        parts = torch.stack([pair.eval().image(joined) for pair in self.pairs], dim=1)
+        if not self.config.conse_weight:
+            return parts
+        probability, which = self.backbones[0].log_posterior(features[0]).exp().topk(CONSE_CLASSES, dim=1)
+        seen = torch.einsum("nc,ncpd->npd", probability, self._class_parts[which])
+        return F.normalize(parts + self.config.conse_weight * F.normalize(seen, dim=-1), dim=-1)
 
     @cached_property
-    def _class_vectors(self) -> Tensor:
-        return torch.from_numpy(self.recall_texts(self.class_prompts()))
+    def _class_parts(self) -> Tensor:
+        return self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, self.class_prompts())))
+
+    def _project(self, parts: Tensor) -> Vectors:
+        vectors: Vectors = F.normalize(parts.flatten(1) @ self.directions, dim=-1).numpy()
+        return vectors
 
     def class_prompts(self) -> list[str]:
         """Return one text for each class of the first backbone, in its classifier's order."""
@@ -128,7 +158,6 @@ class AlignedPair:
         """
         from safetensors.torch import load_file, save
 
-        heads = nn.ModuleDict({"image": self.image_head, "text": self.text_head})
         basis = (
             f"{self.config}|{seed}|{[b.identity for b in self.backbones]}|{self.sentences.identity}|{corpus.shares}|"
         )
@@ -136,23 +165,34 @@ class AlignedPair:
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         path = folder / f"heads-{self.identity[-16:]}.safetensors"
         if path.exists():
-            heads.load_state_dict(load_file(path))
+            state = load_file(path)
+            self.directions = state.pop("directions")
+            self.heads.load_state_dict(state)
         else:
-            _Fit(self, corpus, seed).run(heads, report)
-            write_whole(path, lambda stream: stream.write(save(heads.state_dict())))
-        heads.eval().requires_grad_(False)
+            _Fit(self, corpus, seed).run(report)
+            if self.config.heads > 1:
+                self.directions = self._principal_directions(corpus)
+            state = {**self.heads.state_dict(), "directions": self.directions.contiguous()}
+            write_whole(path, lambda stream: stream.write(save(state)))
+        self.heads.eval().requires_grad_(False)
 
-    @torch.inference_mode()
-    def _apply(self, head: Head, features: Tensor) -> Vectors:
-        vectors: Vectors = head.eval()(features).numpy()
-        return vectors
+    def _principal_directions(self, corpus: Corpus) -> Tensor:
+        """Return the directions (pairs · embed_dim, embed_dim) in which the corpus's vectors are longest.
+
+        Photos and texts count alike. Nothing is centred: it is similarities that must survive.
+        """
+        photos = [corpus.samples[row].path for row in corpus.readable]
+        images = self._image_parts([torch.from_numpy(self.cache.images(one, photos)) for one in self.backbones])
+        texts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, corpus.texts)))
+        moments = sum(part.T @ part / len(part) for part in (images.flatten(1), texts.flatten(1)))
+        assert isinstance(moments, Tensor)
+        return torch.linalg.eigh(moments).eigenvectors[:, -self.config.embed_dim :]
 
 
 class _Fit:
-    """The heads' training loop, on cached features."""
+    """The training loop of all pairs of heads, one after the other, on cached features."""
 
     def __init__(self, teacher: AlignedPair, corpus: Corpus, seed: int) -> None:
-        torch.manual_seed(seed)
         self.teacher, self.config, self.seed = teacher, teacher.config, seed
         photos = [sample.path for sample in corpus.samples]
         cache = teacher.cache
@@ -168,44 +208,56 @@ class _Fit:
             vectors = np.load(teacher.data / self.config.geometry_vectors, allow_pickle=False).astype(np.float32)
             self.geometry = F.normalize(torch.from_numpy(vectors), dim=-1)
 
-    def run(self, heads: nn.ModuleDict, report: Callable[[int, int, float], None]) -> None:
-        """Train with AdamW and a one-cycle rate."""
+    def run(self, report: Callable[[int, int, float], None]) -> None:
+        """Train every pair; `report` is called with epochs over all of them."""
+        epochs = self.config.epochs
+        for number, pair in enumerate(self.teacher.pairs):
+            done = partial(_shifted, report, number * epochs, len(self.teacher.pairs) * epochs)
+            self._run(pair, self.seed + number, done)
+
+    def _run(self, pair: HeadPair, seed: int, report: Callable[[int, float], None]) -> None:
+        """Train one pair with AdamW and a one-cycle rate."""
         config = self.config
+        torch.manual_seed(seed)
         log_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
-        steps = sum(len(self.corpus.epoch(self.seed, e)) // config.batch for e in range(config.epochs))
+        steps = sum(len(self.corpus.epoch(seed, e)) // config.batch for e in range(config.epochs))
         groups: list[dict[str, Any]] = [
-            {"params": list(heads.parameters())},
+            {"params": list(pair.parameters())},
             {"params": [log_scale], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=max(steps, 2), pct_start=0.1)
-        heads.train()
+        pair.train()
         for epoch in range(config.epochs):
-            order = self.corpus.epoch(self.seed, epoch)
-            random = np.random.default_rng((self.seed, epoch, 1))
+            order = self.corpus.epoch(seed, epoch)
+            random = np.random.default_rng((seed, epoch, 1))
             loss = torch.zeros(())
             for start in range(0, len(order) - config.batch + 1, config.batch):
-                loss = self._loss(order[start : start + config.batch], log_scale.exp().clamp(max=100), random)
+                loss = self._loss(pair, order[start : start + config.batch], log_scale.exp().clamp(max=100), random)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            report(epoch + 1, config.epochs, float(loss.detach()))
+            report(epoch + 1, float(loss.detach()))
 
-    def _loss(self, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
-        config, teacher = self.config, self.teacher
+    def _loss(self, pair: HeadPair, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
+        config = self.config
         texts = np.array([random.choice(self.corpus.text_ids[row]) for row in rows])
-        image = teacher.image_head(self.photos[rows])
-        text = teacher.text_head(self.texts[texts])
+        image = pair.image(self.photos[rows])
+        text = pair.text(self.texts[texts])
         loss = info_nce(image, text, scale, torch.from_numpy(self.corpus.groups[rows]))
         if config.posterior_weight:
-            classes = teacher.text_head(self.classes)
+            classes = pair.text(self.classes)
             loss = loss + config.posterior_weight * affinity(scale * image @ classes.T, self.posterior[rows])
         if config.geometry_weight:
             some = random.choice(len(self.places), min(1024, len(self.places)), replace=False)
-            places = teacher.text_head(self.places[some])
+            places = pair.text(self.places[some])
             loss = loss + config.geometry_weight * relational(places, self.geometry[some], 0.05, 0.02)
         return loss
+
+
+def _shifted(report: Callable[[int, int, float], None], before: int, total: int, epoch: int, loss: float) -> None:
+    report(before + epoch, total, loss)
 
 
 def _joined(features: Sequence[Tensor]) -> Tensor:

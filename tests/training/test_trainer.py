@@ -300,8 +300,7 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
         AlignedPair(dataclasses.replace(config, conse_weight=weight), recipe_folder, data, VectorCache(tmp_path))
         for weight in (0.0, 0.5)
     )
-    mixed.image_head.load_state_dict(plain.image_head.state_dict())
-    mixed.text_head.load_state_dict(plain.text_head.state_dict())
+    mixed.heads.load_state_dict(plain.heads.state_dict())
     prompts = mixed.class_prompts()
     assert prompts[:2] == ["a photo of a thing 0", "a photo of a thing 1"] and prompts[7] == "a photo of a red disc"
     texts = plain.encode_texts(prompts)
@@ -367,6 +366,45 @@ def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Pa
     assert len(reports) == 60 and np.array_equal(again.encode_images(photos), vectors)
     fitted(recipe.aligned, dataclasses.replace(corpus, shares=(0.5, 0.5)))
     assert len(reports) == 120
+
+
+def test_several_pairs_of_heads_teach_the_mean_of_their_similarities(
+    recipe_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    import dataclasses
+
+    from distill.data.corpus import Corpus
+    from distill.teachers import VectorCache
+    from distill.teachers.aligned import AlignedPair
+
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 4, "aligned.heads": 3})
+    assert recipe.aligned is not None
+    corpus = Corpus.read(recipe, data)
+    photos = [sample.path for sample in corpus.samples]
+    texts = ["a red square", "a blue disc", *corpus.texts[:20]]
+    reports: list[tuple[int, int]] = []
+
+    def fitted(config: object) -> AlignedPair:
+        pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path / "cache"))
+        pair.fit(corpus, tmp_path, 0, lambda epoch, epochs, _: reports.append((epoch, epochs)))
+        return pair
+
+    joined = fitted(recipe.aligned)
+    assert reports == [(epoch, 12) for epoch in range(1, 13)]
+    images, words = joined.encode_images(photos), joined.encode_texts(texts)
+    assert images.shape[1] == words.shape[1] == recipe.aligned.embed_dim
+    assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    alone = []
+    for heads in joined.pairs:
+        one = AlignedPair(dataclasses.replace(recipe.aligned, heads=1), recipe_folder, data, joined.cache)
+        one.pairs[0].load_state_dict(heads.state_dict())
+        alone.append(one.encode_images(photos) @ one.encode_texts(texts).T)
+    assert not np.allclose(alone[0], alone[1], atol=0.05), "each starts from weights of its own"
+    assert np.abs(images @ words.T - np.mean(alone, axis=0)).max() < 0.05
+    again = fitted(recipe.aligned)
+    assert len(reports) == 12 and np.array_equal(again.encode_images(photos), images)
+    with pytest.raises(ConfigError, match="heads"):
+        Recipe.load(recipe_folder / "recipe.toml", {"aligned.heads": 0})
 
 
 def test_texts_alone_teach_the_text_tower_and_leave_the_photos_vectors(
