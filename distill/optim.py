@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +35,33 @@ def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, ob
     ]
 
 
+def phase(step: int, kinds: Sequence[bool], lengths: Sequence[int]) -> tuple[int, int]:
+    """Find the phase that a step lies in: the epochs of one kind around it.
+
+    Args:
+        step: from 0.
+        kinds: of each epoch, whether it is one of texts alone.
+        lengths: of each epoch, in steps.
+
+    Returns:
+        The step's number within its phase, from 0, and the phase's steps.
+    """
+    begin = 0
+    for _, epochs in groupby(zip(kinds, lengths, strict=True), key=itemgetter(0)):
+        length = sum(steps for _, steps in epochs)
+        if step < begin + length:
+            return step - begin, length
+        begin += length
+    raise ValueError(f"the run has {begin} steps, so there is no step {step}")
+
+
 def schedule(step: int, steps: int, warmup: int) -> float:
     """Return the share of the rate for a step: linear warm-up, then cosine to a hundredth.
 
     Args:
         step: from 0.
-        steps: of the whole run.
-        warmup: steps, at most half of the run.
+        steps: of the whole phase.
+        warmup: steps, at most half of the phase.
     """
     warmup = min(warmup, steps // 2)
     if step < warmup:

@@ -19,7 +19,7 @@ from distill.distributed import mean, rank, seed_all, size
 from distill.gradcache import backward_in_parts, untouched_statistics
 from distill.logs import RunLog
 from distill.memory import compile_towers, recompute_activations
-from distill.optim import Average, parameter_groups, schedule
+from distill.optim import Average, parameter_groups, phase, schedule
 from distill.parallel import Parallel, fill, restore, whole
 from distill.snapshots import Snapshots
 from distill.task import DistillTask
@@ -159,7 +159,8 @@ class Trainer:
         started = time.perf_counter()
         while (batch := next(batches, None)) is not None:
             waited = time.perf_counter() - started
-            rate = schedule(self.step, self.steps, self.recipe.optim.warmup)
+            step, steps = phase(self.step, [one.texts_only for one in self.plan], self.epoch_steps)
+            rate = stage.rate * schedule(step, steps, self.recipe.optim.warmup)
             losses = self._step(batch.to(self.device), rate)
             self.course.step += 1
             self.course.unread += batch.unread

@@ -33,6 +33,11 @@ class AlignedPairConfig:
     """One or more; their features are joined. The first one's classifier gives the posterior."""
     sentences: str
     """A sentence-transformers folder: a path, or `package:relative/path`."""
+    sentence_layers: tuple[int, ...] = ()
+    """Hidden layers of the sentence encoder whose means over tokens join its vector: they tell words apart that mean
+    nearly the same."""
+    sentence_strongest: bool = False
+    """Whether the last layer's maximum over tokens joins it too."""
     embed_dim: int = 512
     heads: int = 1
     """Pairs of heads, each fitted from weights of its own. Their vectors are joined, which averages their similarities,

@@ -142,10 +142,13 @@ class Stage:
     """Smallest share of the area that a random crop may keep."""
     frozen: tuple[str, ...] = ()
     """Parts that do not learn in this stage, by how their weights' names begin: `image.trunk`, `text.blocks.0`."""
+    rate: float = 1.0
+    """Multiplies all learning rates. Stages on texts alone and stages on photos, one after the other, are phases with
+    a warm-up and a decay of their own."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 < self.crop <= 1:
-            raise ConfigError("a stage needs epochs ≥ 1 and crop in (0, 1]")
+        if self.epochs < 1 or not 0 < self.crop <= 1 or not 0 < self.rate < math.inf:
+            raise ConfigError("a stage needs epochs ≥ 1, crop in (0, 1] and rate above 0")
         if (self.px != 0) if self.texts_only else (self.px < 32):
             raise ConfigError("a stage needs px ≥ 32, or texts_only = true and no px")
 

@@ -76,7 +76,9 @@ class AlignedPair:
     def __init__(self, config: AlignedPairConfig, base: Path, data: Path, cache: VectorCache) -> None:
         self.config, self.data, self.cache = config, data, cache
         self.backbones = [Backbone(fields, base) for fields in config.backbones]
-        self.sentences = SentenceEncoder(locate(config.sentences, base))
+        self.sentences = SentenceEncoder(
+            locate(config.sentences, base), config.sentence_layers, config.sentence_strongest
+        )
         width = sum(backbone.width for backbone in self.backbones)
         self.pairs = [HeadPair(width, self.sentences.width, config) for _ in range(config.heads)]
         self.heads = nn.ModuleList(self.pairs)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -101,25 +103,60 @@ class Backbone:
 class SentenceEncoder:
     """A frozen sentence-transformers model, read from a folder; it never asks a hub.
 
+    Its own vector says what a sentence means and little of its words. Earlier layers and the strongest tokens keep
+    more of these, so they can be joined to it: then its vector, and each of the others, of unit length, side by side.
+
     Args:
         folder: the model's folder.
+        layers: hidden layers, 0 for the embeddings, whose means over tokens are joined.
+        strongest: whether the last layer's maximum over tokens is joined.
+        batch: sentences a forward pass.
+
+    Raises:
+        PocketclipError: the model has no such layer.
     """
 
-    def __init__(self, folder: Path, batch: int = 64) -> None:
+    def __init__(self, folder: Path, layers: Sequence[int] = (), strongest: bool = False, batch: int = 64) -> None:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # ours is the only one that asks whether stderr is a terminal
 
         self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-        self.batch = batch
+        self.layers, self.strongest, self.batch = tuple(layers), strongest, batch
+        self._transformer: Any = self.model[0].auto_model
+        config = self._transformer.config
+        if any(not 0 <= layer <= config.num_hidden_layers for layer in layers):
+            raise PocketclipError(f"{folder}: the sentence encoder has hidden layers 0 to {config.num_hidden_layers}")
         self.width = int(self.model.get_embedding_dimension() or 0)
+        self.width += (len(self.layers) + strongest) * int(config.hidden_size)
         sizes = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
-        self.identity = f"sentences|{sizes}"
+        self.identity = f"sentences|{sizes}" + (f"|{self.layers}|{strongest}" if layers or strongest else "")
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return unit vectors (n, width) float32."""
+        """Return vectors (n, width) float32: of unit length, or several such side by side."""
         vectors: Vectors = self.model.encode(
             list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
         )
+        if not (self.layers or self.strongest):
+            return vectors
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        more = np.empty((len(texts), self.width - vectors.shape[1]), np.float32)
+        for start in range(0, len(order), self.batch):
+            rows = order[start : start + self.batch]
+            more[rows] = self._more([texts[row] for row in rows])
+        return np.concatenate([vectors, more], axis=1)
+
+    @torch.inference_mode()
+    def _more(self, texts: list[str]) -> Vectors:
+        """Return what is joined to the vectors, (n, parts · hidden width) float32."""
+        tokens = self.model.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.model.max_seq_length, return_tensors="pt"
+        )
+        hidden = self._transformer(**tokens, output_hidden_states=True).hidden_states
+        here = tokens["attention_mask"][:, :, None]
+        parts = [(hidden[layer] * here).sum(dim=1) / here.sum(dim=1) for layer in self.layers]
+        if self.strongest:
+            parts.append(hidden[-1].masked_fill(here == 0, -torch.inf).amax(dim=1))
+        vectors: Vectors = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1).numpy()
         return vectors

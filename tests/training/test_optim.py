@@ -13,7 +13,7 @@ from distill.config import LossConfig, OptimConfig
 from distill.distributed import choose_device, seed_all
 from distill.gradcache import untouched_statistics
 from distill.memory import compile_towers, recompute_activations
-from distill.optim import Average, parameter_groups, schedule
+from distill.optim import Average, parameter_groups, phase, schedule
 from distill.parallel import fill, restore, whole
 from distill.task import DistillTask
 from distill.trainer import Trainer
@@ -29,6 +29,14 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert schedule(0, 4, 200) == 0.5, "warm-up is at most half of the run"
     assert schedule(0, 10, 0) == 1.0
+
+
+def test_texts_and_photos_have_a_rate_that_rises_and_falls_for_each() -> None:
+    kinds, lengths = [True, True, False, False, True], [3, 2, 4, 0, 1]
+    found = [phase(step, kinds, lengths) for step in range(10)]
+    assert found == [*((step, 5) for step in range(5)), *((step, 4) for step in range(4)), (0, 1)]
+    with pytest.raises(ValueError, match="no step 10"):
+        phase(10, kinds, lengths)
 
 
 def test_each_tower_has_its_rate() -> None:
