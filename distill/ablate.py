@@ -1,0 +1,153 @@
+"""What each ingredient of a recipe brings: short runs that lack one, measured alike.
+
+    python -m distill.ablate distill/recipes/pocket/ablation.toml --data DATA --out runs/ablation
+
+A plan names a recipe, settings that make its runs short, variations, and what to measure them on. Runs that are done
+are not done again; a killed one goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distill.config import Recipe
+from distill.config.tables import build
+from distill.evaluate.model import Encoder, open_encoder
+from distill.evaluate.run import evaluate_captions, evaluate_labels
+from distill.files import write_whole
+from distill.progress import Bars
+from distill.train import prepare
+from mobileclip.errors import ConfigError, PocketclipError
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A run that differs from the plan's own."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted settings of the recipe and their values."""
+    without: tuple[str, ...] = ()
+    """Names of sources of photos that are left out."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table: text → photo R@10 of captions, or top-1 of labels."""
+
+    name: str
+    file: str
+    splits: str = ""
+    split: str = ""
+
+    def of(self, encoder: Encoder, data: Path) -> float:
+        """Return the rate, 0 to 1."""
+        file, splits = data / self.file, data / self.splits if self.splits else None
+        if file.suffix == ".jsonl":
+            return float(evaluate_captions(encoder, file, splits, self.split or None)["text_to_photo"]["R@10"])
+        return float(evaluate_labels(encoder, file, splits, self.split or None)["top1"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runs to make of a recipe."""
+
+    recipe: str
+    """The recipe's file, beside the plan."""
+    variations: tuple[Variation, ...]
+    measures: tuple[Measure, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of every run."""
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan.
+
+        Raises:
+            ConfigError: it cannot be read, or has a setting that is unknown or of another type.
+        """
+        try:
+            plan: Plan = build(cls, tomllib.loads(path.read_text("utf-8")), str(path))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error})") from error
+        return plan
+
+    def recipe_of(self, variation: Variation, base: Path) -> Recipe:
+        """Return a variation's recipe.
+
+        Raises:
+            ConfigError: a setting does not fit, or a source that is to be left out is not there.
+        """
+        recipe = Recipe.load(base / self.recipe, {**self.settings, **variation.settings})
+        if missing := set(variation.without) - {source.name for source in recipe.photos}:
+            raise ConfigError(f"{variation.name}: the recipe has no photos {min(missing)!r} to leave out")
+        kept = tuple(source for source in recipe.photos if source.name not in variation.without)
+        return dataclasses.replace(recipe, name=variation.name, photos=kept)
+
+
+def ablate(plan: Plan, base: Path, data: Path, out: Path, progress: Bars) -> dict[str, dict[str, float]]:
+    """Make every run and return its rates by the names of variations and measures.
+
+    Raises:
+        PocketclipError: a run or a measure fails.
+    """
+    return {one.name: _rates(plan, one, base, data, out, progress) for one in plan.variations}
+
+
+def _rates(plan: Plan, variation: Variation, base: Path, data: Path, out: Path, progress: Bars) -> dict[str, float]:
+    folder = out / variation.name.replace(" ", "-")
+    done = folder / "rates.json"
+    if not done.exists():
+        # Encoders' vectors are the same for all; heads differ where data do.
+        folder.mkdir(parents=True, exist_ok=True)
+        (out / "cache").mkdir(exist_ok=True)
+        if not (folder / "cache").exists():
+            (folder / "cache").symlink_to("../cache")
+        progress.say(variation.name)
+        run = prepare(plan.recipe_of(variation, base), base, data, folder, progress.report)
+        for step in run.trainer.run():
+            progress.step(step)
+        encoder = open_encoder(str(run.finish()))
+        said = json.dumps({measure.name: measure.of(encoder, data) for measure in plan.measures}).encode()
+        write_whole(done, lambda stream: stream.write(said))
+    rates: dict[str, float] = json.loads(done.read_text("utf-8"))
+    return rates
+
+
+def table(rates: Mapping[str, Mapping[str, float]], plan: Plan) -> str:
+    """Write the rates in percent as a Markdown table."""
+    names = [measure.name for measure in plan.measures]
+    rows = [["", *names], ["---"] * (len(names) + 1)]
+    rows += [[name, *(f"{100 * found[column]:.1f}" for column in names)] for name, found in rates.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(
+    plan: Annotated[Path, typer.Argument(help="The plan, a .toml file.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablation"),
+) -> None:
+    """Train a recipe's short variations and print what each reaches."""
+    from distill.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        read = Plan.load(plan)
+        with Bars(quiet=False) as progress:
+            rates = ablate(read, plan.parent, data, out, progress)
+    except PocketclipError as error:
+        typer.echo(f"ablate: {error}", err=True)
+        raise typer.Exit(2) from None
+    print(table(rates, read))
+
+
+if __name__ == "__main__":
+    typer.run(main)
