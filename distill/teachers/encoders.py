@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,12 @@ class SentenceEncoder:
     """
 
     def __init__(self, folder: Path, layers: Sequence[int] = (), strongest: bool = False, batch: int = 64) -> None:
+        # torchao, which an exporter may have brought, greets every program that imports transformers.
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
+        from transformers.utils.logging import disable_progress_bar
 
-        logging.disable_progress_bar()  # ours is the only one that asks whether stderr is a terminal
+        disable_progress_bar()  # ours is the only one that asks whether stderr is a terminal
 
         self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         self.layers, self.strongest, self.batch = tuple(layers), strongest, batch

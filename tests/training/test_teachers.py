@@ -103,3 +103,34 @@ def test_teachers_alone_need_no_aligned_pair(
         monkeypatch.setattr(teachers[0], name, never)
     (bank,) = make_banks(recipe, teachers, tmp_path / "run", corpus, lambda what, *_: said.append(what))
     assert len(bank.photos) == len(corpus.samples) and set(said) == {"teacher photos", "teacher texts"}
+
+
+def test_a_sentence_is_its_own_vector_and_what_its_words_were(encoders: Path) -> None:
+    """Against transformers' hidden layers, one sentence at a time, so that padding cannot help."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from distill.teachers.encoders import SentenceEncoder
+    from mobileclip.errors import PocketclipError
+
+    folder, texts = encoders / "sentences", ["a red disc", "there is a square that is blue", "a"]
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    wanted = []
+    for text in texts:
+        with torch.inference_mode():
+            hidden = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+        parts = [
+            hidden[-1][0].mean(dim=0),
+            hidden[0][0].mean(dim=0),
+            hidden[1][0].mean(dim=0),
+            hidden[-1][0].amax(dim=0),
+        ]
+        wanted.append(np.concatenate([(part / part.norm()).numpy() for part in parts]))
+    encoder = SentenceEncoder(folder, layers=(0, 1), strongest=True, batch=2)
+    assert encoder.width == 4 * 24
+    assert np.allclose(encoder.encode_texts(texts), np.stack(wanted), atol=1e-5)
+    plain = SentenceEncoder(folder)
+    assert plain.width == 24 and plain.identity != encoder.identity
+    assert np.allclose(plain.encode_texts(texts), np.stack(wanted)[:, :24], atol=1e-5)
+    with pytest.raises(PocketclipError, match="hidden layers 0 to 1"):
+        SentenceEncoder(folder, layers=(2,))
