@@ -4,8 +4,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+# Mesa's renderer puts its LLVM before everybody's eyes; Triton, which torch loads when it likes, brings another one and
+# crashes if it comes second. Tests of both run in one process.
+with suppress(ImportError):
+    import triton  # noqa: F401
 
 os.environ.setdefault("SDL_VIDEODRIVER", "offscreen")
 for _name in ("KIVY_NO_ARGS", "KIVY_NO_FILELOG", "KIVY_NO_CONFIG"):
