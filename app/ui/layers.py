@@ -100,14 +100,16 @@ def confirm(stage: Stage, title: str, text: str, *actions: tuple[str, str, Calla
     """Ask before something that cannot be taken back; each action is its text, its kind and what it does."""
     dialog = Dialog(title=title)
     dialog.body.add_widget(Words(text=text, color=theme.soft))
-    # Three buttons in a row do not fit a phone.
-    if len(actions) > 1 and stage.width < dp(480):
-        dialog.actions.orientation, dialog.actions.size_hint_y = "vertical", None
+    offered = [(t("action.cancel"), "plain", lambda: None), *actions]
+    # Three buttons in a row do not fit a phone; one below the other, the safe one comes last.
+    upright = len(actions) > 1 and stage.width < dp(480)
+    if upright:
         dialog.actions.clear_widgets()
-        dialog.actions.height = dp(52) * (len(actions) + 1)
-    dialog.add_action(t("action.cancel"), lambda: None)
-    for text_of_action, kind, call in actions:
-        dialog.add_action(text_of_action, call, kind)
+        dialog.actions.orientation = "vertical"
+    for said, kind, call in reversed(offered) if upright else offered:
+        button = dialog.add_action(said, call, kind)
+        if upright:
+            button.size_hint_x = 1
     dialog.open(stage)
     return dialog
 
@@ -229,7 +231,7 @@ def say(stage: Stage, text: str, action: str = "", call: Callable[[], None] | No
 
 KEYS = (
     ("/", "help.search"),
-    ("← ↑ → ↓", "help.move"),
+    (t("help.arrows"), "help.move"),
     ("Enter", "help.open"),
     ("Esc", "help.back"),
     ("Space", "help.choose"),

@@ -79,7 +79,7 @@ def write_photos(folder: Path, count: int, seed: int = 0, longest: int = 640) ->
         exif = Image.Exif()
         if number % 5:
             exif[0x0110] = "Pocket One"
-            exif.get_ifd(0x8769)[0x9003] = taken.strftime("%Y:%m:%d %H:%M:%S")
+            exif[0x8769] = {0x9003: taken.strftime("%Y:%m:%d %H:%M:%S")}
         picture.save(path, quality=85, exif=exif)
         os.utime(path, (taken.timestamp(),) * 2)
         paths.append(path)
