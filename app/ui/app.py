@@ -41,6 +41,7 @@ class GalleryApp(App):
         self.stage = Stage(self.go)
         self.album_shown = ""
         self._closed = True  # until it is built
+        self._ending = False
 
     def build(self) -> Stage:
         """Make the frame; Kivy calls this."""
@@ -51,15 +52,28 @@ class GalleryApp(App):
         self._closed = False
         self.session.state_changed += self._enter
         self.session.start()
-        self._poll = Clock.schedule_interval(lambda _: self.session.poll(), POLL_SECONDS)
+        self._poll = Clock.schedule_interval(lambda _: self._look(), POLL_SECONDS)
         self._pump = Clock.schedule_interval(lambda _: self.pictures.pump(), 0)
         return self.stage
+
+    def end_soon(self) -> None:
+        """Close the window with one of the next frames; safe in a signal's handler, which may come in amid a frame."""
+        self._ending = True
+
+    def _look(self) -> None:
+        if self._ending:
+            self.stop()
+        else:
+            self.session.poll()
 
     def on_stop(self) -> None:
         """Close everything; the state is kept. Once: Kivy does not call this after an interrupt, and `run` does."""
         if self._closed:
             return
         self._closed = True
+        self.close_layers()
+        if Field.focused is not None:
+            Field.focused.focus = False
         self._poll.cancel()
         self._pump.cancel()
         Window.unbind(on_keyboard=self._on_keyboard, on_request_close=self._on_request_close)

@@ -100,7 +100,7 @@ def run(places: Places, load_model: "Callable[[], Model]", folders: Sequence[str
         raise WindowError("no window can be opened here; is there a screen? The other commands work without one")
     app = make_app(places, load_model, folders)
     # A session that ends, or somebody's `kill`, is an end like any other.
-    signal.signal(signal.SIGTERM, lambda *_: app.stop())
+    signal.signal(signal.SIGTERM, lambda *_: app.end_soon())
     try:
         app.run()
     finally:

@@ -16,7 +16,7 @@ from kivy.uix.widget import Widget
 from app.ui.shell import Stage, fade_in
 from app.ui.strings import t
 from app.ui.theme import DARK, LIGHT, theme
-from app.ui.widgets import TextButton, Words, load_layout
+from app.ui.widgets import Field, TextButton, Words, load_layout
 
 TOAST_SECONDS = 4.0
 
@@ -35,9 +35,18 @@ class Layer(FloatLayout):
         fade_in(self)
 
     def close(self) -> None:
-        """Go away."""
+        """Go away, and give the keyboard back."""
+        inside: Any = Field.focused
+        while inside is not None and inside is not self and inside.parent is not inside:  # a window is its own parent
+            inside = inside.parent
+        if inside is self and Field.focused is not None:
+            Field.focused.focus = False
         if self.stage is not None:
             self.stage.lift(self)
+
+    def focus_soon(self, field: Field) -> None:
+        """Put the cursor into a field, a moment after the touch that opened this has ended."""
+        Clock.schedule_once(lambda _: setattr(field, "focus", self.parent is not None), 0.1)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
         """Take every key while it is up; Esc closes."""
@@ -155,7 +164,7 @@ class Pick(Dialog):
     def open(self, stage: Stage) -> None:
         self.parent_height = stage.height
         super().open(stage)
-        Clock.schedule_once(lambda _: setattr(self.field, "focus", True), 0.1)
+        self.focus_soon(self.field)
 
     def filter(self, text: str) -> None:
         """Show the choices that hold the text, those that begin with it first."""

@@ -1,15 +1,15 @@
-"""Screenshots of every screen, in windows that need no display: `python -m tests.ui.screenshots [FOLDER] [MODEL]`.
+"""Screenshots of every screen, in windows that need no display: `python -m tests.ui.screenshots [--readme]`.
 
 A library of photographs out of scikit-image and scikit-learn, and of parts of them, is indexed with a real bundle and
-shown in a phone's and in a desktop's size, light and dark, with two pixels to a dp. All of them go into FOLDER
-(build/screenshots); the few that the README shows also go, smaller and with a palette, into app/ui/screenshots.
+shown in a phone's and in a desktop's size, light and dark, with two pixels to a dp. All of them go into
+build/screenshots; the few that the README shows also go, smaller and with a palette, into app/ui/screenshots.
 """
 
+import argparse
 import functools
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("KIVY_METRICS_DENSITY", "2")
@@ -35,9 +35,7 @@ IN_README = {
     "phone-light-photos": 300,
     "phone-light-search": 300,
     "phone-dark-photo": 300,
-    "phone-light-review": 300,
-    "desktop-light-photo": 840,
-    "desktop-dark-albums": 840,
+    "phone-dark-review": 300,
 }
 MOST_BYTES = 150_000
 
@@ -56,16 +54,23 @@ class Shots:
         self.driver.rest(0.8)
         return self.driver.picture()
 
-    def all(self) -> Iterator[tuple[str, Image.Image]]:
-        """Every screen with its name."""
+    def all(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Image.Image]]:
+        """Every wanted screen with its name."""
         for name in ("photos", "albums", "review", "settings"):
-            yield name, self.place(name)
-        yield "selection", self.selection()
-        yield "start", self.start()
-        yield "search", self.search(WORDS)
-        yield from self.photo()
-        yield "own-label", self.own_label()
-        yield "album", self.album()
+            if wanted(name):
+                yield name, self.place(name)
+        others = {
+            "selection": self.selection,
+            "start": self.start,
+            "search": lambda: self.search(WORDS),
+            "own-label": self.own_label,
+            "album": self.album,
+        }
+        for name, take in others.items():
+            if wanted(name):
+                yield name, take()
+        if wanted("photo"):
+            yield from self.photo()
 
     def place(self, name: str) -> Image.Image:
         """One place of the navigation."""
@@ -172,34 +177,40 @@ def save_small(picture: Image.Image, width: int, path: Path) -> None:
     raise SystemExit(f"{path} does not fit into {MOST_BYTES} bytes; make it less wide")
 
 
-def main(folder: Path, model: str) -> None:
-    """Write all screenshots into `folder`, and those of the README into its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def main() -> None:
+    """Write all screenshots into a folder, and those of the README into its folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("build/screenshots"))
+    parser.add_argument("--model", default="pocket", help="a bundle's name or path")
+    parser.add_argument("--readme", action="store_true", help="only what the README shows")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     SHOWN.mkdir(parents=True, exist_ok=True)
 
     def keep(name: str, picture: Image.Image) -> None:
-        picture.save(folder / f"{name}.png")
+        picture.save(given.folder / f"{name}.png")
         if name in IN_README:
             save_small(picture, IN_README[name], SHOWN / f"{name}.png")
 
     with tempfile.TemporaryDirectory() as name:
         home, photos = Path(name, "home"), Path(name, "Pictures")
-        for shot in first_run(Path(name, "empty")):
-            keep(*shot)
-        write_photos(photos, PHOTOS)
-        load = functools.partial(mobileclip.load, model)
-        driver = Driver(home, load, SIZES["phone"], folders=[str(photos)])
+        if not given.readme:
+            for shot in first_run(Path(name, "empty")):
+                keep(*shot)
+        write_photos(photos, PHOTOS, a_day=(5, 6, 9, 12))
+        driver = Driver(home, functools.partial(mobileclip.load, given.model), SIZES["phone"], folders=[str(photos)])
         driver.until(lambda: driver.app.session.labels and not driver.app.session.indexing)
         for size in SIZES:
-            for dark in (False, True):
-                theme.dark = dark
-                for screen, picture in Shots(driver, SIZES[size]).all():
-                    keep(f"{size}-{'dark' if dark else 'light'}-{screen}", picture)
+            for looks in ("light", "dark"):
+                stem = f"{size}-{looks}-"
+                theme.dark = looks == "dark"
+                shots = Shots(driver, SIZES[size])
+                for screen, picture in shots.all(lambda n, stem=stem: not given.readme or stem + n in IN_README):
+                    keep(stem + screen, picture)
         theme.dark = False
         driver.close()
-    print(*sorted(folder.glob("*.png")), sep="\n")
+    print(*sorted(given.folder.glob("*.png")), sep="\n")
 
 
 if __name__ == "__main__":
-    given = dict(enumerate(sys.argv))
-    main(Path(given.get(1, "build/screenshots")), given.get(2, "pocket"))
+    main()

@@ -66,7 +66,7 @@ class OwnLabelDialog(layers.Dialog):
             self.name_field.disabled = True
         super().open(stage)
         if not self._label:
-            later(lambda: setattr(self.name_field, "focus", True), 0.1)
+            self.focus_soon(self.name_field)
         self.preview()
 
     def close(self) -> None:
