@@ -27,15 +27,17 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.library
+	$(BIN)/python -m tests.benchmarks.gallery
 	$(BIN)/python -m tests.benchmarks.training
 	$(BIN)/python -m tests.benchmarks.gradient_cache
 	$(BIN)/python -m tests.benchmarks.reinforced
 	$(BIN)/python -m tests.benchmarks.loader
 	$(BIN)/python -m tests.benchmarks.evaluation
 
-# Every screen of the gallery, in windows that need no display.
+# Every screen of the gallery into build/screenshots, and those of the README beside the code; needs no display.
 screenshots: $(VENV)/dev
-	$(BIN)/python -m tests.ui.screenshots app/ui/screenshots
+	$(BIN)/python -m tests.ui.screenshots
 
 # The light half: NumPy, Pillow, ONNX Runtime and the command line.
 $(VENV)/light: pyproject.toml

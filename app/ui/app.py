@@ -40,7 +40,8 @@ class GalleryApp(App):
         self.pictures: Pictures[Any] = Pictures(self.session.pool, picture_texture)
         self.stage = Stage(self.go)
         self.album_shown = ""
-        self._shot_dark = self.session.settings.dark
+        self._closed = True  # until it is built
+        self._ending = False
 
     def build(self) -> Stage:
         """Make the frame; Kivy calls this."""
@@ -48,14 +49,31 @@ class GalleryApp(App):
         Window.clearcolor = theme.ground
         theme.bind(ground=lambda _, colour: setattr(Window, "clearcolor", colour))
         Window.bind(on_keyboard=self._on_keyboard, on_request_close=self._on_request_close)
+        self._closed = False
         self.session.state_changed += self._enter
         self.session.start()
-        self._poll = Clock.schedule_interval(lambda _: self.session.poll(), POLL_SECONDS)
+        self._poll = Clock.schedule_interval(lambda _: self._look(), POLL_SECONDS)
         self._pump = Clock.schedule_interval(lambda _: self.pictures.pump(), 0)
         return self.stage
 
+    def end_soon(self) -> None:
+        """Close the window with one of the next frames; safe in a signal's handler, which may come in amid a frame."""
+        self._ending = True
+
+    def _look(self) -> None:
+        if self._ending:
+            self.stop()
+        else:
+            self.session.poll()
+
     def on_stop(self) -> None:
-        """Close everything; the state is kept."""
+        """Close everything; the state is kept. Once: Kivy does not call this after an interrupt, and `run` does."""
+        if self._closed:
+            return
+        self._closed = True
+        self.close_layers()
+        if Field.focused is not None:
+            Field.focused.focus = False
         self._poll.cancel()
         self._pump.cancel()
         Window.unbind(on_keyboard=self._on_keyboard, on_request_close=self._on_request_close)
@@ -267,22 +285,28 @@ class GalleryApp(App):
             return True
         if typing and key not in ("down", "up") and not (command and key == "f"):
             return False
+        if isinstance(layer, layers.Dialog):
+            return bool(layer.on_key(key, modifiers)) or key == "escape"
+        if not self.stage.bare and self._key_anywhere(key, command, typing, text):
+            return True
         if isinstance(layer, layers.Layer):
             return bool(layer.on_key(key, modifiers)) or key == "escape"
         if key == "escape":
             # Never closes the window: Kivy would, where nobody takes the key.
             return self._back(place) or True
-        if self.stage.bare or place is None:
-            return False
-        if not typing and (text == "?" or (key == "f1")):
+        return bool(place.on_key(key, modifiers)) if place is not None else False
+
+    def _key_anywhere(self, key: str, command: bool, typing: bool, text: str) -> bool:
+        if not typing and (text == "?" or key == "f1"):
             layers.show_help(self.stage)
         elif (command and key == "f") or (not typing and text == "/"):
+            self.close_layers()
             self.go("search")
             getattr(self.stage.place, "focus_field", lambda: None)()
         elif not typing and key == "f" and not command:
             self.toggle_full_screen()
         else:
-            return bool(place.on_key(key, modifiers))
+            return False
         return True
 
     def toggle_full_screen(self) -> None:

@@ -103,10 +103,9 @@ class PhotoGrid(FloatLayout):
         self.cursor = int(at[0]) if len(at) else None
         self._arrange(anchor, keep=stay)
 
-    def reload(self) -> None:
-        """Ask for what is seen again, for it may have changed."""
-        self._known.clear()
-        self._place()
+    def release(self) -> None:
+        """Show nothing and want no pictures any more."""
+        self.show(np.empty(0, np.int64), [], stay=False)
 
     @property
     def columns(self) -> int:

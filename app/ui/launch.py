@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -97,4 +98,10 @@ def run(places: Places, load_model: "Callable[[], Model]", folders: Sequence[str
 
     if Window is None:
         raise WindowError("no window can be opened here; is there a screen? The other commands work without one")
-    make_app(places, load_model, folders).run()
+    app = make_app(places, load_model, folders)
+    # A session that ends, or somebody's `kill`, is an end like any other.
+    signal.signal(signal.SIGTERM, lambda *_: app.end_soon())
+    try:
+        app.run()
+    finally:
+        app.on_stop()

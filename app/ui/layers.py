@@ -16,7 +16,7 @@ from kivy.uix.widget import Widget
 from app.ui.shell import Stage, fade_in
 from app.ui.strings import t
 from app.ui.theme import DARK, LIGHT, theme
-from app.ui.widgets import TextButton, Words, load_layout
+from app.ui.widgets import Field, TextButton, Words, load_layout
 
 TOAST_SECONDS = 4.0
 
@@ -35,9 +35,18 @@ class Layer(FloatLayout):
         fade_in(self)
 
     def close(self) -> None:
-        """Go away."""
+        """Go away, and give the keyboard back."""
+        inside: Any = Field.focused
+        while inside is not None and inside is not self and inside.parent is not inside:  # a window is its own parent
+            inside = inside.parent
+        if inside is self and Field.focused is not None:
+            Field.focused.focus = False
         if self.stage is not None:
             self.stage.lift(self)
+
+    def focus_soon(self, field: Field) -> None:
+        """Put the cursor into a field, a moment after the touch that opened this has ended."""
+        Clock.schedule_once(lambda _: setattr(field, "focus", self.parent is not None), 0.1)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
         """Take every key while it is up; Esc closes."""
@@ -100,14 +109,16 @@ def confirm(stage: Stage, title: str, text: str, *actions: tuple[str, str, Calla
     """Ask before something that cannot be taken back; each action is its text, its kind and what it does."""
     dialog = Dialog(title=title)
     dialog.body.add_widget(Words(text=text, color=theme.soft))
-    # Three buttons in a row do not fit a phone.
-    if len(actions) > 1 and stage.width < dp(480):
-        dialog.actions.orientation, dialog.actions.size_hint_y = "vertical", None
+    offered = [(t("action.cancel"), "plain", lambda: None), *actions]
+    # Three buttons in a row do not fit a phone; one below the other, the safe one comes last.
+    upright = len(actions) > 1 and stage.width < dp(480)
+    if upright:
         dialog.actions.clear_widgets()
-        dialog.actions.height = dp(52) * (len(actions) + 1)
-    dialog.add_action(t("action.cancel"), lambda: None)
-    for text_of_action, kind, call in actions:
-        dialog.add_action(text_of_action, call, kind)
+        dialog.actions.orientation = "vertical"
+    for said, kind, call in reversed(offered) if upright else offered:
+        button = dialog.add_action(said, call, kind)
+        if upright:
+            button.size_hint_x = 1
     dialog.open(stage)
     return dialog
 
@@ -153,7 +164,7 @@ class Pick(Dialog):
     def open(self, stage: Stage) -> None:
         self.parent_height = stage.height
         super().open(stage)
-        Clock.schedule_once(lambda _: setattr(self.field, "focus", True), 0.1)
+        self.focus_soon(self.field)
 
     def filter(self, text: str) -> None:
         """Show the choices that hold the text, those that begin with it first."""
@@ -229,7 +240,7 @@ def say(stage: Stage, text: str, action: str = "", call: Callable[[], None] | No
 
 KEYS = (
     ("/", "help.search"),
-    ("← ↑ → ↓", "help.move"),
+    (t("help.arrows"), "help.move"),
     ("Enter", "help.open"),
     ("Esc", "help.back"),
     ("Space", "help.choose"),

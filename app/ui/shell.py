@@ -142,6 +142,20 @@ class Stage(FloatLayout):
         return self.layers[-1] if self.layers else None
 
 
+class Changed:
+    """What is shown in places, to leave alone what has not changed: a widget made anew would lose a finger on it."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, object] = {}
+
+    def __call__(self, place: str, value: object) -> bool:
+        """Whether something else is to be shown in a place than before; it counts as shown from now on."""
+        if place in self._shown and self._shown[place] == value:
+            return False
+        self._shown[place] = value
+        return True
+
+
 def later(call: Callable[[], None], seconds: float) -> Callable[[], None]:
     """Run something after some seconds in this thread; what it gives back cancels it."""
     event = Clock.schedule_once(lambda _: call(), seconds)

@@ -115,6 +115,7 @@ class TextButton(Seen, ButtonBehavior, Widget):
     text = StringProperty("")
     icon = StringProperty("")
     kind = OptionProperty("tonal", options=("filled", "tonal", "plain", "danger"))
+    strength = NumericProperty(1.0)
     ink = ColorProperty("#000000")
     back = ColorProperty("#ffffff")
 

@@ -57,7 +57,7 @@ def indexed(index: Path, model, photos: Path) -> Gallery:
     gallery = opened(index, model)
     job = IndexJob(index, lambda: model, [str(photos)], Options(decoders=1), gallery.thumbnails)
     job.start()
-    assert job.join(30) and job.state.stage == "done", job.state.error
+    assert job.join(300) and job.state.stage == "done", job.state.error
     return gallery
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_index_is_one_line(index: Path, model: FakeModel) -> None:
         opened(index, model)
     job = IndexJob(index, lambda: model, ["/"])
     job.start()
-    assert job.join(10) and job.state.stage == "failed" and "is not a pocketclip index" in job.state.error
+    assert job.join(300) and job.state.stage == "failed" and "is not a pocketclip index" in job.state.error
 
 
 def test_trouble_inside_sqlite_is_told_by_every_method(index: Path, model: FakeModel) -> None:
@@ -217,7 +217,7 @@ def test_a_job_tells_how_far_it_is_and_stops_when_asked(
     plain = model.encode_pixels
 
     def slow(pixels: np.ndarray) -> np.ndarray:
-        assert gate.wait(20)
+        assert gate.wait(300)
         return plain(pixels)
 
     monkeypatch.setattr(model, "encode_pixels", slow)
@@ -230,14 +230,14 @@ def test_a_job_tells_how_far_it_is_and_stops_when_asked(
         assert gallery.counts().photos == 0
         second = IndexJob(index, lambda: model, [str(photos)])
         second.start()
-        assert second.join(10) and second.state.stage == "failed" and "another pocketclip" in second.state.error
+        assert second.join(300) and second.state.stage == "failed" and "another pocketclip" in second.state.error
         job.stop()
         gate.set()
-        assert job.join(20) and job.state.stage == "done" and job.state.report is not None
+        assert job.join(300) and job.state.stage == "done" and job.state.report is not None
         assert job.state.report.interrupted and 0 < gallery.counts().photos < 8
         again = IndexJob(index, lambda: model, [])  # no folders: the known ones
         again.start()
-        assert again.join(20) and again.state.stage == "done" and gallery.counts().photos == 8
+        assert again.join(300) and again.state.stage == "done" and gallery.counts().photos == 8
 
 
 def test_a_job_without_folders_or_model_fails_in_one_line(index: Path, photos: Path, model: FakeModel) -> None:
@@ -255,10 +255,10 @@ def test_a_job_without_folders_or_model_fails_in_one_line(index: Path, photos: P
     for load, folders, words in cases:
         job = IndexJob(index, load, folders)
         job.start()
-        assert job.join(10) and job.state.stage == "failed" and words in job.state.error and not job.state.running
+        assert job.join(300) and job.state.stage == "failed" and words in job.state.error and not job.state.running
     job = IndexJob(photos / "index.db", lambda: model, [str(photos)])
     job.start()
-    assert job.join(10) and "never write" in job.state.error and not (photos / "index.db").exists()
+    assert job.join(300) and "never write" in job.state.error and not (photos / "index.db").exists()
 
 
 def test_thumbnails_made_while_indexing_are_those_made_later(

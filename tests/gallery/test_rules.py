@@ -51,6 +51,33 @@ def test_library_and_numpy_side_import_where_nothing_else_is_installed() -> None
     assert result.returncode == 0, result.stderr
 
 
+def test_the_models_of_the_screens_need_neither_a_window_nor_an_engine() -> None:
+    parts = ("pictures", "rows", "settings", "strings", "worker")
+    names = [*modules("app/ui/models"), *(f"app.ui.{part}" for part in parts)]
+    assert {"app.ui.models.search", "app.ui.models.photo", "app.ui.models.session"} <= set(names)
+    result = import_on_a_phone(*names)
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_screen_names_an_engine() -> None:
+    """A screen gets its model from whoever opens it; it names the errors alone, and the type for a checker."""
+    for path in (REPOSITORY / "app" / "ui").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            else:
+                continue
+            for name in found:
+                assert name.partition(".")[0] in sys.stdlib_module_names | {"kivy", "numpy", "app", "mobileclip"}, path
+                assert not name.startswith("mobileclip") or name == "mobileclip.errors", (path, name)
+
+
 @pytest.mark.parametrize("name", ["platformdirs", "typer", "rich", "onnxruntime"])
 def test_the_blocker_itself_works(name: str) -> None:
     result = import_on_a_phone(name)

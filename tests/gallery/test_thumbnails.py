@@ -178,7 +178,7 @@ class Slow(Thumbnails):
     def picture(self, key: str, photo: str) -> Picture:
         self.asked.append(key)
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(300)
         if photo == "bad":
             raise PhotoError(photo, "truncated")
         if photo == "bug":
@@ -195,7 +195,7 @@ def started(pool: PicturePool, slow: Slow) -> list[object]:
     """Keep the pool's only thread busy with a first wish, so that all further ones wait."""
     answers: list[object] = []
     pool.thumbnail("first", "", answers.append)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(300)
     return answers
 
 

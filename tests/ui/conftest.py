@@ -33,7 +33,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Library:
     thumbnails = Thumbnails(home / "cache" / "thumbnails")
     job = IndexJob(home / "index.db", ColourModel, [str(photos)], Options(decoders=1), thumbnails)
     job.start()
-    assert job.join(120) and job.state.stage == "done", job.state.error
+    assert job.join() and job.state.stage == "done", job.state.error
     return Library(photos, home)
 
 

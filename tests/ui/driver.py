@@ -4,8 +4,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+# Mesa's renderer puts its LLVM before everybody's eyes; Triton, which torch loads when it likes, brings another one and
+# crashes if it comes second. Tests of both run in one process.
+with suppress(ImportError):
+    import triton  # noqa: F401
 
 os.environ.setdefault("SDL_VIDEODRIVER", "offscreen")
 for _name in ("KIVY_NO_ARGS", "KIVY_NO_FILELOG", "KIVY_NO_CONFIG"):
@@ -28,7 +34,9 @@ from PIL import Image  # noqa: E402
 
 from app.paths import Places  # noqa: E402
 
-PATIENCE = 60.0
+# Both must be over before something is waited for in vain: a busy machine draws few frames a second, and the threads
+# that are waited for do not get on either.
+PATIENCE, LEAST_FRAMES = 60.0, 1500
 
 
 class Driver:
@@ -71,10 +79,11 @@ class Driver:
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
         """Let frames pass until something holds."""
-        end = time.monotonic() + PATIENCE
+        end, frames = time.monotonic() + PATIENCE, 0
         while not (held := condition()):
-            assert time.monotonic() < end, f"waited in vain for {what or condition}"
+            assert time.monotonic() < end or frames < LEAST_FRAMES, f"waited in vain for {what or condition}"
             self._frame()
+            frames += 1
         return held
 
     def rest(self, seconds: float = 0.4) -> None:

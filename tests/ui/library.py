@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -55,15 +55,17 @@ def variations(seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
         yield name, ImageEnhance.Color(part).enhance(rng.uniform(0.6, 1.3))
 
 
-def write_photos(folder: Path, count: int, seed: int = 0, longest: int = 640) -> list[Path]:
-    """Write JPEGs into three folders, some days with many photos and some with few.
+def write_photos(
+    folder: Path, count: int, seed: int = 0, longest: int = 640, a_day: Sequence[int] = (1, 2, 4, 7, 11)
+) -> list[Path]:
+    """Write JPEGs into three folders, some days with many photos and some with few; `a_day` is drawn from.
 
     The date lies in the EXIF of all but every fifth, whose file date says the same.
     """
     rng = random.Random(seed)
     paths = []
     when = NEWEST
-    days = [rng.choice((1, 2, 4, 7, 11)) for _ in range(count)]
+    days = [rng.choice(a_day) for _ in range(count)]
     left = days.pop()
     for number, (name, picture) in zip(range(count), variations(seed), strict=False):
         if left == 0:
@@ -79,7 +81,7 @@ def write_photos(folder: Path, count: int, seed: int = 0, longest: int = 640) ->
         exif = Image.Exif()
         if number % 5:
             exif[0x0110] = "Pocket One"
-            exif.get_ifd(0x8769)[0x9003] = taken.strftime("%Y:%m:%d %H:%M:%S")
+            exif[0x8769] = {0x9003: taken.strftime("%Y:%m:%d %H:%M:%S")}
         picture.save(path, quality=85, exif=exif)
         os.utime(path, (taken.timestamp(),) * 2)
         paths.append(path)

@@ -17,6 +17,22 @@ def texture_of(picture: Image.Image) -> tuple[int, float]:
     return len({tuple(pixel) for pixel in (small.reshape(-1, 3) // 16).astype(int).tolist()}), float(small.std())
 
 
+def open_place(driver: Driver, name: str) -> None:
+    """Open a place of the navigation, and wait until all that it shows is there."""
+    driver.app.go(name)
+    place = driver.stage.place
+    there = {
+        "photos": lambda: place.grid.tiles,
+        "search": lambda: place.ids.start_column.children,
+        "albums": lambda: place.cards,
+        "review": lambda: place.asking and not place.waiting,
+        "settings": lambda: place.ids.storage.children,
+    }
+    driver.until(there[name], name)
+    driver.rest(0.3)
+    driver.until(lambda: not driver.app.pictures.waiting, "pictures")
+
+
 def check_tiles(driver: Driver, picture: Image.Image) -> int:
     """Compare every tile that is wholly seen with its own file, read independently; returns how many there were."""
     grid, checked = driver.stage.place.grid, 0
@@ -41,9 +57,7 @@ def test_each_screen_draws_in_every_size(gallery: Driver, size: tuple[int, int])
     gallery.resize(*size)
     seen: dict[str, Image.Image] = {}
     for name in ("photos", "search", "albums", "review", "settings"):
-        gallery.app.go(name)
-        gallery.rest(0.4)
-        gallery.until(lambda: not gallery.app.pictures.waiting)
+        open_place(gallery, name)
         seen[name] = gallery.picture()
         colours, contrast = texture_of(seen[name])
         assert seen[name].size == size and colours > 8 and contrast > 6, name

@@ -9,6 +9,8 @@ from app.ui.pictures import MADE_PER_FRAME, Pictures
 from app.ui.worker import Worker
 from mobileclip.errors import PhotoError, PocketclipError
 
+PATIENCE = 300.0
+
 
 class Subject:
     def __init__(self) -> None:
@@ -34,7 +36,7 @@ class Screen:
 
     def run(self, count: int) -> None:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.calls) >= count, 10)
+            assert self.arrived.wait_for(lambda: len(self.calls) >= count, PATIENCE)
             calls, self.calls = self.calls, []
         for call in calls:
             call()
@@ -48,15 +50,15 @@ def test_the_newest_question_of_a_lane_wins() -> None:
     screen, answers = Screen(), []
     begun, gate = threading.Event(), threading.Event()
     worker = Worker(Subject, screen.deliver)
-    worker.ask(lambda _: begun.set() or gate.wait(10), lambda _: answers.append("first"), fail, "search")
-    assert begun.wait(10)
+    worker.ask(lambda _: begun.set() or gate.wait(PATIENCE), lambda _: answers.append("first"), fail, "search")
+    assert begun.wait(PATIENCE)
     for word in ("b", "be", "bea"):
         worker.ask(lambda _, word=word: word, answers.append, fail, "search")
     worker.ask(lambda _: "other", answers.append, fail)
     gate.set()
     screen.run(3)
     assert answers == ["bea", "other"]
-    assert worker.close()
+    assert worker.close(PATIENCE)
 
 
 def test_an_answer_that_is_overtaken_on_its_way_is_dropped() -> None:
@@ -64,13 +66,13 @@ def test_an_answer_that_is_overtaken_on_its_way_is_dropped() -> None:
     worker = Worker(Subject, screen.deliver)
     worker.ask(lambda _: 1, answers.append, fail, "search")
     with screen.arrived:
-        assert screen.arrived.wait_for(lambda: screen.calls, 10)
+        assert screen.arrived.wait_for(lambda: screen.calls, PATIENCE)
     worker.ask(lambda _: 2, answers.append, fail, "search")
     screen.run(2)
     assert answers == [2]
     worker.ask(lambda _: 3, answers.append, fail, "search")
     with screen.arrived:
-        assert screen.arrived.wait_for(lambda: screen.calls, 10)
+        assert screen.arrived.wait_for(lambda: screen.calls, PATIENCE)
     worker.drop("search")
     screen.run(1)
     assert answers == [2]
@@ -96,7 +98,7 @@ def test_everything_runs_in_one_thread_and_errors_are_told() -> None:
     screen.run(4)
     assert answers[0] == "not yet" and answers[2] == "no such thing"
     assert answers[1] == answers[3] == opened[1].thread != threading.get_ident()
-    assert worker.close() and opened[1].closed and len(opened) == 2
+    assert worker.close(PATIENCE) and opened[1].closed and len(opened) == 2
     worker.ask(lambda _: 1, answers.append, fail)
     assert len(answers) == 4
 

@@ -39,6 +39,11 @@ class Signal:
         self._listeners.append(listener)
         return self
 
+    def __isub__(self, listener: Callable[[], None]) -> "Signal":
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        return self
+
     def __call__(self) -> None:
         for listener in list(self._listeners):
             listener()

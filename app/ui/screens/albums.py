@@ -1,5 +1,6 @@
 """One album a label that any photo carries, the person's own labels first."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kivy.clock import Clock
@@ -29,13 +30,13 @@ CAPTION = 44.0
 
 
 class AlbumCard(ButtonBehavior, Widget):
-    """A cover with its label and count."""
+    """A cover with its label and count; `chosen` is called when it is pressed."""
 
     title = StringProperty("")
     note = StringProperty("")
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
-        self.app = app
+    def __init__(self, app: "GalleryApp", chosen: Callable[[Album], None], **kwargs: Any) -> None:
+        self.app, self._chosen = app, chosen
         self.album: Album | None = None
         self.key = ""
         self._texture: Any = None
@@ -96,7 +97,7 @@ class AlbumCard(ButtonBehavior, Widget):
 
     def on_release(self) -> None:
         if self.album is not None:
-            self.app.open_album(self.album.label, self.album.own)
+            self._chosen(self.album)
 
 
 class AlbumsScreen(Place):
@@ -171,6 +172,9 @@ class AlbumsScreen(Place):
             self._give_back(index)
         self._place()
 
+    def _open(self, album: Album) -> None:
+        self.app.open_album(album.label, album.own)
+
     def _give_back(self, index: int) -> None:
         card = self._cards.pop(index)
         card.clear()
@@ -187,7 +191,7 @@ class AlbumsScreen(Place):
             self._give_back(index)
         for index in span:
             if index not in self._cards:
-                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app)
+                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app, self._open)
                 self.content.add_widget(self._cards[index])
             card, (x, y) = self._cards[index], self.rows.place(index)
             side = round(self.rows.measures.cell)

@@ -66,7 +66,7 @@ class OwnLabelDialog(layers.Dialog):
             self.name_field.disabled = True
         super().open(stage)
         if not self._label:
-            later(lambda: setattr(self.name_field, "focus", True), 0.1)
+            self.focus_soon(self.name_field)
         self.preview()
 
     def close(self) -> None:
@@ -104,6 +104,7 @@ class OwnLabelDialog(layers.Dialog):
             self._tiles.append(tile)
             self.strip.add_widget(tile)
         for place, tile in enumerate(self._tiles):
+            tile.opacity = 1 if place < len(photos) else 0
             if place < len(photos):
                 tile.set(place, photos[place], False, False, False)
             else:

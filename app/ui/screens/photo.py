@@ -290,8 +290,6 @@ class PhotoLayer(layers.Layer):
             self.turn(-1 if key == "left" else 1)
         elif key == "c" and command and self.model.photo:
             self.app.copy_paths([self.model.photo.id])
-        elif key == "f" and not command:
-            self.app.toggle_full_screen()
         elif key == "i":
             self.toggle_panel()
         elif key == "w":

@@ -53,9 +53,7 @@ class PhotoPanel(BoxLayout):
     """What is known about the photo."""
 
     beside = BooleanProperty(True)
-    mapped = BooleanProperty(False)
     can_localize = BooleanProperty(True)
-    where_line = StringProperty("")
     column = ObjectProperty(None)
     where = ObjectProperty(None)
 
@@ -73,8 +71,6 @@ class PhotoPanel(BoxLayout):
         if what in ("photo", "similar"):
             self._show_similar(model)
         if what in ("photo", "where"):
-            self.mapped = model.where is not None
-            self.where_line = model.where_line
             if model.where is None and not self.where.focus:
                 self.where.text = ""
             elif model.where is not None:

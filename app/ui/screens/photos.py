@@ -31,9 +31,10 @@ class JobLine(BoxLayout):
     value = NumericProperty(0.0)
 
     def show(self, state: "JobState | None") -> None:
-        """Say how far the job is; nothing when it rests."""
-        self.text = describe_job(state) if state is not None and state.running else ""
-        self.value = state.done / state.total if state is not None and state.total else 0.0
+        """Say how far the job is, or why it stopped; nothing when it rests."""
+        told = state is not None and (state.running or state.stage == "failed")
+        self.text = describe_job(state) if state is not None and told else ""
+        self.value = state.done / state.total if state is not None and state.running and state.total else 0.0
 
 
 def describe_job(state: "JobState") -> str:
@@ -155,6 +156,15 @@ class PhotosScreen(GridPlace):
             app.session.tags_changed += self.refresh
         self.grid.fbind("cell", lambda *_: self._sections_again())
 
+    def close(self) -> None:
+        """An album's screen is not needed any more: listen to nothing and want no pictures."""
+        session = self.app.session
+        session.changed -= self.refresh
+        session.job_changed -= self._show_job
+        session.tags_changed -= self.refresh
+        session.drop(f"timeline {self.album}")
+        self.grid.release()
+
     def on_pre_enter(self, *_: Any) -> None:
         super().on_pre_enter()
         if self._timeline is None:
@@ -186,7 +196,10 @@ class PhotosScreen(GridPlace):
             self.grid.notice.show()
             return
         roots = session.quick.roots() if session.quick else []
-        if self.album or not roots:
+        job = session.job.state if session.job is not None else None
+        if job is not None and job.stage == "failed" and not self.album:
+            self.grid.notice.show("warning", t("photos.stopped.title"), job.error, t("photos.gone.action"))
+        elif self.album or not roots:
             self.grid.notice.show("photos", t("photos.empty.title"), t("photos.empty.text"), t("photos.empty.action"))
         else:
             self.grid.notice.show(

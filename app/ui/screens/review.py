@@ -117,8 +117,16 @@ class ReviewScreen(Place):
             photo.path, 1600, lambda result: self.app.deliver(lambda: self._came(doubt, result))
         )
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the photo is still to come."""
+        return self._ticket is not None
+
     def _came(self, doubt: Doubt, result: Picture | PhotoError | None) -> None:
-        if self.model.doubt is doubt and isinstance(result, Picture):
+        if self.model.doubt is not doubt:
+            return
+        self._ticket = None
+        if isinstance(result, Picture):
             self.view.put(0, picture_texture(result), (result.width, result.height))
 
 

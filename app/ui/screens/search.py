@@ -6,24 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kivy.factory import Factory
+from kivy.metrics import dp
 from kivy.properties import BooleanProperty, ObjectProperty, StringProperty
 from kivy.uix.behaviors import ButtonBehavior
 from kivy.uix.widget import Widget
 
-from app.library.gallery import Suggestion
+from app.library.gallery import Album, Suggestion
 from app.ui import layers
 from app.ui.models.search import SearchModel, parse_day, usual_ranges
 from app.ui.models.sections import by_strength
+from app.ui.screens.albums import CAPTION, AlbumCard
 from app.ui.screens.photos import GridPlace
-from app.ui.shell import later
+from app.ui.shell import Changed, later
 from app.ui.strings import n, t
-from app.ui.widgets import Chip, Field, TextButton, Words, load_layout
+from app.ui.theme import theme
+from app.ui.widgets import Chip, Field, TextButton, load_layout
 
 if TYPE_CHECKING:
     from app.ui.app import GalleryApp
 
-SHOWN_LABELS = 18
+SHOWN_LABELS = 12
 SHOWN_PAST = 6
+
+COVER = 104.0
+"""Side of a label's cover before anything is asked, in dp: three beside each other on the narrowest phone."""
 
 
 class SuggestionRow(ButtonBehavior, Widget):
@@ -48,7 +54,8 @@ class SearchScreen(GridPlace):
         self.model = SearchModel(app.session, later, self._changed)
         self._shown: object = None
         self._at = -1
-        self._started: tuple[Any, ...] | None = None
+        self._differs = Changed()
+        self._covers: list[AlbumCard] = []
         super().__init__(app, **kwargs)
         app.session.changed += self.model.again
         app.session.tags_changed += self._fill_start
@@ -157,6 +164,8 @@ class SearchScreen(GridPlace):
                 self.line = t("search.found.weak", strong=self.line, weak=weak)
 
     def _fill_chips(self) -> None:
+        if not self._differs("chips", self.model.chips):
+            return
         self.chips.clear_widgets()
         for chip in self.model.chips:
             shown = Chip(text=chip.text, mark="close", on=True, icon=ICON_OF[chip.kind])
@@ -175,6 +184,8 @@ class SearchScreen(GridPlace):
     def _fill_list(self) -> None:
         suggestions = self.model.suggestions if self.field.focus else []
         self._at = min(self._at, len(suggestions) - 1)
+        if not self._differs("completions", (suggestions, self._at)):
+            return
         self.completions.clear_widgets()
         for place, suggestion in enumerate(suggestions[:6]):
             icon = "tag" if suggestion.kind == "label" else "clock"
@@ -185,45 +196,51 @@ class SearchScreen(GridPlace):
     def _fill_start(self) -> None:
         """What can be asked before anything is: past searches, and labels that photos have."""
         self.app.session.ask(
-            lambda gallery: (gallery.past_searches(SHOWN_PAST), [album.label for album in gallery.albums()]),
+            lambda gallery: (gallery.past_searches(SHOWN_PAST), gallery.albums()[:SHOWN_LABELS]),
             self._start_is,
             lambda _: self._start_is(([], [])),
             "search start",
         )
 
-    def _start_is(self, answer: tuple[list[str], list[str]]) -> None:
+    def _start_is(self, answer: tuple[list[str], list[Album]]) -> None:
         past, labels = answer
-        if self._started == (past, labels):
+        if not self._differs("start", answer):
             return
-        self._started = (past, labels)
         column = self.ids.start_column
         column.clear_widgets()
+        for cover in self._covers:
+            cover.clear()
         column.add_widget(Factory.Heading(text=t("search.start.title")))
-        column.add_widget(Words(text=t("search.start.text"), color=Factory.Soft().color))
+        column.add_widget(Factory.Soft(text=t("search.start.text"), font_size=theme.body))
         if past:
-            column.add_widget(Factory.Soft(text=t("search.past"), bold=True))
-            column.add_widget(self._flow([(words, "clock", self._search_again(words)) for words in past]))
+            column.add_widget(Factory.Caption(text=t("search.past")))
+            column.add_widget(self._flow(past))
             forget = TextButton(text=t("search.forget"), kind="plain")
             forget.bind(on_release=lambda _: self._forget())
             column.add_widget(forget)
         if labels:
-            column.add_widget(Factory.Soft(text=t("search.labels"), bold=True))
-            offered = labels[:SHOWN_LABELS]
-            column.add_widget(self._flow([(label, "tag", self._only(label)) for label in offered]))
+            column.add_widget(Factory.Caption(text=t("search.labels")))
+            column.add_widget(self._cover_flow(labels))
 
-    def _flow(self, chips: list[tuple[str, str, Callable[[], None]]]) -> Widget:
+    def _flow(self, past: list[str]) -> Widget:
         flow = Factory.Flow()
-        for text, icon, call in chips:
-            chip = Chip(text=text, icon=icon)
-            chip.bind(on_release=lambda _, call=call: call())
+        for words in past:
+            chip = Chip(text=words, icon="clock")
+            chip.bind(on_release=lambda _, words=words: self.model.take(Suggestion(words, "search")))
             flow.add_widget(chip)
         return flow
 
-    def _search_again(self, words: str) -> Callable[[], None]:
-        return lambda: self.model.take(Suggestion(words, "search"))
-
-    def _only(self, label: str) -> Callable[[], None]:
-        return lambda: self.model.add_label(label)
+    def _cover_flow(self, albums: list[Album]) -> Widget:
+        flow = Factory.Flow()
+        while len(self._covers) < len(albums):
+            size = dp(COVER), dp(COVER + CAPTION)
+            self._covers.append(AlbumCard(self.app, lambda album: self.model.add_label(album.label), size=size))
+        for cover, album in zip(self._covers, albums, strict=False):
+            if cover.parent is not None:
+                cover.parent.remove_widget(cover)
+            cover.set(album)
+            flow.add_widget(cover)
+        return flow
 
     def _forget(self) -> None:
         self.app.session.ask(lambda gallery: gallery.forget_searches(), lambda _: self._fill_start(), self.app.trouble)

@@ -11,7 +11,7 @@ from app.library.gallery import ModelAbout, Root, Storage
 from app.ui import layers
 from app.ui.grid import LEAST, MOST
 from app.ui.screens.photos import describe_job
-from app.ui.shell import Place
+from app.ui.shell import Changed, Place
 from app.ui.strings import MONTHS, file_size, n, t
 from app.ui.theme import theme
 from app.ui.widgets import IconButton, load_layout
@@ -58,6 +58,7 @@ class SettingsScreen(Place):
     progress = NumericProperty(0.0)
 
     def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+        self._differs = Changed()
         super().__init__(app=app, **kwargs)
         app.session.job_changed += self._show_job
         app.session.changed += self.refresh
@@ -101,10 +102,13 @@ class SettingsScreen(Place):
     # folders and patterns
 
     def _show_roots(self, roots: list[Root]) -> None:
+        described = [(root, describe_root(root)) for root in roots]
+        if not self._differs("roots", described):
+            return
         holder = self.ids.roots
         holder.clear_widgets()
-        for root in roots:
-            entry = Entry(text=root.path, note=describe_root(root), one_line=True)
+        for root, note in described:
+            entry = Entry(text=root.path, note=note, one_line=True)
             entry.add_widget(
                 self._button("trash", t("settings.folders.remove"), lambda root=root: self._ask_remove(root))
             )
@@ -132,6 +136,8 @@ class SettingsScreen(Place):
         session.ask(lambda gallery: gallery.forget_root(path), gone, self.app.trouble)
 
     def _show_excluded(self, patterns: list[str]) -> None:
+        if not self._differs("excluded", patterns):
+            return
         holder = self.ids.excluded
         holder.clear_widgets()
         for pattern in patterns:
@@ -168,6 +174,8 @@ class SettingsScreen(Place):
     def _show_failures(self) -> None:
         holder = self.ids.failed
         failures = self.app.session.quick.failures()
+        if not self._differs("failures", failures):
+            return
         self.failing = bool(failures)
         holder.clear_widgets()
         for failure in failures[:SHOWN_FAILURES]:
@@ -190,6 +198,8 @@ class SettingsScreen(Place):
             entry.note = f"{n('labels', about.labels)} · {where} · {about.licence}"
 
     def _show_storage(self, storage: Storage) -> None:
+        if not self._differs("storage", storage):
+            return
         holder = self.ids.storage
         holder.clear_widgets()
         for what, size in (
