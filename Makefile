@@ -32,6 +32,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.reinforced
 	$(BIN)/python -m tests.benchmarks.loader
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.export
 
 # Every screen of the gallery, in windows that need no display.
 screenshots: $(VENV)/dev

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +78,7 @@ class Child:
         Raises:
             EngineError: the tower failed, or the process crashed.
         """
-        self._ask({"rounds": 0}, inputs)
-        vectors: NDArray[np.float32] = np.lib.format.read_array(self._out, allow_pickle=False)
-        return vectors
+        return _received(self._out, self._ask({"rounds": 0}, inputs))
 
     def latency(self, inputs: NDArray[Any], rounds: int) -> float:
         """Median milliseconds of so many runs, after one that does not count.
@@ -92,18 +89,17 @@ class Child:
         return float(self._ask({"rounds": rounds}, inputs)["ms"])
 
     @property
-    def _out(self) -> BinaryIO:
+    def _out(self) -> IO[bytes]:
         assert self._process.stdout is not None
-        return self._process.stdout  # type: ignore[return-value]  # a pipe of bytes
+        return self._process.stdout
 
     def _ask(self, order: dict[str, Any], inputs: NDArray[Any] | None = None) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            if inputs is not None:
-                taken = self._recipe.bytes_of(inputs) if self._dtype == np.uint8 else inputs
-                np.lib.format.write_array(self._process.stdin, np.ascontiguousarray(taken), allow_pickle=False)
-            self._process.stdin.flush()
+            taken = inputs
+            if inputs is not None and self._dtype == np.uint8:
+                taken = self._recipe.bytes_of(inputs)
+            _send(self._process.stdin, order, taken)
             line = self._out.readline()
         except BrokenPipeError:
             line = b""
@@ -118,12 +114,31 @@ class Child:
         return answer
 
 
+def _send(stream: IO[bytes], told: dict[str, Any], array: NDArray[Any] | None) -> None:
+    """Write a line of JSON, and behind it the array's bytes where there is one."""
+    if array is not None:
+        told = {**told, "shape": array.shape, "dtype": array.dtype.str}
+    stream.write(json.dumps(told).encode() + b"\n")
+    if array is not None:
+        stream.write(np.ascontiguousarray(array).tobytes())
+    stream.flush()
+
+
+def _received(stream: IO[bytes], told: dict[str, Any]) -> NDArray[Any]:
+    """Read the array that a line announced."""
+    dtype = np.dtype(told["dtype"])
+    data = stream.read(dtype.itemsize * int(np.prod(told["shape"])))
+    return np.frombuffer(data, dtype).reshape(told["shape"])
+
+
 def peak_mb() -> float:
     """The most memory that this process has held so far, in MB."""
     try:  # the kernel's other count, `ru_maxrss`, starts with what the parent held when it forked
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
     except (OSError, StopIteration):
+        import resource  # not on Windows, where there is no such count either
+
         # Linux counts in KiB, macOS in bytes.
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most * (1 if sys.platform == "darwin" else 1024) / 1e6
@@ -145,10 +160,7 @@ def main() -> None:
     before = peak_mb()
 
     def answer(vectors: NDArray[np.float32] | None = None, **told: Any) -> None:
-        answers.write(json.dumps({"memory_mb": peak_mb() - before, **told}).encode() + b"\n")
-        if vectors is not None:
-            np.lib.format.write_array(answers, np.ascontiguousarray(vectors), allow_pickle=False)
-        answers.flush()
+        _send(answers, {"memory_mb": peak_mb() - before, **told}, vectors)
 
     try:
         started = time.perf_counter()
@@ -159,8 +171,8 @@ def main() -> None:
         answer(error=str(error))
         return
     while line := asked.readline():
-        rounds = json.loads(line)["rounds"]
-        inputs = np.lib.format.read_array(asked, allow_pickle=False)
+        order = json.loads(line)
+        rounds, inputs = order["rounds"], _received(asked, order)
         try:
             vectors = tower(inputs)
             if rounds:
