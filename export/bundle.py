@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from export.report import as_json, machine, plot
 from export.variants import Variant, exact_vectors, make_variant, measure
 from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
-from mobileclip.errors import EngineError
+from mobileclip.errors import EngineError, TextCutWarning
 from mobileclip.runtimes import ENGINES
 from mobileclip.towers import CLIP, reparameterize
 
@@ -57,6 +58,13 @@ def export_bundle(config: ExportConfig, report: Report, say: Say = lambda _: Non
         PocketclipError: a file is missing, a package is not installed, nothing can be converted, or nothing is within
             the budget. Nothing has been written then.
     """
+    with warnings.catch_warnings():
+        # Captions and prompts that are cut are cut alike for every tower, torch's too.
+        warnings.simplefilter("ignore", TextCutWarning)
+        return _export(config, report, say)
+
+
+def _export(config: ExportConfig, report: Report, say: Say) -> dict[str, Any]:
     formats = [load_format(name, uint8=config.uint8) for name in config.formats]
     plan = _plan(formats, config.precisions, say)
     checkpoint = load_checkpoint(config.weights, config.model)

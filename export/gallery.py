@@ -20,6 +20,8 @@ CALIBRATION: Final = 64
 """Photos that ranges of activations are found on."""
 MOST: Final = 1000
 """Photos of a gallery, where no captions say which."""
+LEAST: Final = 20
+"""Photos of a folder, half of them for calibration."""
 SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}
 
 QUERIES: Final = tuple(
@@ -117,13 +119,13 @@ def from_folder(recipe: PixelRecipe, folder: Path) -> Gallery:
     """Any photos below a folder, with a few everyday queries.
 
     Raises:
-        DataError: there are fewer than twenty that can be read.
+        DataError: there are too few, or none can be read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len(paths) < LEAST:
+        raise DataError(f"{folder}: {len(paths)} photos, and at least {LEAST} are needed; a few hundred are better")
     calibration_paths = _take_apart(paths, min(CALIBRATION, len(paths) // 2))
     pixels, _ = _crops(recipe, _spread(paths, MOST))
-    if len(pixels) < 10:
-        raise DataError(f"{folder}: twenty photos are needed, and more are better")
     calibration, _ = _crops(recipe, calibration_paths)
     return Gallery("photos", pixels, QUERIES, (), calibration)
 

@@ -23,7 +23,7 @@ from export.formats import ExportError
 from export.onnx import ONNX
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.localize import contributions, local_vectors
-from mobileclip.towers import ImageConfig, ModelConfig, create_model, reparameterize
+from mobileclip.towers import ModelConfig, create_model, reparameterize
 
 from .conftest import MODEL, unsettle
 
@@ -254,7 +254,7 @@ def test_wrong_wishes_are_one_line(bare: ExportConfig, data: Path, tmp_path: Pat
         ({"checkpoint": data / "labels.toml"}, CheckpointError, "damaged, or not a file of weights"),
         ({"data": tmp_path, "labels": data / "labels.toml"}, DataError, "neither"),
         ({"data": data}, ExportError, "no labels.toml beside the checkpoint"),
-        ({"photos": tmp_path}, DataError, "none of the 0 photos|twenty photos"),
+        ({"photos": tmp_path}, DataError, "0 photos, and at least 20"),
     ):
         with pytest.raises(error, match=message):
             export_bundle(replace(bare, **change), no_report)
@@ -272,7 +272,12 @@ def test_mobileclip_towers_convert(name: str, repmixers: bool) -> None:
     full = ModelConfig.load(name)
     assert full.text.repmixers is repmixers
     text = replace(full.text, layers=2, width=64, heads=2, vocab_size=600)
-    config = replace(full, text=text, image=ImageConfig("fastvit_mci0", bias=full.image.bias), parameters={})
+    config = replace(
+        full,
+        text=text,
+        image=replace(full.image, trunk=full.image.trunk if repmixers else "test_efficientnet"),
+        parameters={},
+    )
     torch.manual_seed(0)
     model = unsettle(create_model(config))
     fused = reparameterize(model)
