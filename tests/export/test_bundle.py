@@ -16,6 +16,7 @@ import torch
 import mobileclip
 from distill.data.sources import DataError
 from distill.evaluate.metrics import retrieval
+from distill.evaluate.model import open_encoder
 from export import formats, parity
 from export.bundle import export_bundle
 from export.config import ExportConfig
@@ -84,6 +85,7 @@ def test_every_precision_loads_with_thresholds_and_a_fingerprint_of_its_own(
         model.encode_pixels(np.zeros((1, 3, 64, 64), np.float32))
     assert len({model.fingerprint for model in models.values()}) == len(PRECISIONS)
     assert len({model.labels["red"].threshold for model in models.values()}) > 1
+    assert getattr(open_encoder(str(asked.out), precision="int8"), "fingerprint", "") == models["int8"].fingerprint
     (default,) = (row for row in exported["variants"] if row["default"])
     assert mobileclip.load(asked.out).precision == default["precision"]
     within = [row for row in exported["variants"] if not row["misses_budget"]]
