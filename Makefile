@@ -34,6 +34,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.reinforced
 	$(BIN)/python -m tests.benchmarks.loader
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.export
 
 # Every screen of the gallery into build/screenshots, and those of the README beside the code; needs no display.
 screenshots: $(VENV)/dev

@@ -79,4 +79,4 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print a line on stderr, on a terminal or not."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,227 +1,332 @@
-"""A bundle from a checkpoint: towers, tokenizer, calibrated labels, known answers, and figures that say how good."""
+"""A bundle from a checkpoint: towers of any engines and precisions, labels calibrated for each, and figures."""
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-import mobileclip
-from distill.evaluate.calibration import Fit, fit_thresholds
-from distill.evaluate.evidence import (
-    MEASURE,
-    SEEN,
-    KnownPhoto,
-    LabelEvidence,
-    read_evidence,
-    read_known_photos,
-    truth,
-)
+from distill.evaluate.evidence import KnownPhoto, LabelEvidence, read_evidence, read_known_photos
 from distill.evaluate.model import TorchEncoder
-from distill.evaluate.photos import encode_photos
-from distill.evaluate.tagging import ENOUGH, tagging
-from export.onnx import IMAGE_OUTPUTS, export_head, export_image, export_text, pools_by_mean
+from export.answers import known_answers, npy, own_answers
+from export.config import ExportConfig
+from export.formats import SIDES, ExportError, Format, Side, load_format
+from export.gallery import Gallery, drawn, from_captions, from_evidence, from_folder
+from export.labels import Fitted, fit_variants, label_vectors, labels_toml
+from export.onnx import IMAGE_OUTPUTS, export_head, pools_by_mean
+from export.parity import Figures
+from export.report import as_json, machine, plot
+from export.variants import Variant, exact_vectors, make_variant, measure
 from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
-from mobileclip.model import Model
-from mobileclip.photos import open_photo
-from mobileclip.zeroshot import Label, LabelSet, average_prompts
+from mobileclip.errors import EngineError, TextCutWarning
+from mobileclip.runtimes import ENGINES
+from mobileclip.towers import CLIP, reparameterize
 
 Report = Callable[[str, int, int], None]
-PARITY_PHOTOS = 64
-HEAD = "head.npz"
+Say = Callable[[str], None]
+
+HEAD: Final = "head.npz"
+LABELS: Final = "labels.toml"
 
 
 @dataclass(frozen=True)
-class ExportConfig:
-    """What to make a bundle of.
+class Made:
+    """A variant that will be in the bundle, and its figures."""
 
-    Attributes:
-        checkpoint: the student's folder.
-        labels: a labels file with evidence.
-        data: folder of the sets that the evidence names.
-        out: the bundle's folder.
-        name: what the bundle calls itself; empty for the checkpoint's own name.
-        threads: of the engine while measuring; None for its default.
-    """
-
-    checkpoint: Path
-    labels: Path
-    data: Path
-    out: Path
-    name: str = ""
-    threads: int | None = None
+    variant: Variant
+    figures: Figures
+    answers: bytes | None
 
 
-def export_bundle(config: ExportConfig, report: Report) -> dict[str, Any]:
-    """Write a bundle and return its figures.
+def export_bundle(config: ExportConfig, report: Report, say: Say = lambda _: None) -> dict[str, Any]:
+    """Convert, quantize and measure a checkpoint's towers, and write those within the budget as one bundle.
 
-    Thresholds are fitted on the vectors of the very engine and precision that the bundle carries.
+    Args:
+        config: what is asked for.
+        report: told how far photos are.
+        say: told, a line each, what is being done and what is left out.
+
+    Returns:
+        The parity report: `variants` (see `Figures.to_dict`), `left_out` (variant → why), `gallery`, `machine`, and of
+        the default variant `parity`, `tagging` and `calibration`.
 
     Raises:
-        PocketclipError: a file is missing, or a tower cannot be converted.
+        PocketclipError: a file is missing, a package is not installed, nothing can be converted, or nothing is within
+            the budget. Nothing has been written then.
     """
-    checkpoint = load_checkpoint(config.checkpoint)
-    evidence = read_evidence(config.labels)
-    labels = evidence.labels
-    photos = read_known_photos(config.data, evidence.collections)
+    with warnings.catch_warnings():
+        # Captions and prompts that are cut are cut alike for every tower, torch's too.
+        warnings.simplefilter("ignore", TextCutWarning)
+        return _export(config, report, say)
+
+
+def _export(config: ExportConfig, report: Report, say: Say) -> dict[str, Any]:
+    formats = [load_format(name, uint8=config.uint8) for name in config.formats]
+    plan = _plan(formats, config.precisions, say)
+    checkpoint = load_checkpoint(config.weights, config.model)
+    labels, photos = _evidence(config)
     encoder = TorchEncoder(checkpoint.model, checkpoint.tokenizer)
-    label_vectors = _label_vectors(encoder, labels)
-    files = _files(checkpoint, encoder, label_vectors, report)
-    manifest = _manifest(checkpoint, config.name)
-    with tempfile.TemporaryDirectory() as folder:
-        # A first bundle, whose labels are never given, so that everything below goes through the public way in.
-        draft = Path(folder) / "draft"
-        write_bundle(draft, manifest, {**files, "labels.toml": _labels_toml(labels, None)})
-        model = mobileclip.load(str(draft), threads=config.threads)
-        vectors, kept, errors = encode_photos(
-            model, [photo.path for photo in photos], lambda done, total: report("photos", done, total)
-        )
-        parity = _parity(model, encoder, [photos[i].path for i in kept[:: max(1, len(kept) // PARITY_PHOTOS)]])
-    photos = [photos[i] for i in kept]
-    fit, tags = _calibrate(vectors @ label_vectors.T, photos, labels)
-    manifest["figures"] = {
-        "parity": parity,
-        "tagging": tags,
-        "calibration": {
-            "photos": len(photos),
-            "unreadable": len(errors),
-            "optimism": round(fit.optimism, 3),
-            "labels_fitted": int((fit.positives > 0).sum()),
-            "labels_pooled": int((fit.positives == 0).sum()),
-        },
-    }
-    write_bundle(config.out, manifest, {**files, "labels.toml": _labels_toml(labels, fit)})
-    figures: dict[str, Any] = manifest["figures"]
-    return figures
+    say("reading photos, and their vectors by float32 torch")
+    exact = exact_vectors(encoder, _gallery(config, encoder, labels, photos))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            work = _Work(config, encoder, Path(folder), say)
+            made = work.make(plan, exact)
+            kept = work.within_budget(made)
+            chosen = _defaults(kept)
+            rows = label_vectors(encoder, labels)
+            fitted = {}
+            if labels:
+                say("fitting label thresholds")
+                variants = [one.variant for one in kept]
+                fitted = fit_variants(variants, encoder, labels, photos, rows, config.threads, report)
+            told = _told(checkpoint, config, exact.gallery, made, chosen, fitted, work.left_out)
+            say(f"writing {config.out}")
+            files = {
+                **_shared_files(checkpoint, encoder, npy(rows)),
+                **_label_files(kept, chosen, labels, fitted),
+                "parity.json": as_json(told).encode("utf-8"),
+                "parity.png": plot(told),
+            }
+            for one in kept:
+                files |= one.variant.files() | ({_answers_name(one): one.answers} if one.answers else {})
+            write_bundle(config.out, _manifest(checkpoint, config, kept, chosen, fitted, told), files)
+    except OSError as error:
+        raise ExportError(f"{config.out}: cannot be written ({error.strerror or error})") from error
+    return told
 
 
-def _label_vectors(encoder: TorchEncoder, labels: Sequence[LabelEvidence]) -> NDArray[np.float32]:
-    rows = [average_prompts(encoder.encode_texts(label.prompts)) for label in labels]
-    return np.stack(rows).astype(np.float32)
+def _plan(formats: Sequence[Format], precisions: Sequence[str], say: Say) -> list[tuple[Format, list[str]]]:
+    """Which precisions each engine has of those asked for."""
+    known = list(dict.fromkeys(name for one in formats for name in one.precisions))
+    if unknown := [name for name in precisions if name not in known]:
+        raise ExportError(f"unknown precision {unknown[0]!r}: there is {', '.join(known)}")
+    plan = []
+    for one in formats:
+        wanted = [name for name in precisions if name in one.precisions]
+        if not wanted:
+            raise ExportError(f"{one.engine} has none of these precisions: it has {', '.join(one.precisions)}")
+        if lacking := [name for name in precisions if name not in wanted]:
+            say(f"{one.engine} has no {', '.join(lacking)}; it has {', '.join(one.precisions)}")
+        plan.append((one, wanted))
+    return plan
 
 
-def _files(
-    checkpoint: Checkpoint, encoder: TorchEncoder, label_vectors: NDArray[np.float32], report: Report
-) -> dict[str, bytes]:
-    report("image tower", 0, 1)
-    image = export_image(checkpoint.model)
-    report("image tower", 1, 1)
-    report("text tower", 0, 1)
-    text = export_text(checkpoint.model)
-    report("text tower", 1, 1)
+def _evidence(config: ExportConfig) -> tuple[tuple[LabelEvidence, ...], list[KnownPhoto]]:
+    if config.evidence is None or config.data is None:
+        return (), []
+    evidence = read_evidence(config.evidence)
+    return evidence.labels, read_known_photos(config.data, evidence.collections)
+
+
+def _gallery(
+    config: ExportConfig, encoder: TorchEncoder, labels: Sequence[LabelEvidence], photos: Sequence[KnownPhoto]
+) -> Gallery:
+    if config.captions is not None:
+        return from_captions(encoder.recipe, config.captions, config.splits, config.split)
+    if config.photos is not None:
+        return from_folder(encoder.recipe, config.photos)
+    if photos:
+        return from_evidence(encoder.recipe, photos, labels)
+    return drawn(encoder.recipe)
+
+
+class _Work:
+    """Makes and measures variants one after the other; one that fails is left out and told."""
+
+    def __init__(self, config: ExportConfig, encoder: TorchEncoder, folder: Path, say: Say) -> None:
+        self.config, self.encoder, self.folder, self.say = config, encoder, folder, say
+        self.left_out: dict[str, str] = {}
+
+    def make(self, plan: Sequence[tuple[Format, list[str]]], exact: Any) -> list[Made]:
+        """All that can be made and run.
+
+        Raises:
+            ExportError: a tower cannot be converted at all, or nothing is left.
+        """
+        fused = reparameterize(self.encoder.model)
+        gallery: Gallery = exact.gallery
+        calibration = _calibration(self.encoder, gallery)
+        made = []
+        for one, precisions in plan:
+            converted: dict[Side, bytes] = {}
+            for side in SIDES:
+                self.say(f"{one.engine}: converting the {side} tower")
+                converted[side] = one.convert(fused, side)
+            for precision in precisions:
+                name = f"{one.engine} {precision}"
+                self.say(f"{name}: quantizing" if precision != "fp32" else f"{name}: as converted")
+                try:
+                    variant = make_variant(one, converted, precision, calibration, self.folder)
+                    self.say(f"{name}: measuring")
+                    figures = measure(variant, self.encoder, exact, self.config.threads)
+                    answers = own_answers(variant, self.encoder, self.config.threads)
+                except (ExportError, EngineError) as error:
+                    self._leave_out(name, str(error))
+                    continue
+                made.append(Made(variant, figures, answers))
+        if not made:
+            raise ExportError(f"nothing could be made: {'; '.join(self.left_out.values())}")
+        return made
+
+    def within_budget(self, made: Sequence[Made]) -> list[Made]:
+        """Those that may be shipped; all of them by force.
+
+        Raises:
+            ExportError: none may.
+        """
+        kept = []
+        for one in made:
+            missed = one.figures.misses()
+            if missed and not self.config.force:
+                self._leave_out(str(one.variant), f"misses the budget: {missed} (--force writes it all the same)")
+            else:
+                kept.append(one)
+        if not kept:
+            raise ExportError(f"nothing is written: {'; '.join(self.left_out.values())}")
+        return kept
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self.left_out[name] = why
+        self.say(f"{name} is left out: {why}")
+
+
+def _calibration(encoder: TorchEncoder, gallery: Gallery) -> dict[Side, list[Any]]:
+    """Inputs one by one: photos, where there are real ones, and texts of full length."""
+    photos = [encoder.recipe.normalise_uint8(one[None]) for one in gallery.calibration]
+    step = max(1, len(gallery.texts) // 64)
+    tokens = encoder.tokenizer(list(gallery.texts[::step][:64]))
+    return {"image": photos, "text": [one[None] for one in tokens]}
+
+
+def _defaults(kept: Sequence[Made]) -> dict[str, Made]:
+    """Engine → its smallest variant within the budget; by force alone, the one that keeps most."""
+    chosen: dict[str, Made] = {}
+    for one in kept:
+        best = chosen.setdefault(one.figures.engine, one)
+        if _rank(one.figures) < _rank(best.figures):
+            chosen[one.figures.engine] = one
+    return chosen
+
+
+def _rank(figures: Figures) -> tuple[bool, float]:
+    missed = bool(figures.misses())
+    return missed, -figures.overlap if missed else figures.bytes
+
+
+def _shared_files(checkpoint: Checkpoint, encoder: TorchEncoder, rows: bytes) -> dict[str, bytes]:
     head = {HEAD: export_head(checkpoint.model)} if pools_by_mean(checkpoint.model) else {}
     return {
-        "image.onnx": image,
-        "text.onnx": text,
         **head,
         "merges.txt.gz": checkpoint.merges,
-        "label_vectors.npy": _npy(label_vectors),
-        "known_answers.npz": _known_answers(encoder),
+        "label_vectors.npy": rows,
+        "known_answers.npz": known_answers(encoder),
     }
 
 
-def _manifest(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    config = checkpoint.model.config
-    tower: dict[str, Any] = {"precision": "fp16-weights", "image": "image.onnx", "text": "text.onnx"}
-    if pools_by_mean(checkpoint.model):
-        tower["local"] = {"output": IMAGE_OUTPUTS[1], "head": HEAD}
+def _label_files(
+    kept: Sequence[Made], chosen: dict[str, Made], labels: Sequence[LabelEvidence], fitted: dict[str, Fitted]
+) -> dict[str, bytes]:
+    if not labels:
+        return {LABELS: b""}
+    return {_labels_name(one, chosen): labels_toml(labels, fitted[str(one.variant)].fit) for one in kept}
+
+
+def _labels_name(one: Made, chosen: dict[str, Made]) -> str:
+    """The first engine's default has the file that the manifest names for all."""
+    first = next(iter(chosen.values()))
+    return LABELS if one is first else f"labels-{one.figures.engine}-{one.figures.precision}.toml"
+
+
+def _answers_name(one: Made) -> str:
+    return f"known_answers-{one.figures.engine}-{one.figures.precision}.npz"
+
+
+def _towers(model: CLIP, kept: Sequence[Made], chosen: dict[str, Made], labelled: bool) -> dict[str, Any]:
+    """A manifest's `towers`, see `mobileclip.manifest.variant`."""
+    local = {"output": IMAGE_OUTPUTS[1], "head": HEAD} if pools_by_mean(model) else None
+    towers: dict[str, Any] = {}
+    for engine, default in chosen.items():
+        tables: dict[str, dict[str, Any]] = {}
+        for one in (one for one in kept if one.figures.engine == engine):
+            table: dict[str, Any] = {side: one.variant.name(side) for side in SIDES}
+            if labelled and (name := _labels_name(one, chosen)) != LABELS:
+                table["labels"] = name
+            if one.answers:
+                table["known_answers"] = _answers_name(one)
+            if local and engine in ENGINES:
+                table["local"] = local
+            tables[one.figures.precision] = table
+        own = tables.pop(default.figures.precision)
+        towers[engine] = {"precision": default.figures.precision, **own, **({"variants": tables} if tables else {})}
+    return towers
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    config: ExportConfig,
+    kept: Sequence[Made],
+    chosen: dict[str, Made],
+    fitted: dict[str, Fitted],
+    told: dict[str, Any],
+) -> dict[str, Any]:
+    shape = checkpoint.model.config
     return {
-        "name": name or checkpoint.about["name"] or config.name,
+        "name": told["name"],
         "version": "1",
-        "licence": checkpoint.about["licence"],
-        "provenance": checkpoint.about["provenance"],
-        "embed_dim": config.embed_dim,
+        "licence": checkpoint.about["licence"] or "of the checkpoint that it was exported from",
+        "provenance": checkpoint.about["provenance"] or f"exported from {config.weights.name}",
+        "embed_dim": shape.embed_dim,
         "logit_scale": round(float(checkpoint.model.logit_scale.detach().exp()), 4),
-        "pixels": config.pixels.to_dict(),
+        "pixels": shape.pixels.to_dict(),
         "tokenizer": {
             "file": "merges.txt.gz",
-            "context_length": config.text.context_length,
-            "vocab_size": config.text.vocab_size,
-            "causal": config.text.causal,
+            "context_length": shape.text.context_length,
+            "vocab_size": shape.text.vocab_size,
+            "causal": shape.text.causal,
         },
-        "towers": {"onnx": tower},
-        "labels": "labels.toml",
+        "towers": _towers(checkpoint.model, kept, chosen, bool(fitted)),
+        "labels": LABELS,
         "label_vectors": "label_vectors.npy",
         "known_answers": "known_answers.npz",
+        "figures": {key: told[key] for key in ("parity", "tagging", "calibration") if key in told},
     }
 
 
-def _labels_toml(labels: Sequence[LabelEvidence], fit: Fit | None) -> bytes:
-    entries = [
-        Label(
-            name=label.name,
-            group=label.group,
-            prompts=label.prompts,
-            threshold=round(float(fit.threshold[i]), 5) if fit else 1.0,
-            slope=round(float(fit.slope[i]), 3) if fit else 1.0,
-            positives=int(fit.positives[i]) if fit else 0,
-        )
-        for i, label in enumerate(labels)
-    ]
-    return LabelSet(tuple(entries)).dumps().encode("utf-8")
-
-
-def _calibrate(
-    cosines: NDArray[np.float32], photos: list[KnownPhoto], labels: Sequence[LabelEvidence]
-) -> tuple[Fit, dict[str, Any]]:
-    """Fit on all but the photos set aside for measuring, then measure on those alone."""
-    known = truth(photos, labels)
-    role = np.array([photo.role for photo in photos])
-    fitting = role != MEASURE
-    fit = fit_thresholds(cosines[fitting], known[fitting], role[fitting] == SEEN)
-    held_out = cosines[~fitting]
-    figures = tagging(held_out, known[~fitting], fit.scores(held_out), ENOUGH)
-    short = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
-    return fit, {"photos": len(held_out), **short}
-
-
-def _parity(model: Model, encoder: TorchEncoder, paths: list[Path]) -> dict[str, float | int]:
-    """Compare the engine's image vectors with float32 torch on real photos, and text vectors on sentences."""
-    pixels = np.stack([model.recipe(open_photo(path, min_side=2 * model.recipe.size)) for path in paths])
-    mine, torchs = model.encode_pixels(pixels), encoder.encode_pixels(pixels)
-    texts = [f"a photo of {path.stem}" for path in paths]
-    words, torch_words = model.encode_texts(texts), encoder.encode_texts(texts)
-    return {
-        "photos": len(paths),
-        "image_min_cosine": round(float((mine * torchs).sum(axis=1).min()), 6),
-        "text_min_cosine": round(float((words * torch_words).sum(axis=1).min()), 6),
+def _told(
+    checkpoint: Checkpoint,
+    config: ExportConfig,
+    gallery: Gallery,
+    made: Sequence[Made],
+    chosen: dict[str, Made],
+    fitted: dict[str, Fitted],
+    left_out: dict[str, str],
+) -> dict[str, Any]:
+    """The parity report."""
+    rows = []
+    for one in made:
+        labels = fitted.get(str(one.variant))
+        figures = one.figures.with_map(labels.map, labels.map_exact) if labels else one.figures
+        rows.append({**figures.to_dict(), "default": one in chosen.values()})
+    first = next(iter(chosen.values()))
+    told: dict[str, Any] = {
+        "name": config.name or checkpoint.about["name"] or checkpoint.model.config.name,
+        "gallery": {"source": gallery.source, "photos": len(gallery.pixels), "texts": len(gallery.texts)},
+        "machine": machine(),
+        "variants": rows,
+        "left_out": left_out,
+        "parity": {
+            "photos": first.figures.photos,
+            "image_median_cosine": round(first.figures.image.cosine_median, 6),
+            "text_median_cosine": round(first.figures.text.cosine_median, 6),
+            "overlap": round(first.figures.overlap, 4),
+        },
     }
-
-
-def _known_answers(encoder: TorchEncoder) -> bytes:
-    """Two drawn pictures and three texts with the vectors that float32 torch gives for them."""
-    size = encoder.recipe.size
-    y, x = np.mgrid[0:size, 0:size] / size
-    pictures = np.stack(
-        [
-            np.stack([x, y, (x + y) / 2], axis=-1),
-            np.stack([np.hypot(x - 0.5, y - 0.5) < 0.3, y > 0.6, (16 * x).astype(int) % 2 == 0], axis=-1),
-        ]
-    )
-    pixels = (pictures * 255).astype(np.uint8)
-    texts = ["a photo of a dog", "two people on a beach at sunset", "a receipt"]
-    stream = io.BytesIO()
-    with torch.inference_mode():
-        np.savez_compressed(
-            stream,
-            pixels=pixels,
-            tokens=encoder.tokenizer(texts),
-            image_vectors=encoder.encode_pixels(encoder.recipe.normalise_uint8(pixels)),
-            text_vectors=encoder.encode_texts(texts),
-        )
-    return stream.getvalue()
-
-
-def _npy(array: NDArray[np.float32]) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
+    if fitted:
+        labels = fitted[str(first.variant)]
+        told |= {"tagging": labels.tagging(), "calibration": labels.calibration}
+    return told

@@ -1,31 +1,30 @@
-"""Both towers as ONNX files: small weights (float16, the token table int8), single-precision arithmetic."""
+"""Both towers as ONNX files: converted in float32, then stored or computed in less."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from mobileclip.errors import PocketclipError
+from export.formats import ExportError, Side
+from export.onnx_pixels import take_bytes, with_recipe
+from export.onnx_quantize import compute_half, quantize_image, quantize_text, round_weights
+from export.onnx_weights import MIN_SHRUNK, finished, shrink_weights
+from mobileclip.runtimes import Tower, load_tower
 from mobileclip.towers import CLIP
 
 OPSET = 18
-MIN_SHRUNK = 1024
-"""Weights of fewer elements stay float32: they are biases and norms, and cost nothing."""
-
-
-class ExportError(PocketclipError):
-    """A tower that cannot be converted."""
-
-
+"""Of every graph: the first with all that the towers need, and old enough for engines on phones."""
 IMAGE_OUTPUTS = ("image_embeds", "features")
 """Vectors by the name that ready towers use, and that readers of one output look for among several; and the last
 feature map before pooling."""
@@ -153,60 +152,61 @@ def _convert(module: nn.Module, example: Tensor, name: str, dynamic: dict[int, s
         raise ExportError(f"the {name} tower cannot be converted: {' '.join(str(error).split())[:300]}") from error
     if program is None:
         raise ExportError(f"the {name} tower cannot be converted")
-    return shrink_weights(program.model_proto)
+    return finished(program.model_proto)
 
 
-def shrink_weights(model: onnx.ModelProto) -> bytes:
-    """Store an ONNX model's large float32 weights small, each behind the few nodes that make it float32 again.
+@dataclass(frozen=True)
+class OnnxFormat:
+    """Files for ONNX Runtime and every other engine that reads ONNX; see `export.formats.Format`.
 
-    Tables that rows are looked up in (token embeddings) become int8 with a scale a row, all others float16. The engine
-    folds those nodes once when it loads the file: arithmetic is in float32 as before, on every machine, and only the
-    rounding of the weights is lost.
+    - `fp32`: as converted.
+    - `fp16-weights`: weights stored in float16 and the token table in int8; arithmetic in float32.
+    - `fp16`: stored and computed in float16, but for layer norms.
+    - `int8-weights`: weights stored in int8, but for those that the vectors suffer from; arithmetic in float32.
+    - `int8`: computed in int8, image towers with ranges found on photos (static), text towers with ranges found as they
+      run (dynamic).
+
+    Attributes:
+        scales_inside: whether image towers take uint8 (n, s, s, 3) and do the pixel recipe's arithmetic themselves.
     """
-    tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
-    tables -= {name for node in model.graph.node for name in node.input if node.op_type != "Gather"}
-    kept, widened = [], []
-    for weight in model.graph.initializer:
-        array = numpy_helper.to_array(weight)
-        if weight.data_type != TensorProto.FLOAT or array.size < MIN_SHRUNK:
-            kept.append(weight)
-            continue
-        small, nodes = _table(weight.name, array) if weight.name in tables else _half(weight.name, array)
-        kept += small
-        widened += nodes
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    nodes = [*widened, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    # Names of source lines help nobody here and would be a fifth of the file.
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    del model.graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+
+    scales_inside: bool = False
+    engine: str = "onnx"
+    precisions: tuple[str, ...] = ("fp32", "fp16-weights", "fp16", "int8-weights", "int8")
+    interpreted: bool = False
+
+    def convert(self, model: CLIP, side: Side) -> bytes:
+        """Convert a tower; see `export_image` and `export_text`. Bytes come in only with `quantize`."""
+        if side == "text":
+            return export_text(model)
+        return with_recipe(export_image(model), model.config.pixels) if self.scales_inside else export_image(model)
+
+    def quantize(self, data: bytes, side: Side, precision: str, calibration: Sequence[NDArray[Any]]) -> bytes:
+        """Make a converted tower smaller."""
+        if precision not in self.precisions:
+            raise ExportError(f"onnx has no precision {precision!r}: there is {', '.join(self.precisions)}")
+        made = self._quantize(data, side, precision, calibration)
+        return take_bytes(made) if side == "image" and self.scales_inside else made
+
+    def _quantize(self, data: bytes, side: Side, precision: str, calibration: Sequence[NDArray[Any]]) -> bytes:
+        if precision == "fp32":
+            return data
+        if precision == "fp16-weights":
+            return shrink_weights(onnx.load_from_string(data))
+        if precision == "fp16":
+            return compute_half(data)
+        if precision == "int8-weights":
+            return round_weights(data, calibration)
+        return quantize_image(data, calibration) if side == "image" else quantize_text(data)
+
+    def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
+        """One .onnx file."""
+        return {f"{side}-{precision}.onnx": data}
+
+    def open(self, data: bytes, threads: int | None) -> Tower:
+        """Load the tower in ONNX Runtime, on the CPU."""
+        return load_tower(self.engine, data, threads=threads)
 
 
-Stored = tuple[list[TensorProto], list[NodeProto]]
-"""Weights as they lie in the file, and the nodes that make one float32 tensor of them."""
-
-
-def _half(name: str, array: NDArray[np.float32]) -> Stored:
-    if np.abs(array).max() > np.finfo(np.float16).max:
-        raise ExportError(f"weight {name} does not fit float16")
-    stored = numpy_helper.from_array(array.astype(np.float16), f"{name}_half")
-    return [stored], [helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT)]
-
-
-def _table(name: str, array: NDArray[np.float32]) -> Stored:
-    """Round each row (…) of (rows, …) to 255 levels of its own largest magnitude."""
-    largest = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    levels = numpy_helper.from_array(np.rint(array / scale).astype(np.int8), f"{name}_int8")
-    scales = numpy_helper.from_array(scale, f"{name}_scale")
-    wide = f"{name}_levels"
-    return [levels, scales], [
-        helper.make_node("Cast", [levels.name], [wide], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [wide, scales.name], [name]),
-    ]
+ONNX = OnnxFormat()
+ONNX_UINT8 = OnnxFormat(scales_inside=True)

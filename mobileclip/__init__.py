@@ -35,23 +35,32 @@ _TORCH_SIDE = {"create_model": "towers", "load_checkpoint": "checkpoints", "repa
 
 
 def load(
-    name_or_path: "str | os.PathLike[str]" = "pocket", *, engine: str = "onnx", threads: int | None = None
+    name_or_path: "str | os.PathLike[str]" = "pocket",
+    *,
+    engine: str = "onnx",
+    precision: str | None = None,
+    threads: int | None = None,
+    accelerator: str = "cpu",
 ) -> "Model":
     """Open a model bundle and check all of its files; the towers load when first used.
 
     Args:
         name_or_path: name of an embedded or pulled bundle, or path of a bundle's folder or .zip.
         engine: the runtime, one that the bundle has towers for.
+        precision: "fp32", "int8-weights", …: one that the bundle has for this engine; None for the one it prefers.
         threads: threads for one batch; None leaves it to the engine.
+        accelerator: "cpu", "auto" for the best one that works here, or its name ("cuda", "coreml", "directml", …). One
+            that does not load, fails, or gives wrong known answers is given up for the CPU.
 
     Raises:
         BundleError: no such bundle, or one that is damaged, altered or too new.
-        EngineError: the bundle has no towers for this engine.
+        EngineError: the bundle has no towers for this engine, or not in this precision.
     """
     from mobileclip.bundle import Bundle, find_bundle
     from mobileclip.model import Model
 
-    return Model(Bundle(find_bundle(name_or_path)), engine=engine, threads=threads)
+    bundle = Bundle(find_bundle(name_or_path))
+    return Model(bundle, engine=engine, precision=precision, threads=threads, accelerator=accelerator)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,38 +7,27 @@ executed: JSON, TOML, NumPy arrays without pickle, and model graphs are all it m
 import hashlib
 import io
 import json
-import math
 import os
-import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.errors import BundleError
+from mobileclip.errors import BundleError, EngineError
 from mobileclip.home import models_folder
-from mobileclip.preprocess import PixelRecipe
+from mobileclip.manifest import MANIFEST, MAX_BYTES, SCHEMA, FileEntry, check, is_safe, parse, variant
 
 __all__ = ["SCHEMA", "Bundle", "FileEntry", "Head", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
 
-SCHEMA: Final = 1
-"""The manifest version that this code writes, and the newest that it reads."""
-
-_MANIFEST = "manifest.json"
-_MAX_MANIFEST_BYTES = 4 * 2**20
 _BUNDLES = Path(__file__).parent / "bundles"
 
-# Plain names joined by "/": no way up, no drive, no hidden file, nothing that Windows reads otherwise.
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXT_FIELDS = ("name", "version", "licence", "provenance", "labels", "label_vectors", "known_answers")
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -48,14 +37,6 @@ _ZIP_ERRORS = (
     KeyError,
     ValueError,
 )
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """What the manifest says of one file: SHA-256 in hex and size in bytes."""
-
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +75,7 @@ def named_bundles() -> dict[str, Path]:
     for parent in (_BUNDLES, models_folder()):
         with suppress(OSError):
             for folder in sorted(parent.iterdir()) if parent else ():
-                if not folder.name.startswith(".") and (folder / _MANIFEST).is_file():
+                if not folder.name.startswith(".") and (folder / MANIFEST).is_file():
                     found.setdefault(folder.name, folder)
     return found
 
@@ -106,11 +87,11 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
         BundleError: there is neither.
     """
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and _SAFE_NAME.fullmatch(text):
+    if isinstance(name_or_path, str) and is_safe(text):
         if (_BUNDLES / text).is_dir():
             return _BUNDLES / text
         pulled = models_folder()
-        if pulled and (pulled / text / _MANIFEST).is_file():
+        if pulled and (pulled / text / MANIFEST).is_file():
             return pulled / text
     path = Path(text).expanduser()
     with suppress(OSError, ValueError):
@@ -144,8 +125,8 @@ class Bundle:
             if not path.is_file():
                 raise BundleError(f"{path}: no such model bundle")
             self._zip_folder = self._find_zip_folder()
-        self.manifest = _parse_manifest(self._raw(_MANIFEST, _MAX_MANIFEST_BYTES), path)
-        self.files, self.pixels = _check_manifest(self.manifest, path)
+        self.manifest = parse(self._raw(MANIFEST, MAX_BYTES), path)
+        self.files, self.pixels = check(self.manifest, path)
         for name in self.files:
             self.read(name)
 
@@ -163,13 +144,32 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} was altered or damaged: get the bundle again")
         return data
 
-    def known_answers(self) -> KnownAnswers:
+    def variant(self, engine: str, precision: str | None = None) -> dict[str, Any]:
+        """What the manifest says of the towers of one engine and precision, see `mobileclip.manifest.variant`.
+
+        Raises:
+            EngineError: there are none.
+        """
+        try:
+            return variant(self.manifest["towers"], engine, precision)
+        except EngineError as error:
+            raise EngineError(f"{self.path}: {error}") from None
+
+    def hashes(self, name: str) -> list[str]:
+        """SHA-256 of a file, or of all files of a folder in the order of their names."""
+        inside = sorted(file for file in self.files if file == name or file.startswith(f"{name}/"))
+        return [self.files[file].sha256 for file in inside]
+
+    def known_answers(self, towers: Mapping[str, Any] | None = None) -> KnownAnswers:
         """The inputs and vectors that an engine must reproduce.
+
+        Args:
+            towers: the variant that is to, where it has answers of its own.
 
         Raises:
             BundleError: the file is not as the manifest promises.
         """
-        name: str = self.manifest["known_answers"]
+        name: str = (towers or {}).get("known_answers", self.manifest["known_answers"])
         try:
             with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
                 answers = KnownAnswers(
@@ -193,13 +193,13 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} has arrays of other shapes than the manifest says")
         return answers
 
-    def head(self, engine: str) -> Head | None:
-        """The projection behind the feature map of this engine's image tower; None where the bundle carries none.
+    def head(self, towers: Mapping[str, Any]) -> Head | None:
+        """The projection behind the feature map of a variant's image tower; None where it has none.
 
         Raises:
             BundleError: the file holds anything else.
         """
-        local = self.manifest["towers"][engine].get("local")
+        local = towers.get("local")
         if local is None:
             return None
         name: str = local["head"]
@@ -255,9 +255,9 @@ class Bundle:
                 names = archive.namelist()
         except (*_ZIP_ERRORS, OSError) as error:
             raise BundleError(f"{self.path}: not a model bundle, neither a folder nor a .zip ({error})") from None
-        found = [name for name in names if name == _MANIFEST or name.endswith(f"/{_MANIFEST}")]
-        nearest = min(found, key=lambda name: name.count("/"), default=_MANIFEST)
-        return nearest.removesuffix(_MANIFEST)
+        found = [name for name in names if name == MANIFEST or name.endswith(f"/{MANIFEST}")]
+        nearest = min(found, key=lambda name: name.count("/"), default=MANIFEST)
+        return nearest.removesuffix(MANIFEST)
 
 
 def write_bundle(
@@ -282,7 +282,7 @@ def write_bundle(
     target = Path(folder)
     entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
     manifest = {"schema": SCHEMA, **manifest_fields, "files": entries}
-    _check_manifest(manifest, target)
+    check(manifest, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         made = Path(scratch) / "new"
@@ -290,7 +290,7 @@ def write_bundle(
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             _write_durably(made / name, data)
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        _write_durably(made / _MANIFEST, text.encode() + b"\n")
+        _write_durably(made / MANIFEST, text.encode() + b"\n")
         Bundle(made)
         old = Path(scratch) / "old"
         if target.exists():
@@ -309,88 +309,3 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
-    """The manifest's JSON object, of a schema that this version knows."""
-    if len(data) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: {_MANIFEST} is too large")
-    try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: {_MANIFEST} is not JSON ({error})") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BundleError(f"{path}: {_MANIFEST} has no schema number: this is no model bundle")
-    if schema > SCHEMA:
-        raise BundleError(f"{path}: made by a newer pocketclip (schema {schema}, not {SCHEMA}): update pocketclip")
-    found: dict[str, Any] = manifest
-    return found
-
-
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> tuple[dict[str, FileEntry], PixelRecipe]:
-    """File entries and pixel recipe of a manifest in which every required field is sound."""
-
-    def need(sound: object, message: str) -> None:
-        if not sound:
-            raise BundleError(f"{path}: {_MANIFEST}: {message}")
-
-    for field in _TEXT_FIELDS:
-        need(isinstance(manifest.get(field), str) and manifest[field], f"{field} must be a text")
-    need(_is_number(manifest.get("embed_dim"), whole=True), "embed_dim must be a whole number above 0")
-    need(_is_number(manifest.get("logit_scale")), "logit_scale must be a number above 0")
-    tokenizer, towers = manifest.get("tokenizer"), manifest.get("towers")
-    need(isinstance(tokenizer, dict), "tokenizer must be a table")
-    need(isinstance(towers, dict) and towers, "towers must name at least one engine")
-    assert isinstance(tokenizer, dict) and isinstance(towers, dict)
-    for field, least in (("context_length", 2), ("vocab_size", 514)):
-        need(
-            _is_number(tokenizer.get(field), whole=True) and tokenizer[field] >= least,
-            f"tokenizer.{field} must be a whole number from {least} on",
-        )
-    need(isinstance(tokenizer.get("causal", False), bool), "tokenizer.causal must be true or false")
-    try:
-        pixels = PixelRecipe.from_dict(manifest.get("pixels", {}))
-    except ValueError as error:
-        raise BundleError(f"{path}: {_MANIFEST}: {error}") from None
-    files = _check_files(manifest.get("files"), need)
-    used = [
-        tokenizer.get("file"),
-        *(manifest[field] for field in ("labels", "label_vectors", "known_answers")),
-    ]
-    for engine, tower in towers.items():
-        need(isinstance(tower, dict), f"towers.{engine} must be a table")
-        used += [tower.get("image"), tower.get("text")]
-        if "local" in tower:
-            local = tower["local"]
-            need(
-                isinstance(local, dict) and isinstance(local.get("output"), str) and local["output"],
-                f"towers.{engine}.local must name the output that is the feature map",
-            )
-            used.append(local.get("head"))
-    for name in used:
-        need(isinstance(name, str) and name in files, f"the file {name!r} is used but not listed in files")
-    return files, pixels
-
-
-def _check_files(entries: object, need: Callable[[object, str], None]) -> dict[str, FileEntry]:
-    need(isinstance(entries, dict), "files must be a table")
-    assert isinstance(entries, dict)
-    files = {}
-    for name, entry in entries.items():
-        need(_SAFE_NAME.fullmatch(name) and name != _MANIFEST, f"{name!r} is not an acceptable file name")
-        need(
-            isinstance(entry, dict)
-            and isinstance(entry.get("sha256"), str)
-            and _SHA256.fullmatch(entry["sha256"])
-            and (entry.get("bytes") == 0 or _is_number(entry.get("bytes"), whole=True)),
-            f"{name} needs its sha256 (64 hex digits) and bytes",
-        )
-        files[name] = FileEntry(entry["sha256"], entry["bytes"])
-    return files
-
-
-def _is_number(value: object, whole: bool = False) -> bool:
-    """Whether a JSON value is a finite number above 0."""
-    kinds = int if whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0 and math.isfinite(value)

@@ -44,29 +44,39 @@ class Model:
         logit_scale: factor on cosines that the towers were trained with.
         manifest: the bundle's manifest.
         engine: which runtime runs the towers.
+        precision: which of the engine's towers these are.
         fingerprint: hex hash over all that determines vectors; those of two fingerprints are never mixed.
     """
 
-    def __init__(self, bundle: Bundle, *, engine: str = "onnx", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        engine: str = "onnx",
+        precision: str | None = None,
+        threads: int | None = None,
+        accelerator: str = "cpu",
+    ) -> None:
         """Prepare a bundle for use; no tower is loaded yet.
 
         Args:
             bundle: an opened bundle.
             engine: one that the bundle has towers for.
+            precision: one of the engine's precisions in the bundle; None for the one it prefers.
             threads: threads for one batch; None leaves it to the engine.
+            accelerator: "cpu", "auto" or a name, see `mobileclip.runtimes.load_tower`.
 
         Raises:
-            EngineError: the bundle has no towers for this engine.
+            EngineError: the bundle has no towers for this engine, or not in this precision.
         """
         self._bundle = bundle
-        self._threads = threads
+        self._threads, self._accelerator = threads, accelerator
         self._towers: dict[str, Tower] = {}
         self._lock = Lock()
         self.engine = engine
         self.manifest: dict[str, Any] = bundle.manifest
-        if engine not in self.manifest["towers"]:
-            there = ", ".join(self.manifest["towers"])
-            raise EngineError(f"{bundle.path}: no towers for the engine {engine!r}, only for {there}")
+        self._variant = bundle.variant(engine, precision)
+        self.precision: str = self._variant.get("precision", "")
         self.name: str = self.manifest["name"]
         self.dim: int = self.manifest["embed_dim"]
         self.logit_scale = float(self.manifest["logit_scale"])
@@ -88,10 +98,11 @@ class Model:
     @cached_property
     def labels(self) -> LabelSet:
         """The bundle's labels, with thresholds fitted for these very towers."""
+        name = self._variant.get("labels", self.manifest["labels"])
         try:
-            return LabelSet.loads(self._bundle.read(self.manifest["labels"]).decode("utf-8"))
+            return LabelSet.loads(self._bundle.read(name).decode("utf-8"))
         except UnicodeDecodeError:
-            raise BundleError(f"{self._bundle.path}: {self.manifest['labels']} is not UTF-8") from None
+            raise BundleError(f"{self._bundle.path}: {name} is not UTF-8") from None
 
     @cached_property
     def label_vectors(self) -> npt.NDArray[np.float32]:
@@ -101,7 +112,13 @@ class Model:
     @cached_property
     def head(self) -> Head | None:
         """The image tower's projection, with which `mobileclip.localize` says where in a photo a text is; or None."""
-        return self._bundle.head(self.engine)
+        return self._bundle.head(self._variant)
+
+    @property
+    def accelerators(self) -> dict[str, str]:
+        """What runs each tower that has been used so far: "cpu" or the name of an accelerator."""
+        with self._lock:
+            return {side: getattr(tower, "accelerator", "cpu") for side, tower in self._towers.items()}
 
     def encode_images(
         self, photos: "Iterable[str | os.PathLike[str] | Image.Image]", batch_size: int = 16
@@ -163,10 +180,11 @@ class Model:
         Raises:
             EngineError: the bundle's image tower gives no feature map.
         """
-        local = self.manifest["towers"][self.engine].get("local")
+        local = self._variant.get("local")
         if local is None:
             raise EngineError(f"{self.name}: the image tower gives no feature map")
-        vectors, features = self._tower("image").with_features(pixels, local["output"])
+        tower = self._tower("image")
+        vectors, features = tower.with_features(self._as_taken(tower, pixels), local["output"])
         return self._units("image", vectors, len(pixels)), features
 
     def encode_texts(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
@@ -187,7 +205,12 @@ class Model:
         """Unit vectors of one batch by the "image" or the "text" tower."""
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
-        return self._units(side, self._tower(side)(inputs), len(inputs))
+        tower = self._tower(side)
+        return self._units(side, tower(self._as_taken(tower, inputs)), len(inputs))
+
+    def _as_taken(self, tower: Tower, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Inputs as the tower takes them: some do the recipe's arithmetic themselves, from bytes."""
+        return self.recipe.bytes_of(inputs) if tower.dtype == np.uint8 else inputs
 
     def _units(self, side: str, vectors: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
         """What a tower gave for `count` inputs, as unit rows."""
@@ -202,10 +225,14 @@ class Model:
     def _tower(self, side: str) -> Tower:
         with self._lock:
             if side not in self._towers:
-                data = self._bundle.read(self.manifest["towers"][self.engine][side])
-                tower = load_tower(self.engine, data, threads=self._threads)
-                self._check_known_answers(side, tower, self._bundle.known_answers())
-                self._towers[side] = tower
+                answers = self._bundle.known_answers(self._variant)
+                self._towers[side] = load_tower(
+                    self.engine,
+                    self._bundle.read(self._variant[side]),
+                    threads=self._threads,
+                    accelerator=self._accelerator,
+                    check=lambda tower: self._check_known_answers(side, tower, answers),
+                )
             return self._towers[side]
 
     def _check_known_answers(self, side: str, tower: Tower, answers: KnownAnswers) -> None:
@@ -215,7 +242,8 @@ class Model:
             inputs, expected = self.recipe.normalise_uint8(answers.pixels), answers.image_vectors
         else:
             inputs, expected = self._trimmed(answers.tokens), answers.text_vectors
-        cosines = (self._units(side, tower(inputs), len(inputs)) * expected).sum(axis=1)
+        vectors = self._units(side, tower(self._as_taken(tower, inputs)), len(inputs))
+        cosines = (vectors * expected).sum(axis=1)
         if not cosines.min() >= KNOWN_ANSWER_COSINE:
             raise EngineError(
                 f"{self.name}: the {side} tower gives wrong known answers with the engine {self.engine!r} "
@@ -231,7 +259,7 @@ class Model:
         return tokens[:, : used[-1] + 1] if self.manifest["tokenizer"].get("causal") and len(used) else tokens
 
     def _make_fingerprint(self) -> str:
-        towers, about = self.manifest["towers"][self.engine], self.manifest["tokenizer"]
+        about = self.manifest["tokenizer"]
         parts = {
             "pixels": self.recipe.identity,
             "decode_margin": DECODE_MARGIN,
@@ -240,6 +268,6 @@ class Model:
                 about["context_length"],
                 about["vocab_size"],
             ],
-            "towers": [self._bundle.files[towers[side]].sha256 for side in ("image", "text")],
+            "towers": [one for side in ("image", "text") for one in self._bundle.hashes(self._variant[side])],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -138,6 +138,12 @@ class PixelRecipe:
         scaled /= np.asarray(self.std, np.float32)[:, None, None]
         return scaled
 
+    def bytes_of(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """The uint8 (n, 3, size, size) that `normalise_uint8` made these float32 (n, 3, size, size) of."""
+        mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
+        levels: npt.NDArray[np.uint8] = np.clip(np.rint((pixels * std + mean) * 255), 0, 255).astype(np.uint8)
+        return levels
+
 
 def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
     """Three finite floats, or a ValueError that names the field."""

@@ -29,6 +29,10 @@ def evaluate(
     config: Annotated[
         str | None, typer.Option(help="Configuration of a checkpoint that does not carry one: a model name or .toml.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="Which of a bundle's engines.")] = "onnx",
+    precision: Annotated[
+        str | None, typer.Option(help="Which of that engine's towers, as `export` wrote them; the default otherwise.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -45,6 +49,7 @@ def evaluate(
     pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
     pocketclip evaluate mobileclip_s2.pt --labels house-rooms/labels.csv --templates imagenet-templates.txt
     pocketclip evaluate pocket --tags my-album/tags.csv
+    pocketclip evaluate my-bundle --precision int8 --labels house-rooms/labels.csv
     """
     if sum(file is not None for file in (captions, labels, tags)) != 1:
         raise typer.BadParameter("name one of --captions FILE, --labels FILE and --tags FILE")
@@ -59,7 +64,7 @@ def evaluate(
     from mobileclip.zeroshot import TEMPLATES
 
     prompts = TEMPLATES if templates is None else run.read_templates(templates)
-    encoder = open_encoder(model, threads or None, config)
+    encoder = open_encoder(model, threads or None, config, engine, precision)
     with Bars(quiet=quiet) as bars:
 
         def report(done: int, total: int) -> None:

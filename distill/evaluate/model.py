@@ -71,13 +71,21 @@ class TorchEncoder:
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
-def open_encoder(name_or_path: str, threads: int | None = None, config: str | None = None) -> Encoder:
+def open_encoder(
+    name_or_path: str,
+    threads: int | None = None,
+    config: str | None = None,
+    engine: str = "onnx",
+    precision: str | None = None,
+) -> Encoder:
     """Open a bundle (name, folder or zip) or a checkpoint (a folder or a file, see `load_checkpoint`).
 
     Args:
         name_or_path: which.
         threads: of a bundle's engine.
         config: the name or .toml of a checkpoint's configuration, where it does not carry one.
+        engine: which of a bundle's engines.
+        precision: which of that engine's towers; None for those it prefers.
 
     Raises:
         PocketclipError: it is neither, or what it needs is not installed.
@@ -96,4 +104,4 @@ def open_encoder(name_or_path: str, threads: int | None = None, config: str | No
         return TorchEncoder(checkpoint.model, checkpoint.tokenizer, device)
     import mobileclip
 
-    return mobileclip.load(name_or_path, threads=threads)
+    return mobileclip.load(name_or_path, engine=engine, precision=precision, threads=threads)

@@ -1,4 +1,4 @@
-"""Towers run by ONNX Runtime on the CPU."""
+"""Towers run by ONNX Runtime, on the CPU or by one of its other providers."""
 
 from typing import Any, Final
 
@@ -7,16 +7,46 @@ import numpy.typing as npt
 
 from mobileclip.errors import EngineError
 
-__all__ = ["Tower"]
+__all__ = ["Tower", "accelerators"]
 
 _DTYPES: Final = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
 }
+_CPU: Final = "CPUExecutionProvider"
+_PROVIDERS: Final = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "nnapi": "NnapiExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+"""Accelerator → ONNX Runtime's name for it, the best first."""
 _VECTORS: Final = ("image_embeds", "text_embeds")
 _MASK: Final = "attention_mask"
+
+
+def accelerators() -> tuple[str, ...]:
+    """Names of those that this build of ONNX Runtime has, the best first; whether they work is another matter."""
+    there = _import().get_available_providers()
+    return tuple(name for name, provider in _PROVIDERS.items() if provider in there)
+
+
+def _import() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"ONNX Runtime is needed: pip install onnxruntime ({error})") from None
+    # It reports usage to the system's event log on Windows unless told not to.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 class Tower:
@@ -25,16 +55,22 @@ class Tower:
     Towers exported for transformers may also ask for an `attention_mask`, which is made from the tokens, and
     may give more outputs than the one named `image_embeds` or `text_embeds`.
 
+    Pixels are handed over as (n, 3, size, size) whichever way round the model takes them.
+
     Attributes:
+        dtype: of the input; uint8 for a model that does the pixel recipe's arithmetic itself.
         shape: of the input, as the model declares it: a number, or a name or None where it is free.
     """
 
-    def __init__(self, data: bytes, *, threads: int | None = None, optimise: bool = True) -> None:
+    def __init__(
+        self, data: bytes, *, threads: int | None = None, accelerator: str = "cpu", optimise: bool = True
+    ) -> None:
         """Load a model.
 
         Args:
             data: content of an .onnx file with its weights inside.
             threads: threads inside one batch; None leaves it to ONNX Runtime (one per core).
+            accelerator: "cpu", or one of `accelerators()`; it is given what of the graph it can run.
             optimise: False runs the graph as it is written, to compare with.
 
         Raises:
@@ -42,12 +78,12 @@ class Tower:
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(f"ONNX Runtime is needed: pip install onnxruntime ({error})") from None
-        # It reports usage to the system's event log on Windows unless told not to.
-        onnxruntime.disable_telemetry_events()
+        if accelerator != "cpu" and accelerator not in _PROVIDERS:
+            raise EngineError(f"unknown accelerator {accelerator!r}: there is cpu, {', '.join(_PROVIDERS)}")
+        onnxruntime = _import()
+        provider = _PROVIDERS.get(accelerator, _CPU)
+        if provider not in onnxruntime.get_available_providers():
+            raise EngineError(f"this build of ONNX Runtime has no {accelerator}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; its own log would only repeat it on stderr
         options.inter_op_num_threads = 1
@@ -57,10 +93,12 @@ class Tower:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                data, sess_options=options, providers=["CPUExecutionProvider"]
+                data, sess_options=options, providers=[provider] if provider == _CPU else [provider, _CPU]
             )
         except Exception as error:  # its exceptions have no common base of their own
             raise EngineError(f"ONNX Runtime cannot load the model: {_one_line(error)}") from None
+        if provider not in self._session.get_providers():  # it only logs that
+            raise EngineError(f"ONNX Runtime cannot use {accelerator} here")
         self._choose_ends()
 
     def _choose_ends(self) -> None:
@@ -72,14 +110,15 @@ class Tower:
         fed = [*inputs.values(), *([self._mask] if self._mask else [])]
         if len(inputs) != 1 or len(named) != 1 or any(value.type not in _DTYPES for value in fed):
             raise EngineError(
-                "the ONNX model must have one input (float32, float16, int32 or int64) and one output"
+                "the ONNX model must have one input (float32, float16, int32, int64 or uint8) and one output"
                 f" or one named {' or '.join(_VECTORS)}, not {', '.join(inputs)} → {', '.join(outputs)}"
             )
         (given,) = inputs.values()
         self._input: str = given.name
-        self._dtype = _DTYPES[given.type]
+        self.dtype: np.dtype[Any] = np.dtype(_DTYPES[given.type])
         self._output = named[0]
         self.shape: tuple[int | str | None, ...] = tuple(given.shape)
+        self._channels_last = len(self.shape) == 4 and self.shape[1] != 3 and self.shape[3] == 3
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Vectors for a batch.
@@ -105,7 +144,8 @@ class Tower:
         return vectors, features
 
     def _run(self, inputs: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[np.float32]]:
-        batch = np.ascontiguousarray(inputs, dtype=self._dtype)
+        given = inputs.transpose(0, 2, 3, 1) if self._channels_last and inputs.ndim == 4 else inputs
+        batch = np.ascontiguousarray(given, dtype=self.dtype)
         feeds = {self._input: batch}
         if self._mask is not None:
             # The end mark has the largest id of all. What follows it is padding, whatever its id.

@@ -233,8 +233,9 @@ def test_a_bundle_with_a_bad_head_is_refused(tiny: Any, tmp_path: Path) -> None:
     ):
         bundle = Bundle(make(tiny, tmp_path / str(number), head=head))
         with pytest.raises(BundleError, match=r"head\.npz"):
-            bundle.head("onnx")
-    plain = Bundle(make(tiny, tmp_path / "plain", head=npz(weight=HEAD))).head("onnx")
+            bundle.head(bundle.variant("onnx"))
+    bundle = Bundle(make(tiny, tmp_path / "plain", head=npz(weight=HEAD)))
+    plain = bundle.head(bundle.variant("onnx"))
     assert plain is not None and not plain.bias.any()
     tiny.fields["towers"]["onnx"]["local"] = {"output": "features", "head": "gone.npz"}
     with pytest.raises(BundleError, match=r"gone\.npz"):

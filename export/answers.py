@@ -1,0 +1,61 @@
+"""Known answers: inputs, and the vectors that a right engine gives for them on any machine."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.evaluate.model import TorchEncoder
+from export.variants import Encoder, Variant, running
+from mobileclip.model import KNOWN_ANSWER_COSINE
+
+TEXTS: Final = ("a photo of a dog", "two people on a beach at sunset", "a receipt")
+SAFE: Final = (1 + KNOWN_ANSWER_COSINE) / 2
+"""Towers this near to the exact answers are checked against those; others against what they said themselves here."""
+
+
+def known_answers(encoder: TorchEncoder | Encoder) -> bytes:
+    """Two drawn pictures and three texts with the vectors that `encoder` gives for them, as .npz."""
+    pixels = _pictures(encoder.recipe.size)
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        pixels=pixels,
+        tokens=encoder.tokenizer(TEXTS),
+        image_vectors=encoder.encode_pixels(encoder.recipe.normalise_uint8(pixels)),
+        text_vectors=encoder.encode_texts(TEXTS),
+    )
+    return stream.getvalue()
+
+
+def own_answers(variant: Variant, exact: TorchEncoder, threads: int | None) -> bytes | None:
+    """Answers of a variant's own, where it is rightly too far from the exact ones to be checked against them.
+
+    Raises:
+        EngineError: a tower fails.
+    """
+    with running(variant, exact, threads) as towers:
+        pixels = exact.recipe.normalise_uint8(_pictures(exact.recipe.size))
+        photos = (towers.encode_pixels(pixels) * exact.encode_pixels(pixels)).sum(axis=1)
+        texts = (towers.encode_texts(TEXTS) * exact.encode_texts(TEXTS)).sum(axis=1)
+        if min(photos.min(), texts.min()) >= SAFE:
+            return None
+        return known_answers(towers)
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """The content of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _pictures(size: int) -> NDArray[np.uint8]:
+    """Smooth colours, and shapes with hard edges: uint8 (2, size, size, 3)."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    smooth = np.stack([x, y, (x + y) / 2], axis=-1)
+    hard = np.stack([np.hypot(x - 0.5, y - 0.5) < 0.3, y > 0.6, (16 * x).astype(int) % 2 == 0], axis=-1)
+    return (np.stack([smooth, hard.astype(np.float64)]) * 255).astype(np.uint8)

@@ -1,0 +1,196 @@
+"""Towers in processes of their own: one that crashes takes nothing with it, and the memory measured is its alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileclip.errors import EngineError, PocketclipError
+from mobileclip.preprocess import PixelRecipe
+from mobileclip.runtimes import ENGINES, Tower, load_tower
+
+_ROOT = Path(__file__).parents[1]
+
+
+class Child:
+    """A tower that runs in a process of its own.
+
+    Attributes:
+        load_ms: how long the engine took to load it.
+        memory_mb: the process's peak beyond what it held before the tower was loaded, as of the last run.
+    """
+
+    def __init__(self, engine: str, file: Path, threads: int | None, recipe: PixelRecipe) -> None:
+        """Start the process and load the tower.
+
+        Args:
+            engine: the runtime's, or, where there is none here, the format's name.
+            file: what `Format.quantize` gave.
+            threads: None leaves it to the engine.
+            recipe: to make bytes of pixels, for towers that take those.
+
+        Raises:
+            EngineError: the tower does not load, or crashes.
+        """
+        self._recipe = recipe
+        paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "export.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        )
+        self.memory_mb = 0.0
+        try:
+            loaded = self._ask({"engine": engine, "file": str(file), "threads": threads})
+        except EngineError:
+            self.close()
+            raise
+        self.load_ms: float = loaded["ms"]
+        self._dtype = np.dtype(loaded["dtype"])
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Vectors of a batch of float32 pixels (n, 3, s, s) or int32 tokens (n, L), as the tower gives them.
+
+        Raises:
+            EngineError: the tower failed, or the process crashed.
+        """
+        return _received(self._out, self._ask({"rounds": 0}, inputs))
+
+    def latency(self, inputs: NDArray[Any], rounds: int) -> float:
+        """Median milliseconds of so many runs, after one that does not count.
+
+        Raises:
+            EngineError: the tower failed, or the process crashed.
+        """
+        return float(self._ask({"rounds": rounds}, inputs)["ms"])
+
+    @property
+    def _out(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _ask(self, order: dict[str, Any], inputs: NDArray[Any] | None = None) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            taken = inputs
+            if inputs is not None and self._dtype == np.uint8:
+                taken = self._recipe.bytes_of(inputs)
+            _send(self._process.stdin, order, taken)
+            line = self._out.readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            code = self._process.wait()
+            told = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise EngineError(f"the engine crashed ({told})")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        self.memory_mb = answer["memory_mb"]
+        return answer
+
+
+def _send(stream: IO[bytes], told: dict[str, Any], array: NDArray[Any] | None) -> None:
+    """Write a line of JSON, and behind it the array's bytes where there is one."""
+    if array is not None:
+        told = {**told, "shape": array.shape, "dtype": array.dtype.str}
+    stream.write(json.dumps(told).encode() + b"\n")
+    if array is not None:
+        stream.write(np.ascontiguousarray(array).tobytes())
+    stream.flush()
+
+
+def _received(stream: IO[bytes], told: dict[str, Any]) -> NDArray[Any]:
+    """Read the array that a line announced."""
+    dtype = np.dtype(told["dtype"])
+    data = stream.read(dtype.itemsize * int(np.prod(told["shape"])))
+    return np.frombuffer(data, dtype).reshape(told["shape"])
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far, in MB."""
+    try:  # the kernel's other count, `ru_maxrss`, starts with what the parent held when it forked
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
+    except (OSError, StopIteration):
+        import resource  # not on Windows, where there is no such count either
+
+        # Linux counts in KiB, macOS in bytes.
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _open(engine: str, data: bytes, threads: int | None) -> Tower:
+    if engine in ENGINES:
+        return load_tower(engine, data, threads=threads)
+    from export.formats import load_format
+
+    return load_format(engine).open(data, threads)
+
+
+def main() -> None:
+    """Serve one tower: a line of JSON and perhaps an array in, a line of JSON and perhaps an array out."""
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # engines that print must not be taken for an answer
+    order = json.loads(asked.readline())
+    before = peak_mb()
+
+    def answer(vectors: NDArray[np.float32] | None = None, **told: Any) -> None:
+        _send(answers, {"memory_mb": peak_mb() - before, **told}, vectors)
+
+    try:
+        started = time.perf_counter()
+        tower = _open(order["engine"], Path(order["file"]).read_bytes(), order["threads"])
+        dtype = np.dtype(getattr(tower, "dtype", np.float32))
+        answer(ms=(time.perf_counter() - started) * 1000, dtype=dtype.str)
+    except PocketclipError as error:
+        answer(error=str(error))
+        return
+    while line := asked.readline():
+        order = json.loads(line)
+        rounds, inputs = order["rounds"], _received(asked, order)
+        try:
+            vectors = tower(inputs)
+            if rounds:
+                answer(ms=_median_ms(tower, inputs, rounds))
+            else:
+                answer(vectors)
+        except PocketclipError as error:
+            answer(error=str(error))
+
+
+def _median_ms(tower: Tower, inputs: NDArray[Any], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        tower(inputs)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times)) * 1000
+
+
+if __name__ == "__main__":
+    main()

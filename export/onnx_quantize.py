@@ -1,0 +1,211 @@
+"""ONNX towers in fewer bits, as few as leave their vectors nearly where they were."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.formats import ExportError
+from export.onnx_weights import channel_axes, shrink_weights
+from export.search import damage, leave_exact
+from mobileclip.errors import EngineError
+from mobileclip.runtimes.onnx import Tower
+
+BUDGET: Final = 0.0005
+"""Mean of 1 − cosine that coarse weights, and activations where they are coarse too, may cost. Of the ten photos
+nearest to a caption, about 3 in 100 change then (the shipped `pocket`, 1,000 photos of Flickr8k)."""
+TRIED: Final = 16
+"""Calibration inputs that the damage is measured on; all others only set the ranges of activations."""
+KERNELS: Final = ("Conv", "MatMul", "Gemm")
+ACTIVATIONS: Final = ("Clip", "Relu")
+"""What ONNX Runtime runs as part of the layer before."""
+
+
+def compute_half(data: bytes) -> bytes:
+    """Store and compute in float16; inputs and outputs stay float32.
+
+    Layer norms stay float32: ONNX Runtime crashes on a graph with them in float16 when it is fully optimised (1.32).
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    with _quiet():
+        model = convert_float_to_float16(
+            onnx.load_from_string(data),
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, "LayerNormalization"],
+        )
+    return shrink_weights(model)
+
+
+def round_weights(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
+    """Store weights in int8, a scale for each output channel; those that cost too much, in float16.
+
+    Without calibration inputs all of them are int8.
+    """
+    model = onnx.load_from_string(data)
+    names = [name for name, (kind, _) in channel_axes(model).items() if kind in KERNELS]
+    exact: frozenset[str] = frozenset()
+    if calibration:
+        sizes = {weight.name: float(np.prod(weight.dims)) for weight in model.graph.initializer}
+        trial = _Trial(data, calibration)
+
+        def measure(coarse: Collection[str]) -> float:
+            return trial.damage(shrink_weights(copy.deepcopy(model), coarse))
+
+        exact = leave_exact(names, sizes, measure, BUDGET)
+    return shrink_weights(model, [name for name in names if name not in exact])
+
+
+def quantize_text(data: bytes) -> bytes:
+    """Compute matrix products in int8, their inputs' ranges found anew in each run; the token table is stored in int8.
+
+    Vectors depend a little on the other texts of a batch, which share a range.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        given, made = Path(folder) / "given.onnx", Path(folder) / "made.onnx"
+        given.write_bytes(data)
+        quantize_dynamic(
+            given, made, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+        )
+        return shrink_weights(onnx.load(made))
+
+
+def quantize_image(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
+    """Compute layers in int8 (QDQ): weights with a scale a channel, activations with ranges found on photos.
+
+    Layers that the vectors suffer from stay float32, see `leave_exact`.
+
+    Raises:
+        ExportError: there are no photos.
+    """
+    if not calibration:
+        raise ExportError("int8 needs photos to find the ranges of activations on: give --photos, --captions or --data")
+    with _quiet():
+        static = _Static(data, calibration)
+        trial = _Trial(data, calibration)
+        exact = leave_exact(static.layers, static.cost, lambda coarse: trial.damage(static.build(coarse)), BUDGET)
+        return static.build([name for name in static.layers if name not in exact])
+
+
+class _Trial:
+    """A tower's exact vectors of some inputs, to compare those of coarser ones with."""
+
+    def __init__(self, data: bytes, calibration: Sequence[NDArray[Any]]) -> None:
+        step = max(1, len(calibration) // TRIED)
+        chosen = calibration[::step][:TRIED]
+        lengths = {given.shape for given in chosen}
+        # One batch where all are of one shape.
+        self.inputs = [np.concatenate(chosen)] if len(lengths) == 1 else list(chosen)
+        self.exact = self._vectors(data)
+
+    def _vectors(self, data: bytes) -> NDArray[np.float32]:
+        tower = Tower(data)
+        return np.concatenate([tower(given) for given in self.inputs])
+
+    def damage(self, data: bytes) -> float:
+        """Of a tower that computes the same more coarsely; the worst there is where it does not run."""
+        try:
+            return damage(self._vectors(data), self.exact)
+        except EngineError:
+            return 2.0
+
+
+class _Static:
+    """Quantizes any choice of a graph's layers, from ranges that are found once.
+
+    Attributes:
+        layers: names of the nodes that may be coarse, in the graph's order.
+        cost: of leaving each exact, its weights.
+    """
+
+    def __init__(self, data: bytes, calibration: Sequence[NDArray[Any]]) -> None:
+        self.model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data))
+        for number, node in enumerate(self.model.graph.node):
+            node.name = node.name or f"node_{number}"
+        axes = channel_axes(self.model)
+        sizes = {weight.name: float(np.prod(weight.dims)) for weight in self.model.graph.initializer}
+        weighted = [n for n in self.model.graph.node if n.op_type in KERNELS and n.input[1] in sizes]
+        if not weighted or not axes:
+            raise ExportError("int8: no layer with weights of its own in the image tower")
+        self.layers = [node.name for node in weighted]
+        self.cost = {node.name: sizes[node.input[1]] for node in weighted}
+        made_by = {output: node.name for node in weighted for output in node.output}
+        self.activations: dict[str, list[str]] = {}
+        for node in self.model.graph.node:
+            if node.op_type in ACTIVATIONS and node.input[0] in made_by:
+                self.activations.setdefault(made_by[node.input[0]], []).append(node.name)
+        self.ranges = self._ranges(calibration)
+
+    def _ranges(self, calibration: Sequence[NDArray[Any]]) -> Any:
+        from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+        name = self.model.graph.input[0].name
+
+        class Reader(CalibrationDataReader):
+            def __init__(self) -> None:
+                self.rest: Iterator[NDArray[Any]] = iter(calibration)
+
+            def get_next(self) -> dict[str, NDArray[Any]] | None:
+                found = next(self.rest, None)
+                return None if found is None else {name: found}
+
+        with tempfile.TemporaryDirectory() as folder:
+            given = Path(folder) / "given.onnx"
+            onnx.save(self.model, given)
+            calibrator = create_calibrator(
+                given,
+                [*KERNELS, *ACTIVATIONS],
+                augmented_model_path=str(Path(folder) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+            calibrator.collect_data(Reader())
+            return calibrator.compute_data()
+
+    def build(self, coarse: Collection[str]) -> bytes:
+        """The file with these layers in int8, and the weights of all others in float16."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        nodes = [name for layer in coarse for name in (layer, *self.activations.get(layer, ()))]
+        if not nodes:
+            return shrink_weights(copy.deepcopy(self.model))
+        quantizer = QDQQuantizer(
+            copy.deepcopy(self.model),
+            True,
+            False,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            self.ranges,
+            nodes,
+            [],
+            [*KERNELS, *ACTIVATIONS],
+            {},
+        )
+        quantizer.quantize_model()
+        made: onnx.ModelProto = quantizer.model.model
+        return shrink_weights(made)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice that ONNX Runtime's tools log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,129 @@
+"""The parity report: a table for the terminal, JSON, and a plot of the trade."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from export.parity import OVERLAP
+
+SOURCES = {
+    "captions": "photos with their captions",
+    "labels": "held-out labelled photos, asked for the labels",
+    "photos": "photos of a folder, asked for everyday things",
+    "drawn": "DRAWN pictures, for no photos were given: they say little of real ones",
+}
+
+
+def machine() -> dict[str, Any]:
+    """Where latencies were measured: compare those of one report only."""
+    return {"system": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
+
+
+def as_json(report: Mapping[str, Any]) -> str:
+    """The whole report."""
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def table(report: Mapping[str, Any]) -> Table:
+    """The figures of all variants, a row each; the best of each engine is marked with *."""
+    gallery = report["gallery"]
+    head = f"{gallery['photos']:,} {SOURCES[gallery['source']]}; {gallery['texts']:,} texts"
+    made = Table(title=head, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    columns = (
+        "",
+        "MB",
+        "cosine to torch, median / 1 %\nimage",
+        "\ntext",
+        "max abs",
+        "same\nnearest 10",
+        "R@10",
+        "mAP",
+        "image ms\n1 / all threads",
+        "text ms\n1 / all threads",
+        "load ms",
+        "peak MB",
+    )
+    for number, title in enumerate(columns):
+        made.add_column(title, justify="right" if number else "left", no_wrap=True)
+    for row in report["variants"]:
+        made.add_row(*_cells(row))
+    return made
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    image, text = row["image"], row["text"]
+    star = "*" if row["default"] else "!" if row["misses_budget"] else ""
+    return [
+        f"{row['engine']} {row['precision']} {star}",
+        f"{row['bytes'] / 1e6:.1f}",
+        f"{image['cosine_median']:.5f} / {image['cosine_p1']:.5f}",
+        f"{text['cosine_median']:.5f} / {text['cosine_p1']:.5f}",
+        f"{max(image['max_abs'], text['max_abs']):.1e}",
+        f"{100 * row['overlap']:.1f} %",
+        _change(row["recall"], row["recall_exact"]),
+        _change(row["map"], row["map_exact"]),
+        _times(image),
+        _times(text),
+        f"{image['load_ms'] + text['load_ms']:.0f}",
+        f"{image['memory_mb'] + text['memory_mb']:.0f}",
+    ]
+
+
+def _change(value: float | None, exact: float | None) -> str:
+    if value is None or exact is None:
+        return "–"
+    return f"{100 * value:.2f} ({100 * (value - exact):+.2f})"
+
+
+def _times(side: Mapping[str, Any]) -> str:
+    one, every = side["ms_1_thread"], side["ms_all_threads"]
+    return "–" if one is None or every is None else f"{one:.1f} / {every:.1f}"
+
+
+def plot(report: Mapping[str, Any]) -> bytes:
+    """PNG: what each variant keeps of the nearest photos, and how long it takes, against its size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (kept, speed) = pyplot.subplots(1, 2, figsize=(10, 4))
+    rows: Sequence[Mapping[str, Any]] = report["variants"]
+    for number, engine in enumerate(dict.fromkeys(row["engine"] for row in rows)):
+        own = [row for row in rows if row["engine"] == engine]
+        style = {"marker": "os^D"[number % 4], "color": f"C{number}", "linestyle": "", "label": engine}
+        kept.plot([row["bytes"] / 1e6 for row in own], [100 * row["overlap"] for row in own], **style)
+        timed = [row for row in own if row["image"]["ms_1_thread"] is not None]
+        total = [row["image"]["ms_1_thread"] + row["text"]["ms_1_thread"] for row in timed]
+        speed.plot([row["bytes"] / 1e6 for row in timed], total, **style)
+        for row in own:
+            kept.annotate(row["precision"], (row["bytes"] / 1e6, 100 * row["overlap"]), **_LABEL)
+        for row, milliseconds in zip(timed, total, strict=True):
+            speed.annotate(row["precision"], (row["bytes"] / 1e6, milliseconds), **_LABEL)
+    kept.axhline(100 * OVERLAP, color="grey", linewidth=0.8, linestyle="--")
+    kept.set_ylabel("nearest 10 photos that stay the same, %")
+    speed.set_ylabel("one photo and one text, 1 thread, ms")
+    speed.set_ylim(bottom=0)
+    for axes in (kept, speed):
+        axes.set_xlabel("both towers, MB")
+        axes.set_xlim(left=0)
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+    kept.legend()
+    figure.suptitle(report["name"])
+    figure.tight_layout()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+    return stream.getvalue()
+
+
+_LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
