@@ -10,7 +10,7 @@ from mobileclip.errors import EngineError
 
 __all__ = ["ENGINES", "Tower", "load_tower"]
 
-ENGINES: Final = {"onnx": "mobileclip.runtimes.onnx"}
+ENGINES: Final = {"onnx": "mobileclip.runtimes.onnx", "litert": "mobileclip.runtimes.litert"}
 """Engine name, as in a manifest's `towers`, → the module that knows it."""
 
 
