@@ -30,7 +30,7 @@ def accelerators() -> tuple[str, ...]:
 
 
 class Tower:
-    """A .tflite model of one input and one output of vectors, of a fixed batch or of any.
+    """A .tflite model of one input and one output of vectors, run on as many rows at a time as it was made for.
 
     Pixels are handed over as (n, 3, size, size) whichever way round the model takes them. Where input or outputs are
     integers with a scale, the scale is applied here; where the input is uint8 without one, the model scales inside and
@@ -39,7 +39,7 @@ class Tower:
 
     Attributes:
         dtype: of the inputs to hand over: float32, int32, or uint8 where the model scales inside.
-        shape: of the input as the model has it, with None for a batch of any size.
+        shape: of the input as the model has it.
     """
 
     def __init__(self, data: bytes, *, threads: int | None = None, accelerator: str = "cpu") -> None:
@@ -85,9 +85,7 @@ class Tower:
                 f"not {', '.join(value['name'] for value in given)} → {', '.join(outputs)}"
             )
         self._input, self._outputs, self._output = given[0], outputs, named[0]
-        free = self._input.get("shape_signature", self._input["shape"])[0] < 0
-        self.shape: tuple[int | None, ...] = (None if free else int(self._input["shape"][0]),)
-        self.shape += tuple(int(side) for side in self._input["shape"][1:])
+        self.shape: tuple[int, ...] = tuple(int(side) for side in self._input["shape"])
         stored = np.dtype(self._input["dtype"])
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
         if len(self.shape) == 2:
@@ -133,13 +131,12 @@ class Tower:
 
     def _run(self, inputs: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[np.float32]]:
         batch = self._prepared(inputs)
-        step = self.shape[0] or max(len(batch), 1)
+        step = self.shape[0]
         found: list[list[npt.NDArray[np.float32]]] = [[] for _ in outputs]
         with self._running:
             for start in range(0, len(batch), step):
                 part = batch[start : start + step]
-                short = 0 if self.shape[0] is None else step - len(part)
-                filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
+                filled = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
                 for column, array in zip(found, self._invoke(filled, outputs), strict=True):
                     column.append(array[: len(part)])
         return [np.concatenate(column) for column in found]
@@ -149,8 +146,8 @@ class Tower:
         if self.dtype == np.uint8 and inputs.dtype != np.uint8:
             raise EngineError(f"the LiteRT model scales inside: it takes bytes (uint8), not {inputs.dtype}")
         batch = inputs
-        if len(self.shape) == 2 and inputs.ndim == 2 and inputs.shape[1] < (self.shape[1] or 0):
-            batch = np.pad(inputs, ((0, 0), (0, (self.shape[1] or 0) - inputs.shape[1])))
+        if len(self.shape) == inputs.ndim == 2 and inputs.shape[1] < self.shape[1]:
+            batch = np.pad(inputs, ((0, 0), (0, self.shape[1] - inputs.shape[1])))
         if self._channels_last and inputs.ndim == 4:
             batch = batch.transpose(0, 2, 3, 1)
         if not len(batch) or batch.shape[1:] != self.shape[1:]:
@@ -160,9 +157,6 @@ class Tower:
     def _invoke(self, batch: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[np.float32]]:
         interpreter, index = self._interpreter, self._input["index"]
         try:
-            if self.shape[0] is None and interpreter.get_input_details()[0]["shape"][0] != len(batch):
-                interpreter.resize_tensor_input(index, batch.shape)
-                interpreter.allocate_tensors()
             interpreter.set_tensor(index, np.ascontiguousarray(_quantized(batch, self._input)))
             interpreter.invoke()
             return [_floats(interpreter.get_tensor(self._outputs[o]["index"]), self._outputs[o]) for o in outputs]
