@@ -1,0 +1,213 @@
+"""Both towers as LiteRT (.tflite) files, made by litert-torch and quantized by ai-edge-quantizer.
+
+A batch of one; pixels (1, s, s, 3) as Android's bitmaps lie, token ids int32 (1, L). Tried with litert-torch 0.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.formats import ExportError, Side
+from export.onnx import IMAGE_OUTPUTS, pools_by_mean
+from export.quiet import converting, quiet
+from export.tflite import check_operators, pixel_recipe, with_recipe
+from mobileclip.preprocess import PixelRecipe
+from mobileclip.runtimes import Tower
+from mobileclip.runtimes import litert as runtime
+from mobileclip.towers import CLIP
+
+with quiet():
+    import litert_torch
+    from ai_edge_quantizer import qtyping, quantizer
+    from ai_edge_quantizer.recipe import AlgorithmName
+
+Operation: Final = qtyping.TFLOperationName
+Calibration = Sequence[NDArray[Any]]
+
+_INPUTS: Final[dict[Side, str]] = {"image": "pixels", "text": "tokens"}
+_SIGNATURE: Final = "serving_default"
+
+
+# The next two are modules because the quantizer knows operations by the modules they came from.
+
+
+class _Unit(nn.Module):
+    """Vectors to unit length, by multiplications and one reciprocal root."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors * torch.rsqrt((vectors * vectors).sum(dim=-1, keepdim=True))
+
+
+class _Scale(nn.Module):
+    """Bytes (1, s, s, 3) to normalised pixels."""
+
+    def __init__(self, recipe: PixelRecipe) -> None:
+        super().__init__()
+        std = torch.tensor(recipe.std)
+        self.scale = nn.Buffer(1 / (255 * std))
+        self.shift = nn.Buffer(-torch.tensor(recipe.mean) / std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.to(torch.float32) * self.scale + self.shift
+
+
+class _Image(nn.Module):
+    """Pixels (1, s, s, 3) to unit vectors and, where the tower pools by mean, to the map (1, h, w, c) before that."""
+
+    def __init__(self, model: CLIP, scales_inside: bool) -> None:
+        super().__init__()
+        self.scale = _Scale(model.config.pixels) if scales_inside else nn.Identity()
+        self.image, self.unit, self.local = model.image, _Unit(), pools_by_mean(model)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        upright = self.scale(pixels).permute(0, 3, 1, 2)
+        if not self.local:
+            return {IMAGE_OUTPUTS[0]: self.unit(self.image(upright))}
+        features = self.image.trunk.forward_features(upright)
+        vectors = self.image.projection(self.image.trunk.forward_head(features))
+        return {IMAGE_OUTPUTS[0]: self.unit(vectors), IMAGE_OUTPUTS[1]: features.permute(0, 2, 3, 1)}
+
+
+class _Text(nn.Module):
+    """Token ids (1, L) to unit vectors."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.text, self.unit = model.text, _Unit()
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        return {"text_embeds": self.unit(self.text(tokens))}
+
+
+@dataclass(frozen=True)
+class LiteRT:
+    """The `export.formats.Format` of LiteRT.
+
+    Precisions: `fp16` and `int8-weights` are stored small and widened when the file is loaded; `int8-dynamic`
+    multiplies int8 weights with activations that are rounded as they come; `int8` is that for text, and for images
+    int8 throughout with ranges measured on calibration photos.
+
+    Attributes:
+        scales_inside: whether image towers take bytes, uint8, and hold the pixel recipe's scale and shift.
+    """
+
+    scales_inside: bool = False
+    engine: str = "litert"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8-weights", "int8-dynamic", "int8")
+    interpreted: bool = False
+
+    def convert(self, model: CLIP, side: Side) -> bytes:
+        """Convert one tower in float32; see `export.formats.Format`."""
+        if side == "image":
+            size = model.config.pixels.size
+            example = torch.zeros(1, size, size, 3, dtype=torch.uint8 if self.scales_inside else torch.float32)
+            module: nn.Module = _Image(model, self.scales_inside)
+        else:
+            example = torch.zeros(1, model.config.text.context_length, dtype=torch.int32)
+            module = _Text(model)
+        with converting(f"the {side} tower cannot be converted to LiteRT"):
+            made = litert_torch.convert(module.eval(), sample_kwargs={_INPUTS[side]: example})
+            data = bytes(made.model_content())
+        check_operators(data)
+        if side == "image" and self.scales_inside:
+            return with_recipe(data, model.config.pixels)
+        return data
+
+    def quantize(self, data: bytes, side: Side, precision: str, calibration: Calibration) -> bytes:
+        """Make a converted tower smaller; see `export.formats.Format`. Only `int8` images need calibration photos."""
+        if precision not in self.precisions:
+            raise ExportError(f"LiteRT has no precision {precision!r}, only {', '.join(self.precisions)}")
+        if precision == "fp32":
+            return data
+        static = (side, precision) == ("image", "int8")
+        if static and not calibration:
+            raise ExportError("int8 image towers for LiteRT need calibration photos: give some, or use int8-weights")
+        with converting(f"the {side} tower cannot be made {precision} for LiteRT"):
+            work = quantizer.Quantizer(bytearray(data))
+            (_static if static else _RECIPES[precision])(work)
+            inputs = [{_INPUTS[side]: _as_taken(data, one)} for one in calibration]
+            ranges = work.calibrate({_SIGNATURE: inputs}, num_threads=1) if static else None
+            made = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
+        assert made is not None
+        check_operators(bytes(made))
+        return bytes(made)
+
+    def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
+        """Name the file; see `export.formats.Format`."""
+        bytes_in = "-uint8" if self.scales_inside and side == "image" else ""
+        return {f"{side}{bytes_in}-{precision}.tflite": data}
+
+    def open(self, data: bytes, threads: int | None) -> Tower:
+        """Load a tower that takes float32 pixels, though the file may take bytes; see `export.formats.Format`."""
+        tower = runtime.Tower(data, threads=threads)
+        recipe = pixel_recipe(data)
+        return tower if recipe is None else _FromFloats(tower, recipe)
+
+
+LITERT: Final = LiteRT()
+LITERT_UINT8: Final = LiteRT(scales_inside=True)
+
+
+class _FromFloats:
+    """A tower that takes bytes, run with the normalised pixels that other towers take."""
+
+    def __init__(self, tower: runtime.Tower, recipe: PixelRecipe) -> None:
+        self.tower, self.recipe, self.shape = tower, recipe, tower.shape
+
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        return self.tower(_to_bytes(inputs, self.recipe))
+
+    def with_features(self, inputs: NDArray[Any], output: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.tower.with_features(_to_bytes(inputs, self.recipe), output)
+
+
+def _to_bytes(pixels: NDArray[np.float32], recipe: PixelRecipe) -> NDArray[np.uint8]:
+    """The uint8 (n, 3, s, s) that `recipe` made these normalised pixels of."""
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
+    return np.clip(np.rint((pixels * std + mean) * 255), 0, 255).astype(np.uint8)
+
+
+def _as_taken(data: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
+    """One calibration input as the file takes it."""
+    recipe = pixel_recipe(data)
+    taken = inputs if recipe is None else _to_bytes(inputs, recipe)
+    return np.ascontiguousarray(taken.transpose(0, 2, 3, 1)) if taken.ndim == 4 else taken
+
+
+def _weights(algorithm: AlgorithmName, bits: int) -> Callable[[quantizer.Quantizer], None]:
+    def add(work: quantizer.Quantizer) -> None:
+        work.add_weight_only_config(".*", Operation.ALL_SUPPORTED, bits, algorithm_key=algorithm)
+
+    return add
+
+
+def _dynamic(work: quantizer.Quantizer) -> None:
+    work.add_dynamic_config(".*", Operation.ALL_SUPPORTED, 8)
+
+
+def _static(work: quantizer.Quantizer) -> None:
+    """Int8 weights and activations, but for both ends.
+
+    The square of a vector's length has no range that 255 levels could hold, and neither has its root. Pixels are
+    scaled in float32, which is faster here: products of a picture and one value a channel have no int8 kernel.
+    """
+    work.add_static_config(".*", Operation.ALL_SUPPORTED, 8, 8)
+    for operation in (Operation.INPUT, Operation.OUTPUT):
+        work.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    for scope in (_Scale.__name__, _Unit.__name__, f"{IMAGE_OUTPUTS[0]}_output"):
+        work.update_quantization_recipe(scope, Operation.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+
+
+_RECIPES: Final = {
+    "fp16": _weights(AlgorithmName.FLOAT_CASTING, 16),
+    "int8-weights": _weights(AlgorithmName.MIN_MAX_UNIFORM_QUANT, 8),
+    "int8-dynamic": _dynamic,
+    "int8": _dynamic,
+}
