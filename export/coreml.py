@@ -233,6 +233,7 @@ class _Tower:
     """A package, run on its pictures or texts one by one.
 
     Attributes:
+        dtype: of the inputs: int32 ids or float32 pixels, which are made into the picture that the program takes.
         shape: of the program's input.
     """
 
@@ -252,6 +253,7 @@ class _Tower:
         self.recipe = PixelRecipe.from_dict(json.loads(stored))
         self.model = model if sys.platform == "darwin" else None
         ((self.input, self.shape),) = self.program.inputs.items()
+        self.dtype: np.dtype[Any] = np.dtype(np.int32 if self.input == INPUTS["text"] else np.float32)
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self._run(inputs, [name for name in self.program.outputs if name.endswith("_embeds")])[0]

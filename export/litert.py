@@ -160,24 +160,19 @@ class _FromFloats:
 
     def __init__(self, tower: runtime.Tower, recipe: PixelRecipe) -> None:
         self.tower, self.recipe, self.shape = tower, recipe, tower.shape
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        return self.tower(_to_bytes(inputs, self.recipe))
+        return self.tower(self.recipe.bytes_of(inputs))
 
     def with_features(self, inputs: NDArray[Any], output: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.tower.with_features(_to_bytes(inputs, self.recipe), output)
-
-
-def _to_bytes(pixels: NDArray[np.float32], recipe: PixelRecipe) -> NDArray[np.uint8]:
-    """The uint8 (n, 3, s, s) that `recipe` made these normalised pixels of."""
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
-    return np.clip(np.rint((pixels * std + mean) * 255), 0, 255).astype(np.uint8)
+        return self.tower.with_features(self.recipe.bytes_of(inputs), output)
 
 
 def _as_taken(data: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
     """One calibration input as the file takes it."""
     recipe = pixel_recipe(data)
-    taken = inputs if recipe is None else _to_bytes(inputs, recipe)
+    taken = inputs if recipe is None else recipe.bytes_of(inputs)
     return np.ascontiguousarray(taken.transpose(0, 2, 3, 1)) if taken.ndim == 4 else taken
 
 
