@@ -269,6 +269,8 @@ OPERATIONS: Final[dict[str, Callable[[Arguments], Any]]] = {
     "minimum": _binary(torch.minimum),
     "equal": _binary(torch.eq),
     "greater": _binary(torch.gt),
+    "greater_equal": _binary(torch.ge),
+    "less": _binary(torch.lt),
     "relu": _unary(F.relu),
     "relu6": _unary(F.relu6),
     "sigmoid": _unary(torch.sigmoid),
@@ -281,6 +283,7 @@ OPERATIONS: Final[dict[str, Callable[[Arguments], Any]]] = {
     "identity": _unary(lambda x: x),
     "rsqrt": lambda a: torch.rsqrt(a["x"] + a["epsilon"]),
     "clip": lambda a: a["x"].clamp(float(a["alpha"]), float(a["beta"])),
+    "thresholded_relu": lambda a: torch.where(a["x"] >= float(a["alpha"]), a["x"], 0.0),
     "leaky_relu": lambda a: F.leaky_relu(a["x"], float(a["alpha"])),
     "sigmoid_hard": lambda a: (float(a["alpha"]) * a["x"] + float(a["beta"])).clamp(0, 1),
     "gelu": _gelu,
@@ -308,7 +311,7 @@ OPERATIONS: Final[dict[str, Callable[[Arguments], Any]]] = {
     "slice_by_index": _slice,
     "pad": _pad,
     "gather": _gather,
-    "select": lambda a: torch.where(a["cond"], a["a"], a["b"]),
+    "select": lambda a: torch.where(_tensor(a["cond"]), _tensor(a["a"]), _tensor(a["b"])),
     "cast": _cast,
 }
 """Operation → what it computes, of those that towers are made of."""
