@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
@@ -24,6 +24,7 @@ from mobileclip.towers.text import Block
 PHOTOS, TEXTS, BATCH = 1024, 4096, 64
 
 Layers = Literal["first", "every"]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.inference_mode()
@@ -211,8 +212,8 @@ def _slice(name: str, source: Tensor, wanted: Tensor, heads: tuple[int, int]) ->
     return source[tuple(slice(0, size) for size in wanted.shape)].clone()
 
 
-def interpolate(first: CLIP, second: CLIP, share: float) -> CLIP:
-    """Mix two checkpoints of one shape, weight by weight (WiSE-FT, Wortsman et al. 2022, section 3).
+def interpolate(first: Model, second: Model, share: float) -> Model:
+    """Mix two models of one shape, or two parts of such, weight by weight (WiSE-FT, Wortsman et al. 2022, section 3).
 
     Args:
         first: the weights at share 0, often the ones before fine-tuning.
@@ -227,7 +228,7 @@ def interpolate(first: CLIP, second: CLIP, share: float) -> CLIP:
     mixed, other = copy.deepcopy(first), second.state_dict()
     state = mixed.state_dict()
     if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in other.items()}:
-        raise ConfigError(f"interpolate: {first.config.name} and {second.config.name} are of different shapes")
+        raise ConfigError("interpolate: the two models are of different shapes")
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(value.lerp(other[name], share) if value.is_floating_point() else other[name])

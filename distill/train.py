@@ -16,7 +16,7 @@ from distill.data.online import OnlineFeed
 from distill.data.reinforced import ReinforcedFeed
 from distill.distributed import choose_device, rank
 from distill.files import locate
-from distill.inherit import deepen, turn_by_batches, turn_to_teacher
+from distill.inherit import deepen, interpolate, turn_by_batches, turn_to_teacher
 from distill.reinforce import assemble_teachers
 from distill.report import keep_recipe
 from distill.teachers.bank import TeacherBank
@@ -139,7 +139,7 @@ def _turn(recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, ban
 
 
 def build_student(recipe: Recipe, base: Path) -> CLIP:
-    """Build the recipe's student, started from a checkpoint (`start`) or with a pretrained trunk (`init`).
+    """Build the recipe's student, started from a checkpoint (`start`), with a pretrained trunk (`init`), or a `blend`.
 
     The checkpoint may have fewer text layers.
 
@@ -147,17 +147,19 @@ def build_student(recipe: Recipe, base: Path) -> CLIP:
         ConfigError: the checkpoint is of another shape.
     """
     config = student_config(recipe, base)
-    if recipe.start:
-        started = load_checkpoint(locate(recipe.start, base)).model
-        if dataclasses.replace(started.config, parameters=config.parameters) == config:
-            return started
-        student = create_model(config)
-        deepen(student, started)
-        return student
     model = create_model(config)
     if recipe.init:
         load_trunk_weights(model.image.trunk, locate(recipe.init, base))
-    return model
+    if not recipe.start:
+        return model
+    started = load_checkpoint(locate(recipe.start, base)).model
+    if dataclasses.replace(started.config, parameters=config.parameters) != config:
+        shallower, started = started, create_model(config)
+        deepen(started, shallower)
+    if recipe.blend:
+        trunk = interpolate(started.image.trunk, model.image.trunk, recipe.blend)
+        started.image.trunk.load_state_dict(trunk.state_dict())
+    return started
 
 
 def student_config(recipe: Recipe, base: Path) -> ModelConfig:

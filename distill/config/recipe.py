@@ -38,6 +38,9 @@ class Recipe:
     """Weights of the image trunk to start from: a path, or `package:relative/path`."""
     start: str = ""
     """A checkpoint of the whole student to start from, instead of `init`: a file or a folder."""
+    blend: float = 0.0
+    """With both: how much of `init` is mixed into the image trunk of `start` (WiSE-FT, Wortsman et al. 2022). What
+    fine-tuning forgot comes back, and most of what it learned stays; the projection must learn anew."""
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
@@ -58,6 +61,8 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
         if not self.taught_by and any(source.kind != "reinforced" for source in self.photos):
             raise ConfigError(f"recipe {self.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
+        if not 0 <= self.blend <= 1 or (self.blend and not (self.start and self.init)):
+            raise ConfigError(f"recipe {self.name}: blend lies in 0 … 1 and needs both start and init")
         needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
         if needs_classes:
             raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")

@@ -1,14 +1,17 @@
 """Weights cut out of larger models, and mixed."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from distill.config import Recipe
 from distill.inherit import Layers, deepen, inherit, interpolate
 from mobileclip.errors import ConfigError
-from mobileclip.towers import CLIP, ModelConfig
+from mobileclip.towers import CLIP, ModelConfig, create_model
 from tests.towers.conftest import stir, tokens
+from tests.training.conftest import run
 
 
 def made(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0) -> CLIP:
@@ -136,3 +139,29 @@ def test_interpolation_is_weight_by_weight() -> None:
         interpolate(first, made(layers=2), 0.5)
     with pytest.raises(ConfigError, match="must lie in"):
         interpolate(first, second, 1.5)
+
+
+def test_a_trunk_may_start_between_two(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """`blend` mixes the trunk alone, statistics of BatchNorm too; all else is the checkpoint's."""
+    from distill.train import build_student
+
+    start = run(recipe_folder, data, tmp_path / "first", stages=[{"epochs": 1, "px": 48}])
+    init = str(tmp_path / "trunk.pth")
+    other = create_model(recipe_folder / "tiny.toml")
+    torch.save(other.image.trunk.state_dict(), init)
+    settings = {"start": str(start), "init": init}
+
+    def student(blend: float) -> dict[str, torch.Tensor]:
+        recipe = Recipe.load(recipe_folder / "recipe.toml", {**settings, "blend": blend})
+        return build_student(recipe, recipe_folder).state_dict()
+
+    none, quarter, trunk = student(0.0), student(0.25), other.image.trunk.state_dict()
+    for name, value in quarter.items():
+        own = name.removeprefix("image.trunk.")
+        if own != name and value.is_floating_point():
+            assert torch.allclose(value, 0.75 * none[name] + 0.25 * trunk[own], atol=1e-6), name
+        elif own == name:
+            assert torch.equal(value, none[name]), name
+    for wrong in ({"blend": 1.5, **settings}, {"blend": 0.5, "init": init}):
+        with pytest.raises(ConfigError, match="blend"):
+            Recipe.load(recipe_folder / "recipe.toml", wrong)
