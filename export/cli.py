@@ -9,6 +9,7 @@ import typer
 
 from mobileclip.errors import PocketclipError
 
+WIDE = 200
 INCOMPLETE = 3
 """Exit code where something asked for was left out, as `pocketclip index` has it for photos that failed."""
 
@@ -104,7 +105,10 @@ def export(
     else:
         from rich.console import Console
 
-        Console(soft_wrap=True).print(table(report), highlight=False)
+        console = Console(soft_wrap=True)
+        if not console.is_terminal:
+            console.width = WIDE  # no column is cut in a file
+        console.print(table(report), highlight=False)
     if report["left_out"]:
         raise typer.Exit(INCOMPLETE)
 

@@ -47,7 +47,8 @@ def export_tiny(folder: Path) -> tuple[Path, "mobileclip.checkpoints.Checkpoint"
     from PIL import Image
 
     from distill.data.bpe import save_merges, train_merges
-    from export.bundle import ExportConfig, export_bundle
+    from export.bundle import export_bundle
+    from export.config import ExportConfig
     from mobileclip.checkpoints import load_checkpoint, save_checkpoint
     from mobileclip.towers import ModelConfig, create_model
 
@@ -68,9 +69,15 @@ def export_tiny(folder: Path) -> tuple[Path, "mobileclip.checkpoints.Checkpoint"
         lines.append(f"images/{number}.png,{colour},{'test' if number >= 60 else 'train'}")
     (colours / "labels.csv").write_text("\n".join(lines) + "\n")
     (folder / "labels.toml").write_text(LABELS)
-    export_bundle(
-        ExportConfig(checkpoint, folder / "labels.toml", folder / "data", folder / "bundle", threads=1), lambda *_: None
+    asked = ExportConfig(
+        checkpoint=checkpoint,
+        out=folder / "bundle",
+        labels=folder / "labels.toml",
+        data=folder / "data",
+        precisions=("fp32",),
+        threads=1,
     )
+    export_bundle(asked, lambda *_: None)
     return folder / "bundle", load_checkpoint(checkpoint)
 
 
