@@ -8,7 +8,7 @@ from tests.cli.conftest import BUNDLE, CommandLine
 
 pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle stands in for the shipped one")
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="the first student does not know this; the next one must")
+NOT_YET = pytest.mark.xfail(strict=True, reason="this student does not know it; the next one must")
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ NOT_YET = pytest.mark.xfail(strict=True, reason="the first student does not know
         ("a cat", "chelsea.png"),
         ("a red flower", "flower.jpg"),
         ("a temple in China", "china.jpg"),
-        pytest.param("a cup of coffee on a table", "coffee.png", marks=NOT_YET),
-        pytest.param("a rocket launch", "rocket.jpg", marks=NOT_YET),
+        ("a cup of coffee on a table", "coffee.png"),
+        ("a rocket launch", "rocket.jpg"),
         pytest.param("a smiling woman", "astronaut.png", marks=NOT_YET),
     ],
 )
