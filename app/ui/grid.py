@@ -32,6 +32,10 @@ GAP = 3.0
 LEAST, MOST = 56.0, 360.0
 """Sides of a photo between which a person may choose, in dp."""
 
+AWAY = -100_000.0, -100_000.0
+"""Where spare tiles and headings wait. They stay in the window, for Kivy 2.3.1 leaks lines and round corners of widgets
+that are taken out and put back, 100 kB a tile."""
+
 PhotosOf = Callable[[Sequence[int]], list[Photo]]
 
 MOVES: dict[str, Move] = {
@@ -191,9 +195,7 @@ class PhotoGrid(FloatLayout):
     def _place_tile(self, index: int) -> None:
         tile = self._tiles.get(index)
         if tile is None:
-            tile = self._spare.pop() if self._spare else self._new_tile()
-            self._tiles[index] = tile
-            self.content.add_widget(tile)
+            tile = self._tiles[index] = self._spare.pop() if self._spare else self._new_tile()
         x, y = self.rows.place(index)
         side = self.rows.measures.cell
         # Whole pixels, so that neither photos nor the gaps between them swim.
@@ -211,13 +213,15 @@ class PhotoGrid(FloatLayout):
 
     def _new_tile(self) -> Tile:
         assert self._pictures is not None
-        return Tile(self._pictures, self._tapped, self._held)
+        tile = Tile(self._pictures, self._tapped, self._held)
+        self.content.add_widget(tile)
+        return tile
 
     def _give_back(self, indices: Any) -> None:
         for index in list(indices):
             tile = self._tiles.pop(index)
             tile.clear()
-            self.content.remove_widget(tile)
+            tile.pos = AWAY
             self._spare.append(tile)
 
     def _place_heads(self, shown: range) -> None:
@@ -225,13 +229,14 @@ class PhotoGrid(FloatLayout):
             shown = range(0)
         for section in [section for section in self._heads if section not in shown]:
             head = self._heads.pop(section)
-            self.content.remove_widget(head)
+            head.pos = AWAY
             self._spare_heads.append(head)
         for section in shown:
             if section not in self._heads:
-                head = self._spare_heads.pop() if self._spare_heads else Headline()
-                self._heads[section] = head
-                self.content.add_widget(head)
+                if not self._spare_heads:
+                    self._spare_heads.append(Headline())
+                    self.content.add_widget(self._spare_heads[-1])
+                self._heads[section] = self._spare_heads.pop()
             head = self._heads[section]
             head.title, head.note = self.sections[section].title, self.sections[section].note
             head.width = self.width

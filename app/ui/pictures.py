@@ -86,15 +86,21 @@ class Pictures(Generic[T]):
                 wanted.cancel()
 
     def pump(self) -> None:
-        """Hand out what has arrived; call it once a frame."""
-        for _ in range(min(len(self._arrived), MADE_PER_FRAME)):
+        """Hand out what has arrived; call it once a frame.
+
+        What nobody looks for any more is dropped at once: the pool decodes faster than a frame uploads, so that a flick
+        through thousands of photos would pile up their pixels here.
+        """
+        made = 0
+        while self._arrived and made < MADE_PER_FRAME:
             key, result = self._arrived.popleft()
-            if result is None:
-                # Dropped from a full queue: ask again, unless nobody looks for it any more.
-                if key in self._wanted:
-                    self._ask(key, self._wanted[key])
+            if key not in self._wanted:
                 continue
-            self._hand_out(key, result)
+            if result is None:  # dropped from a full queue: ask again
+                self._ask(key, self._wanted[key])
+            else:
+                self._hand_out(key, result)
+                made += 1
 
     def forget(self, key: str | None = None) -> None:
         """Let go of one texture or of all."""

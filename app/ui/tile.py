@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kivy.clock import Clock
-from kivy.graphics import Color, Line, Rectangle, SmoothEllipse
+from kivy.graphics import Color, Line, Rectangle, SmoothRoundedRectangle
 from kivy.metrics import dp
 from kivy.uix.widget import Widget
 from kivy.vector import Vector
@@ -75,7 +75,8 @@ class Tile(Widget):
             self._broken_colour = Color(0, 0, 0, 0)
             self._broken = Rectangle()
             self._mark_colour = Color(0, 0, 0, 0)
-            self._mark = SmoothEllipse()
+            # A round one: Kivy 2.3.1 leaks whenever a SmoothEllipse moves.
+            self._mark = SmoothRoundedRectangle()
             self._check_colour = Color(0, 0, 0, 0)
             self._check = Rectangle()
             self._ring_colour = Color(0, 0, 0, 0)
@@ -122,7 +123,7 @@ class Tile(Widget):
             self._check.pos = left - dp(3), top - dp(3)
         else:
             self._mark_colour.rgba = self._check_colour.rgba = (0, 0, 0, 0)
-        self._mark.pos, self._mark.size = (left, top), (side, side)
+        self._mark.pos, self._mark.size, self._mark.radius = (left, top), (side, side), [side / 2]
 
     def on_touch_down(self, touch: Any) -> bool:
         if touch.is_mouse_scrolling or not self.photo or not self.collide_point(*touch.pos):
