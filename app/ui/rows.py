@@ -102,8 +102,8 @@ class Rows:
         return int(self.starts[section] + np.clip(row * self.measures.columns, 0, self._counts[section]))
 
     def at(self, x: float, y: float) -> int | None:
-        """The item at a point; None between items."""
-        if not len(self._counts) or not 0 <= y < self.height or not 0 <= x < self.measures.width:
+        """The item at a point, with the gap on its right and below it; None on a heading and where no item is."""
+        if not len(self._counts) or not 0 <= y < self.height or x < 0:
             return None
         section = self.section_at(y)
         inside = y - float(self.tops[section]) - self.measures.heading
