@@ -27,7 +27,7 @@ configure(2400, 1600)
 from kivy.app import App  # noqa: E402
 from kivy.base import EventLoop  # noqa: E402
 from kivy.core.window import Window  # noqa: E402
-from kivy.graphics.opengl import GL_RGB, GL_UNSIGNED_BYTE, glReadPixels  # noqa: E402
+from kivy.graphics.opengl import GL_RGB, GL_UNSIGNED_BYTE, glFinish, glReadPixels  # noqa: E402
 from kivy.tests.common import UnitTestTouch  # noqa: E402
 from kivy.uix.widget import Widget  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -71,6 +71,8 @@ class Driver:
 
     def _frame(self) -> None:
         EventLoop.idle()
+        # As a display would wait for it; else Mesa puts dozens of frames off and keeps all that is in them.
+        glFinish()
 
     def frames(self, count: int = 2) -> None:
         """Let some frames pass."""
