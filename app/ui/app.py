@@ -18,9 +18,9 @@ from app.ui.models.session import Session
 from app.ui.pictures import Pictures
 from app.ui.shell import Place, Stage
 from app.ui.strings import n, t
-from app.ui.textures import picture_texture
+from app.ui.textures import forget_textures, picture_texture
 from app.ui.theme import theme
-from app.ui.widgets import Field, forget_textures
+from app.ui.widgets import Field
 from mobileclip.errors import PocketclipError
 
 POLL_SECONDS = 0.2

@@ -33,8 +33,8 @@ LEAST, MOST = 56.0, 360.0
 """Sides of a photo between which a person may choose, in dp."""
 
 AWAY = -100_000.0, -100_000.0
-"""Where spare tiles and headings wait. They stay in the window, for Kivy 2.3.1 leaks lines and round corners of widgets
-that are taken out and put back, 100 kB a tile."""
+"""Where spare tiles and headings wait. They stay in the window: moving one costs less than taking it out and putting it
+back."""
 
 PhotosOf = Callable[[Sequence[int]], list[Photo]]
 

@@ -138,3 +138,12 @@ def corner(size: int) -> NDArray[np.uint8]:
     x, y = np.meshgrid(centres, centres)
     outside: NDArray[np.uint8] = (np.clip(np.hypot(size - x, size - y) - size + 0.5, 0, 1) * 255).astype(np.uint8)
     return outside
+
+
+@lru_cache(maxsize=16)
+def disc(size: int) -> NDArray[np.uint8]:
+    """A filled circle of this diameter, as coverage, uint8 (size, size)."""
+    centres = np.arange(size, dtype=np.float32) + 0.5 - size / 2
+    x, y = np.meshgrid(centres, centres)
+    inside: NDArray[np.uint8] = (np.clip(size / 2 - np.hypot(x, y) + 0.5, 0, 1) * 255).astype(np.uint8)
+    return inside

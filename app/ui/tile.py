@@ -4,16 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from kivy.clock import Clock
-from kivy.graphics import Color, Line, Rectangle, SmoothRoundedRectangle
+from kivy.graphics import Color, InstructionGroup, Line, Rectangle
 from kivy.metrics import dp
 from kivy.uix.widget import Widget
 from kivy.vector import Vector
 
 from app.library.gallery import Photo
 from app.ui.pictures import Pictures
-from app.ui.textures import filling
+from app.ui.textures import disc_texture, filling, icon_texture
 from app.ui.theme import theme
-from app.ui.widgets import icon_texture
 
 LONG_PRESS = 0.45
 """Seconds after which a touch means to select."""
@@ -34,9 +33,11 @@ class Tile(Widget):
         self._pictures, self._tapped, self._held = pictures, tapped, held
         self._texture: Any = None
         self._hold: Any = None
+        # What changes in one frame is drawn once.
+        self._draw_soon = Clock.create_trigger(self._draw, -1)
         self._build()
-        self.bind(pos=self._draw, size=self._draw)
-        theme.bind(dark=self._draw)
+        self.bind(pos=self._changed, size=self._changed)
+        theme.bind(dark=self._changed)
 
     @property
     def texture(self) -> Any:
@@ -46,15 +47,17 @@ class Tile(Widget):
     def set(self, index: int, photo: Photo | None, chosen: bool, choosing: bool, stood_on: bool) -> None:
         """Show another photo, or the same in another state."""
         self.index, self.photo = index, photo
-        self.chosen, self.choosing, self.stood_on = chosen, choosing, stood_on
+        if (chosen, choosing, stood_on) != (self.chosen, self.choosing, self.stood_on):
+            self.chosen, self.choosing, self.stood_on = chosen, choosing, stood_on
+            self._draw_soon()
         key = photo.key if photo else ""
         if key != self.key:
             self.key, self.reason, self._texture = key, "", None
+            self._draw_soon()
             if photo:
                 self._pictures.want(self, key, photo.path)
             else:
                 self._pictures.release(self)
-        self._draw()
 
     def clear(self) -> None:
         """Show nothing and want nothing."""
@@ -64,7 +67,7 @@ class Tile(Widget):
         """Take a picture that was wanted, unless the tile shows another photo by now."""
         if key == self.key:
             self._texture, self.reason = texture, reason
-            self._draw()
+            self._draw_soon()
 
     def _build(self) -> None:
         with self.canvas:
@@ -72,58 +75,51 @@ class Tile(Widget):
             self._ground = Rectangle()
             self._picture_colour = Color(1, 1, 1, 0)
             self._picture = Rectangle()
-            self._broken_colour = Color(0, 0, 0, 0)
-            self._broken = Rectangle()
-            self._mark_colour = Color(0, 0, 0, 0)
-            # A round one: Kivy 2.3.1 leaks whenever a SmoothEllipse moves.
-            self._mark = SmoothRoundedRectangle()
-            self._check_colour = Color(0, 0, 0, 0)
-            self._check = Rectangle()
-            self._ring_colour = Color(0, 0, 0, 0)
-            self._ring = Line(width=dp(1.5), joint="miter")
+        # Empty on nearly all tiles: shapes with an alpha of 0 would cost as much as those that are seen.
+        self._over = InstructionGroup()
+        self.canvas.add(self._over)
+
+    def _changed(self, *_: Any) -> None:
+        self._draw_soon()
 
     def _draw(self, *_: Any) -> None:
         inset = dp(9) if self.chosen else 0
         x, y, width, height = self.x + inset, self.y + inset, self.width - 2 * inset, self.height - 2 * inset
+        covered = self._texture is not None and not inset
         self._ground_colour.rgba = theme.wash if self.chosen else theme.tile
-        self._ground.pos, self._ground.size = self.pos, self.size
+        self._ground.pos, self._ground.size = self.pos, (0, 0) if covered else self.size
         self._picture_colour.a = 1 if self._texture else 0
+        self._picture.pos, self._picture.size = (x, y), (width, height) if self._texture else (0, 0)
         if self._texture:
             self._picture.texture = self._texture
             self._picture.tex_coords = filling(self._texture.width, self._texture.height, width / max(height, 1))
-        self._picture.pos, self._picture.size = (x, y), (width, height)
-        self._draw_broken()
-        self._draw_mark()
-        self._ring_colour.rgba = theme.accent if self.stood_on else (0, 0, 0, 0)
-        edge = dp(1.5)
-        self._ring.rectangle = (self.x + edge, self.y + edge, self.width - 2 * edge, self.height - 2 * edge)
-
-    def _draw_broken(self) -> None:
-        side = int(dp(24))
-        self._broken_colour.rgba = theme.soft if self.reason else (0, 0, 0, 0)
+        self._over.clear()
         if self.reason:
-            self._broken.texture = icon_texture("warning", side)
-        self._broken.pos = round(self.center_x - side / 2), round(self.center_y - side / 2)
-        self._broken.size = side, side
+            side = int(dp(24))
+            middle = round(self.center_x - side / 2), round(self.center_y - side / 2)
+            self._draw_over(theme.soft, icon_texture("warning", side), middle, side)
+        if self.chosen or self.choosing:
+            self._draw_mark()
+        if self.stood_on:
+            edge = dp(1.5)
+            ring = (self.x + edge, self.y + edge, self.width - 2 * edge, self.height - 2 * edge)
+            self._over.add(Color(*theme.accent))
+            self._over.add(Line(rectangle=ring, width=edge, joint="miter"))
+
+    def _draw_over(self, colour: Any, texture: Any, pos: tuple[float, float], side: int) -> None:
+        self._over.add(Color(*colour))
+        self._over.add(Rectangle(texture=texture, pos=pos, size=(side, side)))
 
     def _draw_mark(self) -> None:
-        side = int(dp(22))
-        left, top = self.x + dp(5), self.top - dp(5) - side
+        side, check, circle = int(dp(22)), int(dp(16)), int(dp(28))
+        left, lower = self.x + dp(5), self.top - dp(5) - side
         if self.chosen:
-            self._mark_colour.rgba = theme.accent
-            self._check_colour.rgba = theme.accent_ink
-            self._check.texture = icon_texture("check", int(dp(16)))
-            self._check.size = (int(dp(16)),) * 2
-            self._check.pos = left + (side - int(dp(16))) / 2, top + (side - int(dp(16))) / 2
-        elif self.choosing:
-            self._mark_colour.rgba = (0, 0, 0, 0.22)
-            self._check_colour.rgba = (1, 1, 1, 0.9)
-            self._check.texture = icon_texture("circle", int(dp(28)))
-            self._check.size = (int(dp(28)),) * 2
-            self._check.pos = left - dp(3), top - dp(3)
+            self._draw_over(theme.accent, disc_texture(side), (left, lower), side)
+            inside = (side - check) / 2
+            self._draw_over(theme.accent_ink, icon_texture("check", check), (left + inside, lower + inside), check)
         else:
-            self._mark_colour.rgba = self._check_colour.rgba = (0, 0, 0, 0)
-        self._mark.pos, self._mark.size, self._mark.radius = (left, top), (side, side), [side / 2]
+            self._draw_over((0, 0, 0, 0.22), disc_texture(side), (left, lower), side)
+            self._draw_over((1, 1, 1, 0.9), icon_texture("circle", circle), (left - dp(3), lower - dp(3)), circle)
 
     def on_touch_down(self, touch: Any) -> bool:
         if touch.is_mouse_scrolling or not self.photo or not self.collide_point(*touch.pos):

@@ -6,7 +6,6 @@ from typing import Any
 from kivy.animation import Animation
 from kivy.clock import Clock
 from kivy.core.text import Label as CoreLabel
-from kivy.graphics.texture import Texture
 from kivy.lang import Builder
 from kivy.metrics import dp
 from kivy.properties import (
@@ -24,7 +23,7 @@ from kivy.uix.label import Label
 from kivy.uix.textinput import TextInput
 from kivy.uix.widget import Widget
 
-from app.ui import icons
+from app.ui.textures import icon_texture
 
 
 def load_layout(python_file: str) -> None:
@@ -32,40 +31,6 @@ def load_layout(python_file: str) -> None:
     path = str(Path(python_file).with_suffix(".kv"))
     if path not in Builder.files:
         Builder.load_file(path, encoding="utf-8")
-
-
-_textures: dict[tuple[str, int], Texture] = {}
-
-
-def icon_texture(name: str, size: int) -> Texture | None:
-    """The icon in white, to be coloured by what is drawn before it; None without a name."""
-    if not name or size < 1:
-        return None
-    if (name, size) not in _textures:
-        _textures[name, size] = coverage_texture(icons.alpha(name, size))
-    return _textures[name, size]
-
-
-def corner_texture(size: int) -> Texture:
-    """The outside of a rounded top-left corner; turned by its texture coordinates for the other three."""
-    if ("", size) not in _textures:
-        _textures["", size] = coverage_texture(icons.corner(size))
-    return _textures["", size]
-
-
-def coverage_texture(coverage: Any) -> Texture:
-    """White with the given alpha, uint8 (h, w), row 0 at the top."""
-    height, width = coverage.shape
-    texture = Texture.create(size=(width, height), colorfmt="rgba")
-    rgba = bytearray(b"\xff") * (4 * width * height)
-    rgba[3::4] = coverage[::-1].tobytes()
-    texture.blit_buffer(bytes(rgba), colorfmt="rgba", bufferfmt="ubyte")
-    return texture
-
-
-def forget_textures() -> None:
-    """Let go of all icons; a new window needs new textures."""
-    _textures.clear()
 
 
 class Seen:

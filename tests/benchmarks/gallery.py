@@ -131,6 +131,7 @@ def child(what: str, home: Path, since: float) -> None:
     from kivy.clock import Clock
     from kivy.core.window import Window
 
+    wait_for_pictures()
     app = make_app(places, functools.partial(mobileclip.load, "pocket"))
     if what == "scroll":
         Clock.schedule_once(lambda _: scroll(app, Clock), 1)
@@ -178,6 +179,24 @@ def scroll(app: Any, clock: Any) -> None:
         return at[0] < STEPS
 
     clock.schedule_interval(step, 0)
+
+
+def wait_for_pictures() -> None:
+    """End each frame when its picture is drawn, as a display has it.
+
+    Without a display nobody waits, and Mesa's software renderer (llvmpipe 22.3) puts frames off: dozens of them, each
+    with up to 36 MB of primitives. Their memory, which grows with the renderer's lag to more than 2 GB, is no part of
+    the gallery; nor is a frame over before it can be seen.
+    """
+    from kivy.core.window import Window
+
+    Window.bind(on_flip=_finish)
+
+
+def _finish(_: object) -> None:
+    from kivy.graphics.opengl import glFinish
+
+    glFinish()
 
 
 def resident() -> int:

@@ -27,7 +27,7 @@ configure(2400, 1600)
 from kivy.app import App  # noqa: E402
 from kivy.base import EventLoop  # noqa: E402
 from kivy.core.window import Window  # noqa: E402
-from kivy.graphics.opengl import GL_RGB, GL_UNSIGNED_BYTE, glReadPixels  # noqa: E402
+from kivy.graphics.opengl import GL_RGB, GL_UNSIGNED_BYTE, glFinish, glReadPixels  # noqa: E402
 from kivy.tests.common import UnitTestTouch  # noqa: E402
 from kivy.uix.widget import Widget  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -40,7 +40,14 @@ PATIENCE, LEAST_FRAMES = 60.0, 1500
 
 
 class Driver:
-    """One open gallery."""
+    """One open gallery.
+
+    Attributes:
+        each_drawn: wait for each picture, as a display does. Else Mesa puts dozens of frames off and keeps all that is
+            in them: quicker for most tests, wrong for one of memory.
+    """
+
+    each_drawn = False
 
     def __init__(self, home: Path, load_model: Callable[[], Any], size: tuple[int, int] = (480, 800), **options: Any):
         self.places = Places(home, home / "cache", home / "config")
@@ -71,6 +78,8 @@ class Driver:
 
     def _frame(self) -> None:
         EventLoop.idle()
+        if self.each_drawn:
+            glFinish()
 
     def frames(self, count: int = 2) -> None:
         """Let some frames pass."""

@@ -36,6 +36,7 @@ IN_README = {
     "phone-light-search": 300,
     "phone-dark-photo": 300,
     "phone-dark-review": 300,
+    "desktop-light-where": 620,
 }
 MOST_BYTES = 150_000
 
@@ -69,7 +70,7 @@ class Shots:
         for name, take in others.items():
             if wanted(name):
                 yield name, take()
-        if wanted("photo"):
+        if any(wanted(name) for name in ("photo", "panel", "where")):
             yield from self.photo()
 
     def place(self, name: str) -> Image.Image:
@@ -171,7 +172,9 @@ def save_small(picture: Image.Image, width: int, path: Path) -> None:
     """Write a PNG with as many colours as fit into its share of a clone."""
     reduced = small(picture, width)
     for colours in (256, 192, 128, 96, 64, 48):
-        reduced.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+        # Small areas keep their colours by k-means, and the heat of a map its even slope by dithering.
+        palette = reduced.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=3)
+        reduced.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             return
     raise SystemExit(f"{path} does not fit into {MOST_BYTES} bytes; make it less wide")

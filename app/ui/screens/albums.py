@@ -15,9 +15,9 @@ from app.library.gallery import Album
 from app.ui.rows import Measures, Rows
 from app.ui.shell import Place
 from app.ui.strings import n, t
-from app.ui.textures import filling
+from app.ui.textures import corner_texture, filling
 from app.ui.theme import theme
-from app.ui.widgets import corner_texture, load_layout
+from app.ui.widgets import load_layout
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:

@@ -140,6 +140,7 @@ class PhotosScreen(GridPlace):
 
     album = StringProperty("")
     own = BooleanProperty(False)
+    cramped = BooleanProperty(False)
     heading = StringProperty("")
     note = StringProperty("")
     job: JobLine = ObjectProperty(None)

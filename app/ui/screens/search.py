@@ -233,14 +233,22 @@ class SearchScreen(GridPlace):
     def _cover_flow(self, albums: list[Album]) -> Widget:
         flow = Factory.Flow()
         while len(self._covers) < len(albums):
-            size = dp(COVER), dp(COVER + CAPTION)
-            self._covers.append(AlbumCard(self.app, lambda album: self.model.add_label(album.label), size=size))
+            self._covers.append(AlbumCard(self.app, lambda album: self.model.add_label(album.label)))
         for cover, album in zip(self._covers, albums, strict=False):
             if cover.parent is not None:
                 cover.parent.remove_widget(cover)
             cover.set(album)
             flow.add_widget(cover)
+        flow.bind(width=lambda _, width: self._fit_covers(width, flow.spacing[0]))
+        self._fit_covers(flow.width, flow.spacing[0])
         return flow
+
+    def _fit_covers(self, width: float, gap: float) -> None:
+        """Make covers as large as fills their rows to the right edge."""
+        columns = max(2, int((width + gap) // (dp(COVER) + gap)))
+        side = max(1, int((width - gap * (columns - 1)) / columns))
+        for cover in self._covers:
+            cover.size = side, side + dp(CAPTION)
 
     def _forget(self) -> None:
         self.app.session.ask(lambda gallery: gallery.forget_searches(), lambda _: self._fill_start(), self.app.trouble)
