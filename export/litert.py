@@ -5,7 +5,8 @@ A batch of one; pixels (1, s, s, 3) as Android's bitmaps lie, token ids int32 (1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from export.formats import ExportError, Side
 from export.onnx import IMAGE_OUTPUTS, pools_by_mean
 from export.quiet import converting, quiet
-from export.tflite import check_operators, pixel_recipe, with_recipe
+from export.search import BUDGET, Trial, leave_exact
+from export.tflite import check_operators, layers, pixel_recipe, with_recipe
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import Tower
 from mobileclip.runtimes import litert as runtime
@@ -92,7 +94,8 @@ class LiteRT:
 
     Precisions: `fp16` and `int8-weights` are stored small and widened when the file is loaded; `int8-dynamic`
     multiplies int8 weights with activations that are rounded as they come; `int8` is that for text, and for images
-    int8 throughout with ranges measured on calibration photos.
+    int8 throughout with ranges measured on calibration photos. With calibration inputs, `int8-weights` leaves those
+    layers exact that the vectors suffer from, see `export.search`; `int8` would have to leave nearly all.
 
     Attributes:
         scales_inside: whether image towers take bytes, uint8, and hold the pixel recipe's scale and shift.
@@ -130,14 +133,18 @@ class LiteRT:
         if static and not calibration:
             raise ExportError("int8 image towers for LiteRT need calibration photos: give some, or use int8-weights")
         with converting(f"the {side} tower cannot be made {precision} for LiteRT"):
-            work = quantizer.Quantizer(bytearray(data))
-            (_static if static else _RECIPES[precision])(work)
-            inputs = [{_INPUTS[side]: _as_taken(data, one)} for one in calibration]
-            ranges = work.calibrate({_SIGNATURE: inputs}, num_threads=1) if static else None
-            made = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
-        assert made is not None
-        check_operators(bytes(made))
-        return bytes(made)
+            coarse = _Coarse(data, _static if static else _RECIPES[precision])
+            if static:
+                coarse.measure_ranges([{_INPUTS[side]: _as_taken(data, one)} for one in calibration])
+            exact: frozenset[str] = frozenset()
+            if calibration and precision == "int8-weights":
+                trial = Trial(data, calibration, lambda made: self.open(made, None))
+                exact = leave_exact(
+                    list(coarse.layers), coarse.layers, lambda some: trial.damage(coarse.but(set(some))), BUDGET
+                )
+            made = coarse.build(exact)
+        check_operators(made)
+        return made
 
     def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
         """Name the file; see `export.formats.Format`."""
@@ -174,6 +181,41 @@ def _as_taken(data: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
     recipe = pixel_recipe(data)
     taken = inputs if recipe is None else recipe.bytes_of(inputs)
     return np.ascontiguousarray(taken.transpose(0, 2, 3, 1)) if taken.ndim == 4 else taken
+
+
+class _Coarse:
+    """Quantizes any choice of a tower's layers.
+
+    Attributes:
+        layers: names, in their order, and what leaving each exact costs: its weights.
+    """
+
+    def __init__(self, data: bytes, recipe: Callable[[quantizer.Quantizer], None]) -> None:
+        self.data, self.recipe, self.layers = data, recipe, layers(data)
+        self.ranges: Any = None
+
+    def measure_ranges(self, inputs: list[dict[str, NDArray[Any]]]) -> None:
+        """Find the ranges of activations."""
+        work = quantizer.Quantizer(bytearray(self.data))
+        self.recipe(work)
+        self.ranges = work.calibrate({_SIGNATURE: inputs}, num_threads=1)
+
+    def but(self, coarse: Collection[str]) -> bytes:
+        """Make the layers named coarse, and leave all others exact."""
+        return self.build([name for name in self.layers if name not in coarse])
+
+    def build(self, exact: Collection[str]) -> bytes:
+        """Make all coarse but the layers named."""
+        work = quantizer.Quantizer(bytearray(self.data))
+        self.recipe(work)
+        for name in exact:
+            # The quantizer looks for a pattern in names; ours must not be the beginning of another.
+            work.update_quantization_recipe(
+                rf"{re.escape(name)}(?!\d)", Operation.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
+        made = work.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
+        assert made is not None
+        return bytes(made)
 
 
 def _weights(algorithm: AlgorithmName, bits: int) -> Callable[[quantizer.Quantizer], None]:

@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 
 from export.formats import ExportError
 from export.onnx_weights import channel_axes, shrink_weights
-from export.search import damage, leave_exact
-from mobileclip.errors import EngineError
+from export.search import BUDGET, Trial, leave_exact
 from mobileclip.runtimes.onnx import Tower
 
-BUDGET: Final = 0.0005
-"""Mean of 1 − cosine that coarse weights, and activations where they are coarse too, may cost. Of the ten photos
-nearest to a caption, about 3 in 100 change then (the shipped `pocket`, 1,000 photos of Flickr8k)."""
-TRIED: Final = 16
-"""Calibration inputs that the damage is measured on; all others only set the ranges of activations."""
 KERNELS: Final = ("Conv", "MatMul", "Gemm")
 ACTIVATIONS: Final = ("Clip", "Relu")
 """What ONNX Runtime runs as part of the layer before."""
@@ -57,7 +51,7 @@ def round_weights(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
     exact: frozenset[str] = frozenset()
     if calibration:
         sizes = {weight.name: float(np.prod(weight.dims)) for weight in model.graph.initializer}
-        trial = _Trial(data, calibration)
+        trial = Trial(data, calibration, Tower)
 
         def measure(coarse: Collection[str]) -> float:
             return trial.damage(shrink_weights(copy.deepcopy(model), coarse))
@@ -94,32 +88,9 @@ def quantize_image(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
         raise ExportError("int8 needs photos to find the ranges of activations on: give --photos, --captions or --data")
     with _quiet():
         static = _Static(data, calibration)
-        trial = _Trial(data, calibration)
+        trial = Trial(data, calibration, Tower)
         exact = leave_exact(static.layers, static.cost, lambda coarse: trial.damage(static.build(coarse)), BUDGET)
         return static.build([name for name in static.layers if name not in exact])
-
-
-class _Trial:
-    """A tower's exact vectors of some inputs, to compare those of coarser ones with."""
-
-    def __init__(self, data: bytes, calibration: Sequence[NDArray[Any]]) -> None:
-        step = max(1, len(calibration) // TRIED)
-        chosen = calibration[::step][:TRIED]
-        lengths = {given.shape for given in chosen}
-        # One batch where all are of one shape.
-        self.inputs = [np.concatenate(chosen)] if len(lengths) == 1 else list(chosen)
-        self.exact = self._vectors(data)
-
-    def _vectors(self, data: bytes) -> NDArray[np.float32]:
-        tower = Tower(data)
-        return np.concatenate([tower(given) for given in self.inputs])
-
-    def damage(self, data: bytes) -> float:
-        """Of a tower that computes the same more coarsely; the worst there is where it does not run."""
-        try:
-            return damage(self._vectors(data), self.exact)
-        except EngineError:
-            return 2.0
 
 
 class _Static:

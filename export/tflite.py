@@ -32,6 +32,25 @@ def check_operators(data: bytes) -> None:
         raise ExportError(f"the LiteRT file needs operators outside the built-in set: {', '.join(foreign)}")
 
 
+_WEIGHTED: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP")
+
+
+def layers(data: bytes) -> dict[str, int]:
+    """Name of each operation with weights, that of its output, in their order; and how many weights it has."""
+    names = _names(schema.BuiltinOperator)
+    model = schema.Model.GetRootAs(data, 0)
+    found = {}
+    for index in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(index)
+        for number in range(graph.OperatorsLength()):
+            operator = graph.Operators(number)
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            if names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] in _WEIGHTED:
+                weights = graph.Tensors(operator.Inputs(1)).ShapeAsNumpy()
+                found[graph.Tensors(operator.Outputs(0)).Name().decode()] = int(np.prod(weights))
+    return found
+
+
 # fmt: off
 _GPU: Final = frozenset((
     "ABS", "ADD", "ADD_N", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CAST", "CONCATENATION", "CONV_2D", "COS", "CUMSUM",

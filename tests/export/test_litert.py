@@ -9,7 +9,8 @@ from torch import nn
 
 from export.formats import ExportError, load_format
 from export.litert import LITERT, LITERT_UINT8
-from export.tflite import check_operators, gpu_fallbacks, operators, pixel_recipe
+from export.search import BUDGET, Trial
+from export.tflite import check_operators, gpu_fallbacks, layers, operators, pixel_recipe
 from mobileclip.errors import EngineError
 from mobileclip.runtimes.litert import Tower
 from tests.export import towers
@@ -126,6 +127,17 @@ def test_bad_requests_are_one_line(model, files) -> None:
     with pytest.raises(ExportError, match="unknown format 'abacus'"):
         load_format("abacus")
     assert load_format("litert") is LITERT
+
+
+def test_layers_that_the_vectors_suffer_from_stay_exact() -> None:
+    model = towers.pocket()
+    data = LITERT.convert(towers.fused(model), "image")
+    assert sum(layers(data).values()) > 0.97 * sum(one.numel() for one in model.image.parameters())
+    photos = [row[None] for row in towers.inputs(model)["image"]]
+    trial = Trial(data, photos, lambda tower: LITERT.open(tower, 1))
+    blind, careful = (LITERT.quantize(data, "image", "int8-weights", some) for some in ([], photos))
+    assert trial.damage(data) < 1e-6 and trial.damage(careful) <= BUDGET < trial.damage(blind)
+    assert len(blind) < len(careful) < 0.5 * len(data)
 
 
 @pytest.mark.parametrize("side", SIDES)
