@@ -37,7 +37,7 @@ _TORCH_SIDE = {"create_model": "towers", "load_checkpoint": "checkpoints", "repa
 def load(
     name_or_path: "str | os.PathLike[str]" = "pocket",
     *,
-    engine: str = "onnx",
+    engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
     accelerator: str = "cpu",
@@ -46,7 +46,7 @@ def load(
 
     Args:
         name_or_path: name of an embedded or pulled bundle, or path of a bundle's folder or .zip.
-        engine: the runtime, one that the bundle has towers for.
+        engine: the runtime, "onnx" or "litert"; None for the first of them that the bundle has towers for.
         precision: "fp32", "int8-weights", …: one that the bundle has for this engine; None for the one it prefers.
         threads: threads for one batch; None leaves it to the engine.
         accelerator: "cpu", "auto" for the best one that works here, or its name ("cuda", "coreml", "directml", …). One

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mobileclip.bundle import Bundle, Head, KnownAnswers
 from mobileclip.errors import BundleError, EngineError
 from mobileclip.preprocess import PixelRecipe
-from mobileclip.runtimes import Tower, load_tower
+from mobileclip.runtimes import ENGINES, Tower, load_tower
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.zeroshot import LabelSet
 
@@ -52,7 +52,7 @@ class Model:
         self,
         bundle: Bundle,
         *,
-        engine: str = "onnx",
+        engine: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
         accelerator: str = "cpu",
@@ -61,7 +61,7 @@ class Model:
 
         Args:
             bundle: an opened bundle.
-            engine: one that the bundle has towers for.
+            engine: one that the bundle has towers for; None for the first of `ENGINES` that is one.
             precision: one of the engine's precisions in the bundle; None for the one it prefers.
             threads: threads for one batch; None leaves it to the engine.
             accelerator: "cpu", "auto" or a name, see `mobileclip.runtimes.load_tower`.
@@ -73,9 +73,10 @@ class Model:
         self._threads, self._accelerator = threads, accelerator
         self._towers: dict[str, Tower] = {}
         self._lock = Lock()
-        self.engine = engine
         self.manifest: dict[str, Any] = bundle.manifest
-        self._variant = bundle.variant(engine, precision)
+        known = (one for one in ENGINES if one in self.manifest["towers"])
+        self.engine: str = engine or next(known, next(iter(ENGINES)))
+        self._variant = bundle.variant(self.engine, precision)
         self.precision: str = self._variant.get("precision", "")
         self.name: str = self.manifest["name"]
         self.dim: int = self.manifest["embed_dim"]

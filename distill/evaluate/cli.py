@@ -29,7 +29,7 @@ def evaluate(
     config: Annotated[
         str | None, typer.Option(help="Configuration of a checkpoint that does not carry one: a model name or .toml.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="Which of a bundle's engines.")] = "onnx",
+    engine: Annotated[str | None, typer.Option(help="Which of a bundle's engines; ONNX if it has it.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="Which of that engine's towers, as `export` wrote them; the default otherwise.")
     ] = None,

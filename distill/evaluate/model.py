@@ -75,7 +75,7 @@ def open_encoder(
     name_or_path: str,
     threads: int | None = None,
     config: str | None = None,
-    engine: str = "onnx",
+    engine: str | None = None,
     precision: str | None = None,
 ) -> Encoder:
     """Open a bundle (name, folder or zip) or a checkpoint (a folder or a file, see `load_checkpoint`).
@@ -84,7 +84,7 @@ def open_encoder(
         name_or_path: which.
         threads: of a bundle's engine.
         config: the name or .toml of a checkpoint's configuration, where it does not carry one.
-        engine: which of a bundle's engines.
+        engine: which of a bundle's engines; None for the one it prefers.
         precision: which of that engine's towers; None for those it prefers.
 
     Raises:

@@ -195,5 +195,14 @@ def test_both_engines_agree_and_know_their_answers(
         altered.encode_images(photos[:1])
 
 
+def test_a_bundle_is_run_by_the_engine_that_it_is_for(tiny: Any, bundle: Path, tmp_path: Path) -> None:
+    assert mobileclip.load(bundle).engine == "onnx"
+    del tiny.fields["towers"]["onnx"]
+    only = mobileclip.load(tiny.write(tmp_path / "only"))
+    assert only.engine == "litert" and only.encode_texts(["a dog"]).shape == (1, only.dim)
+    with pytest.raises(EngineError, match="no towers for the engine 'onnx', only for litert"):
+        mobileclip.load(tmp_path / "only", engine="onnx")
+
+
 def test_the_engine_is_registered(image: bytes) -> None:
     assert load_tower("litert", image, threads=1)(np.ones((2, 3, SIZE, SIZE), np.float32)).shape == (2, DIM)
