@@ -21,7 +21,7 @@ def pulled(cli: CommandLine, clip: Clip) -> Path:
 def test_from_a_folder_to_a_search(cli: CommandLine, clip: Clip, pulled: Path, photos: Path) -> None:
     assert pulled == cli.home / "models" / clip.folder.name
     listed = cli("models", "list", "--json").json["installed"]
-    assert {"pocket", "clip-tiny"} == {model["name"] for model in listed}
+    assert {"pocket", "pocket-litert", "clip-tiny"} == {model["name"] for model in listed}
     assert cli("models").out.decode().count("clip-tiny 1\t") == 1
     assert cli("index", photos, "--model", "clip-tiny").code == 0
     found = cli("search", "a cat", "--model", "clip-tiny", "--json")

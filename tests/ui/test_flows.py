@@ -183,9 +183,10 @@ def test_conditions_of_a_search_are_chips(gallery: Driver, library: Library) -> 
     place.model.set(Query())
     place.field.focus = True
     place.field.text = "blu"
-    row = gallery.until(lambda: gallery.find(SuggestionRow, text="blue"), "a suggestion")
-    gallery.tap(row)
-    gallery.until(lambda: place.model.results is not None and not place.model.working)
+    gallery.until(lambda: gallery.find(SuggestionRow, text="blue"), "a suggestion")
+    gallery.rest(0.2)  # it is made in one frame and laid out in the next
+    gallery.tap(gallery.find(SuggestionRow, text="blue"))
+    gallery.until(lambda: place.model.chips and place.model.results is not None and not place.model.working)
     blue = place.model.results.ids.tolist()
     assert [chip.kind for chip in place.model.chips] == ["label"] and place.field.text == ""
     assert blue and not place.model.ranked
