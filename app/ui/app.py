@@ -36,7 +36,8 @@ class GalleryApp(App):
     def __init__(self, make_session: Callable[[Callable[[Callable[[], None]], None]], Session], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.title = t("app.name")
-        self.session = make_session(deliver)
+        self._over = False
+        self.session = make_session(self.deliver)
         self.pictures: Pictures[Any] = Pictures(self.session.pool, picture_texture)
         self.stage = Stage(self.go)
         self.album_shown = ""
@@ -70,7 +71,7 @@ class GalleryApp(App):
         """Close everything; the state is kept. Once: Kivy does not call this after an interrupt, and `run` does."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._over = True
         self.close_layers()
         if Field.focused is not None:
             Field.focused.focus = False
@@ -97,8 +98,8 @@ class GalleryApp(App):
         return False
 
     def deliver(self, call: Callable[[], None]) -> None:
-        """Run something in the thread of the screen; may be called in any."""
-        deliver(call)
+        """Run something in the thread of the screen, with the next frame; nothing once everything is closed."""
+        Clock.schedule_once(lambda _: None if self._over else call(), 0)
 
     # places
 
@@ -315,8 +316,3 @@ class GalleryApp(App):
 
     def _back(self, place: Place | None) -> bool:
         return place.on_back() if place is not None else False
-
-
-def deliver(call: Callable[[], None]) -> None:
-    """Run something in the thread of the screen, with the next frame."""
-    Clock.schedule_once(lambda _: call(), 0)

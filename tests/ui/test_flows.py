@@ -407,3 +407,13 @@ def test_usable_while_indexing(library: Library, pictures: Path, open_gallery: O
     assert len(place.model.results.ids)
     driver.app.go("photos")
     driver.until(lambda: len(driver.stage.place.grid.ids_shown) == before + 3, "the new photos")
+
+
+def test_nothing_is_delivered_once_the_window_is_closed(gallery: Driver) -> None:
+    came: list[str] = []
+    gallery.app.deliver(lambda: came.append("in time"))
+    gallery.frames(2)
+    gallery.app.deliver(lambda: came.append("late"))
+    gallery.close()
+    gallery.frames(2)
+    assert came == ["in time"]
