@@ -9,6 +9,7 @@ A new index is made as the first version and upgraded like any old one: there is
 """
 
 import sqlite3
+import time
 import uuid
 from pathlib import Path
 
@@ -184,12 +185,25 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # With WAL, NORMAL keeps the file whole after a crash of any kind; only a power cut may cost the last
     # commits.
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     if version and _pragma(connection, "application_id") != APPLICATION_ID:
         raise LibraryError(f"{path} is not a pocketclip index; move it away or set POCKETCLIP_HOME")
     if version < VERSION:
         _bring_up(connection, path)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log, which SQLite refuses at once, without its timeout, while another process does."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
