@@ -18,7 +18,8 @@ class Batch:
     The first n texts belong to the n photos, row by row; further texts have no photo.
 
     Attributes:
-        pixels: (n, 3, s, s) float32, or (0, 3, 1, 1) where only texts are learnt from.
+        pixels: (n, 3, s, s) float32, or (0, 3, 1, 1) where only texts are learnt from; (n, width) where the trunk's
+            features stand in for them.
         tokens: (m, length) int64, m ≥ n.
         groups: (n,) int64, what each photo shows: equal numbers are positives of each other.
         taught: one a teacher: unit vectors image (n, d), text (m, d) and the teacher's constant logit scale.

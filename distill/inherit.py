@@ -33,7 +33,7 @@ def turn_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: Tea
 
     Which direction means what is an accident of training: a student of one teacher knows nothing of the next one's
     axes, although both may agree on who is near whom. The rotation that brings their vectors together (orthogonal
-    Procrustes, Schönemann 1966) goes into both projections and changes none of the student's own similarities.
+    Procrustes, Schönemann 1966) goes into the last layers of both and changes none of the student's own similarities.
 
     Args:
         model: the student, with vectors as long as the teacher's; changed in place.
@@ -94,10 +94,12 @@ def _turn(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Tenso
     weight = torch.cat([torch.full((len(mine), 1), 1 / len(mine)) for mine, _ in (texts, photos)])
     left, _, right = torch.linalg.svd((student * weight).T @ theirs)
     turn = left @ right
-    for projection in (model.image.projection, model.text.projection):
-        projection.weight.copy_(turn.T @ projection.weight)
-        if projection.bias is not None:
-            projection.bias.copy_(projection.bias @ turn)
+    for layer in (*model.image.last_layers(), model.text.projection):
+        layer.weight.copy_(turn.T @ layer.weight)
+        if layer.bias is not None:
+            layer.bias.copy_(layer.bias @ turn)
+    if model.image.places is not None:
+        model.image.places.copy_(turn.T @ model.image.places)
     return float((student @ turn * theirs).sum(dim=1).mean())
 
 

@@ -95,7 +95,7 @@ class DistillTask(nn.Module):
         """Run the towers.
 
         Args:
-            pixels: (n, 3, s, s), n ≥ 0.
+            pixels: (n, 3, s, s), n ≥ 0, or features of the trunk (n, width).
             tokens: (m, length), m ≥ 0.
         """
         # Only the towers run in half precision: similarities times a scale of 40 would lose their differences.
@@ -103,7 +103,8 @@ class DistillTask(nn.Module):
             nothing = torch.zeros(0, self.model.config.embed_dim, device=tokens.device)
             encoded = {"image": nothing, "text": self._encode_texts(tokens) if len(tokens) else nothing}
             if len(pixels):
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
+                if pixels.ndim == 4:
+                    pixels = pixels.contiguous(memory_format=torch.channels_last)
                 encoded["image"] = self._image(pixels)
             if self.weights.masked_feature:
                 blanked = _blank_patches(pixels, self.weights.masked_share, self.weights.masked_patch)

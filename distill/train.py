@@ -11,6 +11,7 @@ import torch
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
+from distill.data.features import TrunkEncoder
 from distill.data.feed import CorpusFeed, Feed
 from distill.data.online import OnlineFeed
 from distill.data.reinforced import ReinforcedFeed
@@ -21,13 +22,17 @@ from distill.reinforce import assemble_teachers
 from distill.report import keep_recipe
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
-from distill.teachers.ensemble import Report, make_banks, make_teachers
+from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
 from distill.trainer import Trainer
 from distill.validate import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
+from mobileclip.towers.image import ClassVectors
+
+PLACES_PHOTOS = 8192
+"""Photos by which a student's projection of places is fitted; see `ImageTower.local`."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,28 @@ class Run:
 
         folder, student = self.out / "student", self.trainer.student()
         if rank() == 0:
+            self._say_where(student)
             save_checkpoint(student, self.merges, folder, self.recipe.about)
             plot_losses(self.out / "metrics.jsonl", self.out / "losses.png")
             write_report(self.out, self.recipe)
         return folder
+
+    def _say_where(self, student: CLIP) -> None:
+        """Fit the student's projection of places to photos of the corpus; no other feed keeps them at hand."""
+        feed = self.trainer.feed
+        if student.image.places is None:
+            return
+        student.image.places.zero_()
+        if not isinstance(feed, CorpusFeed):
+            return
+        random = np.random.default_rng(self.recipe.seed)
+        rows = random.permutation(feed.corpus.readable)[:PLACES_PHOTOS]
+        if feed.features is not None and all(stage.trunk_rests for stage in self.recipe.stages):
+            features = feed.features[rows]
+        else:
+            encoder = TrunkEncoder(student, self.trainer.device)
+            features = torch.from_numpy(encoder.encode_images([feed.corpus.samples[row].path for row in rows]))
+        student.cpu().eval().image.fit_places(features[features.isfinite().all(dim=1)])
 
 
 def prepare(
@@ -127,8 +150,25 @@ def make_feed(
     if corpus.unreadable:
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
+    if model.image.classes is not None and not recipe.start:
+        _begin_classes(model.image.classes, banks[0])
     _turn(recipe, model, tokenizer, corpus, banks[0], report)
-    return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers)
+    features = None
+    if any(stage.features for stage in recipe.stages):
+        encoder = TrunkEncoder(model, choose_device(recipe.optim.device))
+        features = trunk_features(encoder, out, corpus, report)
+    return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers, features)
+
+
+def _begin_classes(classes: ClassVectors, bank: TeacherBank) -> None:
+    """Let a student's classifier say of its classes what the first teacher says of them."""
+    if bank.classes is None or bank.classes.T.shape != classes.vectors.weight.shape:
+        wanted = " × ".join(map(str, classes.vectors.weight.T.shape))
+        raise ConfigError(
+            f"image.classes begins with the first teacher's vectors of its classes, {wanted}: "
+            "give [aligned] class_names of as many classes, or start from a checkpoint"
+        )
+    classes.begin(bank.classes)
 
 
 def _turn(recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: Report) -> None:
@@ -149,7 +189,7 @@ def build_student(recipe: Recipe, base: Path) -> CLIP:
     config = student_config(recipe, base)
     model = create_model(config)
     if recipe.init:
-        load_trunk_weights(model.image.trunk, locate(recipe.init, base))
+        _load_trunk(model, locate(recipe.init, base))
     if not recipe.start:
         return model
     started = load_checkpoint(locate(recipe.start, base)).model
@@ -160,6 +200,21 @@ def build_student(recipe: Recipe, base: Path) -> CLIP:
         trunk = interpolate(started.image.trunk, model.image.trunk, recipe.blend)
         started.image.trunk.load_state_dict(trunk.state_dict())
     return started
+
+
+def _load_trunk(model: CLIP, path: Path) -> None:
+    """Load a timm model's weights; those of its classifier too, where the student keeps one."""
+    image, classes = model.config.image, model.image.classes
+    if classes is None:
+        load_trunk_weights(model.image.trunk, path)
+        return
+    import timm
+
+    whole = timm.create_model(image.trunk, pretrained=False, num_classes=image.classes, **image.options)
+    load_trunk_weights(whole, path)
+    state = whole.state_dict()
+    model.image.trunk.load_state_dict({name: state[name] for name in model.image.trunk.state_dict()})
+    classes.classifier.load_state_dict(whole.get_classifier().state_dict())
 
 
 def student_config(recipe: Recipe, base: Path) -> ModelConfig:

@@ -188,8 +188,9 @@ class Trainer:
             started = time.perf_counter()
 
     def _begin(self, stage: Stage) -> None:
-        """Let everything learn but the parts that the stage freezes; without photos, the image tower too."""
-        self.frozen = (*stage.frozen, "image.") if stage.texts_only else stage.frozen
+        """Let all learn but what the stage freezes; without photos the image tower too, on features its trunk."""
+        at_rest = ("image.",) if stage.texts_only else ("image.trunk.",) if stage.features else ()
+        self.frozen = (*stage.frozen, *at_rest)
         self.task.train()
         for name, module in self.model.named_modules():
             if self.frozen and f"{name}.".startswith(self.frozen):

@@ -68,7 +68,7 @@ class _Image(nn.Module):
         if not self.local:
             return (F.normalize(self.image(pixels), dim=-1),)
         features = self.image.trunk.forward_features(pixels)
-        vectors = self.image.projection(self.image.trunk.forward_head(features))
+        vectors = self.image.project(self.image.trunk.forward_head(features))
         return F.normalize(vectors, dim=-1), features
 
 

@@ -73,7 +73,7 @@ class _Image(nn.Module):
         if not self.local:
             return {IMAGE_OUTPUTS[0]: self.unit(self.image(upright))}
         features = self.image.trunk.forward_features(upright)
-        vectors = self.image.projection(self.image.trunk.forward_head(features))
+        vectors = self.image.project(self.image.trunk.forward_head(features))
         return {IMAGE_OUTPUTS[0]: self.unit(vectors), IMAGE_OUTPUTS[1]: features.permute(0, 2, 3, 1)}
 
 

@@ -29,6 +29,10 @@ IMAGE_OUTPUTS = ("image_embeds", "features")
 """Vectors by the name that ready towers use, and that readers of one output look for among several; and the last
 feature map before pooling."""
 
+FITTED_COSINE = 0.25
+"""Between a photo's vector and what a fitted head makes of its map. Photos are above 0.9, and nothing drawn is promised
+more; a map that an accelerator has spoiled is near 0."""
+
 
 class _Image(nn.Module):
     """Normalised pixels to unit vectors."""
@@ -50,7 +54,7 @@ class _LocalImage(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.image.trunk.forward_features(pixels)
-        vectors = self.image.projection(self.image.trunk.forward_head(features))
+        vectors = self.image.project(self.image.trunk.forward_head(features))
         return F.normalize(vectors, dim=-1), features
 
 
@@ -66,12 +70,14 @@ class _Text(nn.Module):
 
 
 def pools_by_mean(model: CLIP) -> bool:
-    """Whether the image tower's vector is a projection of the plain mean of its last feature map.
+    """Whether the image tower's vector is a projection of the plain mean of its last feature map, or near to one.
 
     True for convolutional trunks with average pooling (EfficientNet, FastViT and so MobileCLIP's S towers); false for
     those that pool by a class token, by attention, or through further layers. Found out by running the tower, because
     timm's names for pooling do not tell the layers between.
     """
+    if model.image.local() is None:
+        return False
     size = model.config.pixels.size
     trunk = model.image.trunk
     with torch.inference_mode():
@@ -98,16 +104,19 @@ def export_image(model: CLIP) -> bytes:
 def export_head(model: CLIP) -> bytes:
     """The projection behind the pooling as an .npz: `weight` (d, c) and, where there is one, `bias` (d,).
 
-    The weight is float16, rounded as in the tower itself, so that both project alike.
+    The weight is float16, rounded as in the tower itself, so that both project alike. Where more than a projection
+    stands on the trunk it is the fitted one, and `cosine` says how near it comes at least.
     """
-    projection = model.image.projection
-    weight = projection.weight.detach().numpy()
-    stored = weight.astype(np.float16 if weight.size >= MIN_SHRUNK else np.float32)
+    local = model.image.local()
+    assert local is not None, "asked for only where the tower pools by mean"
+    weight = local[0].detach().numpy()
+    arrays: dict[str, Any] = {"weight": weight.astype(np.float16 if weight.size >= MIN_SHRUNK else np.float32)}
+    if local[1] is not None:
+        arrays["bias"] = local[1].detach().numpy()
+    if model.image.places is not None:
+        arrays["cosine"] = np.float32(FITTED_COSINE)
     stream = io.BytesIO()
-    if not model.config.image.bias:
-        np.savez(stream, weight=stored)
-    else:
-        np.savez(stream, weight=stored, bias=projection.bias.detach().numpy())
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 

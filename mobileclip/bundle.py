@@ -63,10 +63,12 @@ class Head:
     Attributes:
         weight: float32 (d, c).
         bias: float32 (d,), zeros where the tower has none.
+        cosine: of a map's projected mean and the photo's vector, at least; 1 where they are the same up to rounding.
     """
 
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
+    cosine: float = 1.0
 
 
 def named_bundles() -> dict[str, Path]:
@@ -207,13 +209,14 @@ class Bundle:
             with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
                 weight = np.asarray(arrays["weight"], np.float32)
                 bias = np.asarray(arrays["bias"] if "bias" in arrays else np.zeros(len(weight)), np.float32)
+                cosine = float(arrays["cosine"]) if "cosine" in arrays else 1.0
         except (*_ZIP_ERRORS, OSError, MemoryError, TypeError) as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
         dim = self.manifest["embed_dim"]
-        finite = np.isfinite(weight).all() and np.isfinite(bias).all()
+        finite = np.isfinite(weight).all() and np.isfinite(bias).all() and -1 <= cosine <= 1
         if weight.ndim != 2 or len(weight) != dim or bias.shape != (dim,) or not finite:
             raise BundleError(f"{self.path}: {name} is no projection into {dim} dimensions")
-        return Head(weight, bias)
+        return Head(weight, bias, cosine)
 
     def label_vectors(self, labels: int) -> npt.NDArray[np.float32]:
         """One unit row per label, float32 (labels, embed_dim).

@@ -4,9 +4,10 @@ A tower that ends in an average pooling and a linear projection says more than i
 location with the same head, its feature map gives one vector a place, and their mean is the photo's vector up to
 length. What each place adds to the cosine with a text is therefore known exactly, without training or gradients: the
 class activation map of Zhou et al. 2016 ("Learning Deep Features for Discriminative Localization", section 2), with
-the text's vector in the place of the class's weights.
+the text's vector in the place of the class's weights. Where more than a projection stands on the pooling, the bundle
+carries the projection that comes nearest to it, and what places add up to is near the cosine, no longer the cosine.
 
-The map is as coarse as the tower's last layer (7 × 7 for a square of 224 pixels), and each place has seen far more than
+The map is as coarse as the tower's last layer (9 × 9 for a square of 260 pixels), and each place has seen far more than
 itself; it shows the region that speaks for a text, not the outline of a thing.
 """
 
@@ -70,7 +71,7 @@ def local_vectors(model: Model, pixels: Floats) -> Floats:
         pixels: float32 (n, 3, size, size), as its recipe prepares them.
 
     Returns:
-        float32 (n, h, w, dim); the mean over h and w, scaled to unit length, is the photo's vector.
+        float32 (n, h, w, dim); the mean over h and w, scaled to unit length, is the photo's vector, or near to it.
 
     Raises:
         LocalizeError: the model's bundle carries no feature map, as towers that pool otherwise cannot.
@@ -89,8 +90,8 @@ def contributions(model: Model, pixels: Floats, vectors: Floats) -> Floats:
         vectors: float32 (q, dim), unit rows, usually of texts.
 
     Returns:
-        float32 (n, q, h, w); the mean over h and w is the cosine of picture and text. Negative where a place
-        speaks against the text.
+        float32 (n, q, h, w); the mean over h and w is the cosine of picture and text, or near to it. Negative where a
+        place speaks against the text.
 
     Raises:
         LocalizeError: see `local_vectors`.
@@ -189,7 +190,7 @@ def _features(model: Model, pixels: Floats) -> tuple[Head, Floats, Floats]:
     whole = features.mean(axis=(2, 3)) @ head.weight.T + head.bias
     lengths = np.linalg.norm(whole, axis=1)
     # An accelerator may round the map as it likes; what no longer adds up to the vector would show a wrong place.
-    if not np.all((whole * vectors).sum(axis=1) >= KNOWN_ANSWER_COSINE * lengths):
+    if not np.all((whole * vectors).sum(axis=1) >= min(KNOWN_ANSWER_COSINE, head.cosine) * lengths):
         raise EngineError(f"{model.name}: the feature map does not add up to the photo's vector on this machine")
     return head, np.asarray(lengths, np.float32), features
 

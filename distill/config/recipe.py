@@ -71,8 +71,23 @@ class Recipe:
         texts = any(stage.texts_only for stage in self.stages)
         if texts and not (self.loss.feature or (self.loss.affinity and self.loss.bank)):
             raise ConfigError(f"recipe {self.name}: texts_only needs loss.feature, or loss.affinity with a bank")
+        self._check_features()
         if self.save_every < 1 or self.keep_last < 1 or self.seed < 0:
             raise ConfigError(f"recipe {self.name}: save_every ≥ 1, keep_last ≥ 1 and seed ≥ 0 are needed")
+
+    def _check_features(self) -> None:
+        """Features are computed before the first step, by the trunk that the run begins with."""
+        featured = [number for number, stage in enumerate(self.stages) if stage.features]
+        if not featured:
+            return
+        if not all(stage.trunk_rests for stage in self.stages[: featured[-1]]):
+            raise ConfigError(f"recipe {self.name}: stages with features come before any in which the trunk learns")
+        if self.teach == "online" or any(source.kind == "reinforced" for source in self.photos):
+            raise ConfigError(
+                f"recipe {self.name}: features are of photos on disk, neither reinforced nor taught online"
+            )
+        if self.loss.masked_feature:
+            raise ConfigError(f"recipe {self.name}: loss.masked_feature needs photos, not features")
 
     @property
     def taught_by(self) -> tuple[AlignedPairConfig | OpenClipConfig | CheckpointConfig, ...]:

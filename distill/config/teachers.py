@@ -58,7 +58,8 @@ class AlignedPairConfig:
     """How to call a class in a text where its own name misleads."""
     conse_weight: float = 0.0
     """Adds to a photo's vector, this many times as long, what the classifier saw in it: the mean of the ten likeliest
-    classes' text vectors, weighted by their probabilities (ConSE, Norouzi et al. 2014). 0 switches it off."""
+    classes' text vectors, weighted by their probabilities (ConSE, Norouzi et al. 2014), each taken from the mean of all
+    classes. 0 switches it off."""
     geometry_weight: float = 0.0
     """Relational KL to the pairwise geometry of `geometry_vectors`, another teacher's text vectors."""
     geometry_texts: str = ""

@@ -135,9 +135,12 @@ class Stage:
 
     epochs: int
     px: int = 0
-    """Side of the pictures; 0 where `texts_only`."""
+    """Side of the pictures; 0 where `texts_only`, or where `features` are of pictures of the student's own size."""
     texts_only: bool = False
     """The text tower alone learns, an epoch is every text once, and no photo is read."""
+    features: bool = False
+    """The trunk's features of whole photos, computed once, stand in for the photos: the trunk stays as it is, what
+    stands on it learns together with the text tower, and a step costs no pass through the trunk."""
     crop: float = 0.5
     """Smallest share of the area that a random crop may keep."""
     frozen: tuple[str, ...] = ()
@@ -149,8 +152,15 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 < self.crop <= 1 or not 0 < self.rate < math.inf:
             raise ConfigError("a stage needs epochs ≥ 1, crop in (0, 1] and rate above 0")
-        if (self.px != 0) if self.texts_only else (self.px < 32):
-            raise ConfigError("a stage needs px ≥ 32, or texts_only = true and no px")
+        if self.texts_only and self.features:
+            raise ConfigError("a stage has texts_only or features, not both")
+        if (self.px != 0) if self.texts_only or self.features else (self.px < 32):
+            raise ConfigError("a stage needs px ≥ 32, or texts_only = true or features = true and no px")
+
+    @property
+    def trunk_rests(self) -> bool:
+        """Whether the image trunk stays as it is."""
+        return self.texts_only or self.features or any("image.trunk.".startswith(part) for part in self.frozen)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class CorpusFeed:
         corpus: photos and texts.
         banks: one a teacher.
         workers: processes that decode photos.
+        features: the student's trunk's of every photo, (samples, width) float32, for stages that ask for them.
 
     Raises:
         ConfigError: the batch does not divide among the processes.
@@ -68,7 +69,9 @@ class CorpusFeed:
         corpus: Corpus,
         banks: tuple[TeacherBank, ...],
         workers: int = 1,
+        features: Tensor | None = None,
     ) -> None:
+        self.features = features
         self.recipe, self.config, self.corpus, self.banks, self.workers = recipe, config, corpus, banks, workers
         self.tokens = tokenizer(corpus.texts)
         self.all_texts = np.arange(len(corpus.texts))
@@ -95,16 +98,7 @@ class CorpusFeed:
             return
         batch = self.recipe.optim.batch
         order = self.corpus.epoch(self.recipe.seed, epoch)
-        photos = read_photos_of(
-            [self.corpus.samples[row].path for row in order],
-            augmentation(stage.px, stage.crop, self.config.pixels),
-            stage.px,
-            batch,
-            seed=(self.recipe.seed, epoch),
-            first=first,
-            workers=self.workers,
-        )
-        for step, (pixels, positions, tried) in enumerate(photos, first):
+        for step, (pixels, positions, tried) in enumerate(self._photos(order, epoch, stage, first), first):
             random = np.random.default_rng((self.recipe.seed, epoch, step))
             drawn = order[step * batch : (step + 1) * batch]
             # Drawn for the whole batch before anything is read: a photo that cannot be read changes no other's text.
@@ -112,6 +106,23 @@ class CorpusFeed:
             extra = self._extra_texts(random, texts)
             own = texts[positions - step * batch]
             yield self._batch(pixels, order[positions], np.concatenate([own, extra]), self._gallery(random), tried)
+
+    def _photos(
+        self, order: NDArray[np.int64], epoch: int, stage: Stage, first: int
+    ) -> Iterator[tuple[Tensor, NDArray[np.int64], int]]:
+        """Yield its share of each batch: pixels or features, their positions in `order`, how many it tried."""
+        batch = self.recipe.optim.batch
+        if not stage.features:
+            paths = [self.corpus.samples[row].path for row in order]
+            look = augmentation(stage.px, stage.crop, self.config.pixels)
+            seed = (self.recipe.seed, epoch)
+            yield from read_photos_of(paths, look, stage.px, batch, seed=seed, first=first, workers=self.workers)
+            return
+        if self.features is None:
+            raise ConfigError("stages: the student's features were not computed")
+        for start in range(first * batch, len(order) // batch * batch, batch):
+            positions = np.arange(start + rank(), start + batch, size())
+            yield self.features[order[positions]], positions, len(positions)
 
     @property
     def _texts_a_batch(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import PhotoSource, TextSource
-from distill.data.wordnet import nouns
+from distill.data.wordnet import nouns, plurals
 from mobileclip.errors import PocketclipError
 
 
@@ -147,4 +147,6 @@ def read_texts(source: TextSource, data: Path) -> list[str]:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     unique = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     kept = unique[: source.limit] if source.limit else unique
+    if source.plural:
+        kept = list(dict.fromkeys(plurals(kept)))
     return [template.format(text) for template in source.templates for text in kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip.errors import PocketclipError
@@ -31,3 +32,12 @@ def nouns(folder: Path) -> list[str]:
     lemmas = [line.split(" ", 1)[0] for line in lines if line and not line.startswith(" ")]
     ordered = sorted(lemmas, key=lambda lemma: (-counts.get(lemma, 0), lemma))
     return [lemma.replace("_", " ") for lemma in ordered if any(c.isalpha() for c in lemma)]
+
+
+def plurals(words: Sequence[str]) -> list[str]:
+    """Return each noun's plural, as English spells it; those that are plurals already stay."""
+    import inflect
+
+    spelling = inflect.engine()
+    # `singular_noun` says False of what is no plural.
+    return [word if spelling.singular_noun(word) else spelling.plural_noun(word) for word in words]

@@ -133,7 +133,13 @@ class AlignedPair:
 
     @cached_property
     def _class_parts(self) -> Tensor:
-        return self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, self.class_prompts())))
+        """Each class's text vectors less the mean of all, (classes, pairs, embed_dim).
+
+        What all classes share says nothing of a photo; left in, it draws every photo to the texts nearest to that mean
+        (hubs: Radovanović et al. 2010).
+        """
+        parts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, self.class_prompts())))
+        return parts - parts.mean(dim=0)
 
     def _project(self, parts: Tensor) -> Vectors:
         vectors: Vectors = F.normalize(parts.flatten(1) @ self.directions, dim=-1).numpy()
@@ -160,9 +166,8 @@ class AlignedPair:
         """
         from safetensors.torch import load_file, save
 
-        basis = (
-            f"{self.config}|{seed}|{[b.identity for b in self.backbones]}|{self.sentences.identity}|{corpus.shares}|"
-        )
+        encoders = f"{[b.identity for b in self.backbones]}|{self.sentences.identity}"
+        basis = f"centred|{self.config}|{seed}|{encoders}|{corpus.shares}|"
         basis += "\n".join(f"{s.path.name}|{s.texts}" for s in corpus.samples)
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         path = folder / f"heads-{self.identity[-16:]}.safetensors"

@@ -14,7 +14,7 @@ from distill.data.corpus import Corpus
 from distill.distributed import first_process_first
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.bank import TeacherBank
-from distill.teachers.base import Teacher
+from distill.teachers.base import ImageEncoder, Teacher
 from distill.teachers.cache import VectorCache
 from distill.teachers.openclip import OpenClipTeacher
 from distill.teachers.student import CheckpointTeacher
@@ -65,13 +65,20 @@ def make_banks(
             if isinstance(teacher, AlignedPair):
                 # Its encoders' vectors are cached; the heads are cheap.
                 images, texts = teacher.recall_images(photos), teacher.recall_texts(corpus.texts)
-                if recipe.loss.posterior:
+                if teacher.config.class_names:
                     classes = _unit(teacher.recall_texts(teacher.class_prompts()))
                     posterior = teacher.log_posterior(photos)
             else:
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)
             banks.append(TeacherBank(_unit(images), _unit(texts), teacher.logit_scale, classes, posterior))
     return tuple(banks)
+
+
+def trunk_features(encoder: ImageEncoder, out: Path, corpus: Corpus, report: Report) -> Tensor:
+    """Return what an encoder makes of every photo of a corpus, (samples, width), from the cache where it is there."""
+    cache = VectorCache(out / "cache", lambda done, total, what: report("features", done, total, ""))
+    with first_process_first():
+        return torch.from_numpy(cache.images(encoder, [sample.path for sample in corpus.samples]))
 
 
 def _cache(out: Path, report: Report) -> VectorCache:

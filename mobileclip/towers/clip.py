@@ -31,7 +31,10 @@ class CLIP(nn.Module):
         self.reparameterized = False
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Map normalised pixels (n, 3, s, s) to unit vectors (n, embed_dim), float32."""
+        """Map normalised pixels (n, 3, s, s) to unit vectors (n, embed_dim), float32.
+
+        Rows (n, width) are taken for the trunk's features of such pixels.
+        """
         return F.normalize(self.image(pixels).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """An image tower: any timm model without its classifier, then a linear projection."""
+    """An image tower: any timm model, then a linear projection, and what may stand beside that."""
 
     trunk: str
     """Name of a timm model, e.g. `tf_efficientnet_lite0`."""
@@ -24,7 +24,18 @@ class ImageConfig:
     bias: bool = False
     """Whether the projection has one, as in towers whose projection is the trunk's own classifier."""
     dropout: float = 0.0
-    """Dropout on the pooled features, before the projection."""
+    """Dropout on the pooled features, before the projection, and within `hidden`."""
+    hidden: int = 0
+    """Width of a hidden layer beside the projection, 0 for none; what both say is added."""
+    classes: int = 0
+    """Classes of a classifier on the same features, 0 for none: what it sees is said as the mean of the classes'
+    vectors, weighted by their probabilities (ConSE, Norouzi et al. 2014), and added to the projection's unit vector."""
+    class_share: float = 0.5
+    """Length of what the classifier says, beside the projection's 1."""
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.classes) < 0 or not self.class_share > 0:
+            raise ConfigError("an image tower needs hidden ≥ 0, classes ≥ 0 and class_share above 0")
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,56 @@
-"""The image tower: a timm trunk and a projection into the shared space."""
+"""The image tower: a timm trunk, and what maps its features into the shared space."""
 
 from __future__ import annotations
 
 import timm
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobileclip.towers.config import ImageConfig
+
+RIDGE = 1e-3
+"""Of the fitted projection, in mean squares of a feature."""
+
+
+class ClassVectors(nn.Module):
+    """What a classifier sees in a photo, said in the shared space: ConSE (Norouzi et al. 2014) as a layer.
+
+    Args:
+        width: of the features.
+        classes: of the classifier.
+        embed_dim: width of the shared space.
+    """
+
+    def __init__(self, width: int, classes: int, embed_dim: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(width, classes)
+        self.vectors = nn.Linear(classes, embed_dim, bias=False)
+        nn.init.normal_(self.vectors.weight, std=embed_dim**-0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (n, width) to unit vectors (n, embed_dim)."""
+        return F.normalize(self.vectors(self.classifier(features).softmax(dim=-1)), dim=-1)
+
+    @torch.no_grad()
+    def begin(self, vectors: Tensor) -> None:
+        """Start from vectors (classes, embed_dim) of the classes' names.
+
+        They are taken from their mean: what all classes share says nothing of a photo, and left in it would draw every
+        photo to the texts nearest to it (hubs: Radovanović et al. 2010).
+        """
+        self.vectors.weight.copy_((vectors - vectors.mean(dim=0)).T)
 
 
 class ImageTower(nn.Module):
     """Pixels to vectors.
 
     Args:
-        config: which trunk.
+        config: which trunk, and what stands on it.
         embed_dim: width of the shared space.
     """
+
+    places: Tensor | None
 
     def __init__(self, config: ImageConfig, embed_dim: int) -> None:
         super().__init__()
@@ -25,7 +61,72 @@ class ImageTower(nn.Module):
         nn.init.normal_(self.projection.weight, std=width**-0.5)
         if config.bias:
             nn.init.zeros_(self.projection.bias)
+        self.hidden = self.classes = None
+        if config.hidden:
+            self.hidden = nn.Sequential(
+                nn.Linear(width, config.hidden),
+                nn.ReLU(),
+                nn.Dropout(config.dropout),
+                nn.Linear(config.hidden, embed_dim),
+            )
+        if config.classes:
+            self.classes = ClassVectors(width, config.classes, embed_dim)
+        self.class_share = config.class_share
+        beside = bool(config.hidden or config.classes)
+        self.register_buffer("places", torch.zeros(embed_dim, width) if beside else None)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map normalised pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length."""
-        return self.projection(self.dropout(self.trunk(pixels)))
+        """Map normalised pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length.
+
+        Rows (n, width) are taken for the trunk's pooled features, computed before: see `project`.
+        """
+        return self.project(pixels if pixels.ndim == 2 else self.trunk(pixels))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Map the trunk's pooled features, (n, width), to vectors (n, embed_dim), not yet of unit length."""
+        dropped = self.dropout(features)
+        vectors = self.projection(dropped)
+        if self.hidden is not None:
+            vectors = vectors + self.hidden(dropped)
+        if self.classes is not None:
+            vectors = F.normalize(vectors, dim=-1) + self.class_share * self.classes(features)
+        return vectors
+
+    def local(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight (embed_dim, width) and bias of the projection that says which place speaks for a text.
+
+        A projection commutes with the mean over places, so each place's part is known. Where more stands on the trunk
+        than that, it is the one that `fit_places` found to come nearest; None where that was not called.
+        """
+        if self.places is None:
+            return self.projection.weight, self.projection.bias
+        return (self.places, None) if self.places.any() else None
+
+    @torch.no_grad()
+    def fit_places(self, features: Tensor) -> float:
+        """Find the projection that comes nearest to what stands on the trunk (ridge regression); see `local`.
+
+        Args:
+            features: of many photos, (n, width).
+
+        Returns:
+            The mean cosine of both.
+        """
+        assert self.places is not None
+        vectors = F.normalize(self.project(features), dim=-1).double()
+        rows = features.double()
+        moments = rows.T @ rows
+        moments.diagonal().add_(RIDGE * float(moments.diagonal().mean()))
+        self.places.copy_(torch.linalg.solve(moments, rows.T @ vectors).T)
+        return float((F.normalize(features @ self.places.T, dim=-1) * vectors).sum(dim=-1).mean())
+
+    def last_layers(self) -> list[nn.Linear]:
+        """Return the layers whose outputs lie in the shared space."""
+        last = [self.projection]
+        if self.hidden is not None:
+            outer = self.hidden[-1]
+            assert isinstance(outer, nn.Linear)
+            last.append(outer)
+        if self.classes is not None:
+            last.append(self.classes.vectors)
+        return last

@@ -102,6 +102,9 @@ def test_a_looked_up_table_is_int8_and_each_row_keeps_its_own_scale(session: Ses
 )
 def test_which_towers_say_where(name: str, possible: bool) -> None:
     tower = create_model(name).eval()
+    if tower.image.places is not None:
+        assert not pools_by_mean(tower), "nothing was fitted so far"
+        tower.image.fit_places(torch.rand(32, tower.image.projection.in_features))
     assert pools_by_mean(tower) is possible
     if possible:
         assert pools_by_mean(reparameterize(tower))
@@ -114,6 +117,7 @@ def test_only_towers_that_pool_by_mean_have_a_second_output(trunk: str) -> None:
     tower = create_model(ModelConfig.from_dict(fields)).eval()
     with np.load(io.BytesIO(export_head(tower))) as head:
         assert head["weight"].shape == (32, tower.image.projection.in_features) and head["bias"].shape == (32,)
+        assert "cosine" not in head
     if trunk == "mobilenetv3_small_050":  # a layer between pooling and head
         assert not pools_by_mean(tower)
         return

@@ -221,6 +221,20 @@ def test_a_map_that_does_not_add_up_is_refused(tiny: Any, tmp_path: Path, pixels
         contributions(model, pixels, RED)
 
 
+def test_a_head_that_only_comes_near_may_be_so_far_off(tiny: Any, tmp_path: Path, pixels: np.ndarray) -> None:
+    bent = HEAD + 0.3 * np.random.default_rng(3).normal(size=HEAD.shape).astype(np.float32)
+    sums = features_of(pixels).mean(axis=(2, 3)) @ bent.T + BIAS
+    near = float(((sums / np.linalg.norm(sums, axis=1, keepdims=True)) * vectors_of(pixels)).sum(axis=1).min())
+    for least, fits in ((near - 0.01, True), (near + 0.01, False)):
+        head = npz(weight=bent, bias=BIAS, cosine=np.float32(least))
+        model = mobileclip.load(make(tiny, tmp_path / str(fits), head=head), threads=1)
+        if fits:
+            assert contributions(model, pixels, RED).shape == (6, 1, CELLS, CELLS)
+        else:
+            with pytest.raises(EngineError, match="does not add up"):
+                contributions(model, pixels, RED)
+
+
 def test_a_bundle_with_a_bad_head_is_refused(tiny: Any, tmp_path: Path) -> None:
     for number, head in enumerate(
         (
@@ -234,6 +248,9 @@ def test_a_bundle_with_a_bad_head_is_refused(tiny: Any, tmp_path: Path) -> None:
         bundle = Bundle(make(tiny, tmp_path / str(number), head=head))
         with pytest.raises(BundleError, match=r"head\.npz"):
             bundle.head(bundle.variant("onnx"))
+    bundle = Bundle(make(tiny, tmp_path / "off", head=npz(weight=HEAD, cosine=np.float32(np.nan))))
+    with pytest.raises(BundleError, match=r"head\.npz"):
+        bundle.head(bundle.variant("onnx"))
     bundle = Bundle(make(tiny, tmp_path / "plain", head=npz(weight=HEAD)))
     plain = bundle.head(bundle.variant("onnx"))
     assert plain is not None and not plain.bias.any()

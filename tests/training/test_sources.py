@@ -11,7 +11,9 @@ from distill.config import PhotoSource, Recipe, TextSource
 from distill.data.bpe import train_merges
 from distill.data.corpus import Corpus
 from distill.data.sources import DataError, read_photos, read_texts, spoken
+from distill.data.wordnet import plurals
 from distill.evaluate.evidence import LabelEvidence, read_known_photos, truth
+from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 
 
@@ -62,6 +64,17 @@ def test_wordnet_nouns_come_most_frequent_first(tmp_path: Path) -> None:
     (tmp_path / "index.noun").write_text("  licence text\nbank n 1 0 1 0 001\nhot_dog n 1 0 1 0 002\n9 n 1 0 1 0 003\n")
     (tmp_path / "cntlist.rev").write_text("bank%1:04:00:: 1 2\nhot_dog%1:13:00:: 1 9\nbank%2:40:00:: 1 99\n")
     assert read_texts(TextSource("w", "wordnet", "."), tmp_path) == ["hot dog", "bank"]
+    several = TextSource("w", "wordnet", ".", plural=True, templates=("{}", "many {}"))
+    assert read_texts(several, tmp_path) == ["hot dogs", "banks", "many hot dogs", "many banks"]
+    with pytest.raises(ConfigError, match="plural needs"):
+        TextSource("w", "csv", "words.csv", plural=True)
+
+
+def test_plurals_are_spelt_as_english_spells_them() -> None:
+    words = ["city", "boy", "dish", "wolf", "woman", "mouse", "sheep", "leopard", "sea horse", "scissors", "cats"]
+    assert plurals(words) == [
+        *("cities", "boys", "dishes", "wolves", "women", "mice", "sheep", "leopards", "sea horses", "scissors", "cats")
+    ]
 
 
 def test_an_epoch_draws_each_source_by_its_share(data: Path, recipe_folder: Path) -> None:

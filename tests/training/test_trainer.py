@@ -304,6 +304,7 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
     prompts = mixed.class_prompts()
     assert prompts[:2] == ["a photo of a thing 0", "a photo of a thing 1"] and prompts[7] == "a photo of a red disc"
     texts = plain.encode_texts(prompts)
+    texts -= texts.mean(axis=0)
     posterior = np.exp(plain.log_posterior(photos).numpy())
     wanted = []
     for vector, seen in zip(plain.encode_images(photos), posterior, strict=True):

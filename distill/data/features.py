@@ -1,0 +1,42 @@
+"""A student's own features of a whole corpus, for stages that learn what stands on a trunk at rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distill.teachers.base import Vectors, encode_files
+from mobileclip.towers import CLIP
+
+
+class TrunkEncoder:
+    """A student's trunk as an encoder of photos, as its pixel recipe crops them.
+
+    Args:
+        model: the student; its trunk must not learn meanwhile.
+        device: where the trunk runs.
+    """
+
+    def __init__(self, model: CLIP, device: torch.device) -> None:
+        self.trunk, self.pixels, self.device = model.image.trunk, model.config.pixels, device
+        digest = hashlib.sha256(repr(self.pixels).encode())
+        for name, value in self.trunk.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().numpy().tobytes())
+        self.identity = f"trunk|{model.config.image.trunk}|{digest.hexdigest()[:32]}"
+
+    def encode_images(self, photos: Sequence[Path]) -> Vectors:
+        """Return pooled features (n, width) float32; NaN for a photo that cannot be read."""
+        self.trunk.eval().to(self.device, memory_format=torch.channels_last)
+        return encode_files(photos, self._encode, self.pixels.size)
+
+    @torch.inference_mode()
+    def _encode(self, pictures: Sequence[Image.Image]) -> Vectors:
+        pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures])).to(self.device)
+        features: Vectors = self.trunk(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        return features
