@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,7 +52,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             output.say("pocketclip: interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
+    run.__doc__ = _flowing(command.__doc__ or "")
     return run
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, for a terminal of any width to break; those that begin with \\b stay."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(one if one.startswith("\b") else one.replace("\n", " ") for one in paragraphs)
 
 
 def load_model(name: str, threads: int | None = None) -> "Model":
