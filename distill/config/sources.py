@@ -51,13 +51,9 @@ class TextSource:
     limit: int = 0
     """Keep only the first so many, 0 for all. WordNet nouns come most frequent first."""
     plural: bool = False
-    """Of WordNet: each noun in its plural instead."""
+    """Each text, a noun, in its plural instead."""
     templates: tuple[str, ...] = ("{}",)
     """What is said of each: a name is met as a label far more often inside a prompt than bare."""
-
-    def __post_init__(self) -> None:
-        if self.plural and self.kind != "wordnet":
-            raise ConfigError(f'texts.{self.name}: plural needs kind = "wordnet"')
 
 
 @dataclass(frozen=True)
