@@ -110,10 +110,14 @@ def save_openclip(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads, with float32 weights.
 
     A model with merges of its own needs its own tokenizer: `Tokenizer.load` of the `merges.txt.gz` beside it.
+
+    Raises:
+        ConfigError: OpenCLIP has no place for all that the model has.
     """
+    weights = openclip.from_ours(checkpoint.model)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".weights.{os.getpid()}.part"
-    save_file(openclip.from_ours(checkpoint.model), partial, metadata={"format": "pt", **checkpoint.about})
+    save_file(weights, partial, metadata={"format": "pt", **checkpoint.about})
     partial.replace(folder / OPENCLIP_WEIGHTS[0])
     _write(folder / MERGES, checkpoint.merges)
     _write(folder / OPENCLIP_CONFIG, json.dumps(openclip.describe(checkpoint.model.config), indent=1).encode())

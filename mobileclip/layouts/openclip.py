@@ -71,7 +71,15 @@ def to_ours(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
 
 
 def from_ours(model: CLIP) -> dict[str, Tensor]:
-    """Return the state dict of an OpenCLIP model built from `describe(model.config)`."""
+    """Return the state dict of an OpenCLIP model built from `describe(model.config)`.
+
+    Raises:
+        ConfigError: more than a projection stands on the image trunk, which OpenCLIP has no place for.
+    """
+    if model.config.image.hidden or model.config.image.classes:
+        raise ConfigError(
+            f"{model.config.name}: OpenCLIP has no place for `hidden` and `classes` beside the projection"
+        )
     state = model.state_dict()
     native = _is_native_vit(model.config)
     names = {f"text.{k}": f"text.{v}" for k, v in _text_names(model).items()}

@@ -91,18 +91,31 @@ def torch_rows(name: str) -> list[Row]:
     return rows
 
 
+class _OneSide(torch.nn.Module):
+    """One encoder of an open_clip model."""
+
+    def __init__(self, reference: Any, side: Side) -> None:
+        super().__init__()
+        self.reference, self.side = reference, side
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        encode = self.reference.encode_image if self.side == "image" else self.reference.encode_text
+        vectors: torch.Tensor = encode(x, normalize=True)
+        return vectors
+
+
 def openclip_files(model: CLIP, name: str) -> dict[Side, bytes]:
     """The same weights in open_clip's own model, exported as people do: `torch.onnx.export` of its two encoders."""
     import open_clip
 
     reference = open_clip.create_model(openclip_name(name)).eval()
-    reference.load_state_dict(openclip.from_ours(model))
+    # Where open_clip keeps the projection as timm's own classifier, it is the same matrix by another name.
+    own = "visual.trunk.head.fc." if "visual.trunk.head.fc.weight" in reference.state_dict() else "visual.head.proj."
+    weights = openclip.from_ours(model)
+    reference.load_state_dict({key.replace("visual.head.proj.", own): value for key, value in weights.items()})
     files: dict[Side, bytes] = {}
     for side, given in inputs(model).items():
-        module = torch.nn.Module()
-        encode = reference.encode_image if side == "image" else reference.encode_text
-        module.forward = lambda x, encode=encode: encode(x, normalize=True)  # type: ignore[method-assign]
-        module.reference = reference
+        module = _OneSide(reference, side)
         tensor = torch.from_numpy(given)
         stream = io.BytesIO()
         with warnings.catch_warnings():

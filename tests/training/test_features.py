@@ -205,13 +205,16 @@ def test_a_trunk_that_learns_later_may_have_been_at_rest_before(headed: tuple[Pa
 
 
 def test_a_checkpoint_keeps_what_stands_on_its_trunk(headed: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
-    from mobileclip.checkpoints import save_checkpoint
+    from mobileclip.checkpoints import save_checkpoint, save_openclip
 
     folder, _ = headed
     model = create_model(folder / "tiny.toml").eval()
     save_checkpoint(model, (folder / "merges.txt.gz").read_bytes(), tmp_path / "kept", {"name": "tiny"})
     again = load_checkpoint(tmp_path / "kept").model
     assert again.config == model.config
+    with pytest.raises(ConfigError, match="OpenCLIP has no place"):
+        save_openclip(load_checkpoint(tmp_path / "kept"), tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
     pixels = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert float((again.encode_image(pixels) * model.encode_image(pixels)).sum(dim=1).min()) > 0.9999
