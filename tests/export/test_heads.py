@@ -1,0 +1,57 @@
+"""Image towers with more than a projection on the trunk: every engine gives torch's vectors, and can say where."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from export.formats import load_format
+from export.onnx import export_head
+from mobileclip.towers import CLIP, ModelConfig, create_model
+from tests.export import towers
+
+
+@pytest.fixture(scope="module")
+def model() -> CLIP:
+    """With a hidden layer and a classifier that is sure of what it sees."""
+    torch.manual_seed(4)
+    plain = ModelConfig.load(towers.TINY)
+    image = dataclasses.replace(plain.image, hidden=24, classes=50, dropout=0.1)
+    made = create_model(dataclasses.replace(plain, image=image)).eval()
+    assert made.image.classes is not None
+    pixels = torch.from_numpy(towers.inputs(made)["image"])
+    with torch.no_grad():
+        made.image.classes.classifier.weight.mul_(20)
+        made.image.classes.begin(torch.nn.functional.normalize(torch.randn(50, 32), dim=-1))
+        made.image.fit_places(made.image.trunk(pixels))
+    return made
+
+
+@pytest.mark.parametrize(("engine", "off"), [("onnx", 1e-5), ("litert", 1e-5), ("coreml", 1e-4)])
+def test_a_tower_equals_torch_and_keeps_its_map(model: CLIP, engine: str, off: float) -> None:
+    made_by = load_format(engine)
+    batch = towers.inputs(model)["image"]
+    expected = towers.vectors(model, "image", batch)
+    with torch.no_grad():
+        alone = torch.nn.functional.normalize(
+            model.image.projection(model.image.trunk(torch.from_numpy(batch))), dim=-1
+        )
+    assert np.abs(alone.numpy() - expected).max() > 0.1, "what stands beside the projection matters"
+    tower = made_by.open(made_by.convert(towers.fused(model), "image"), 1)
+    vectors, features = tower.with_features(batch, "features")
+    assert np.abs(vectors - expected).max() < off
+    with torch.no_grad():
+        pooled = model.image.trunk(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(features.mean(axis=(2, 3)), pooled, atol=1e-3)
+
+
+def test_its_head_is_the_fitted_projection(model: CLIP) -> None:
+    with np.load(io.BytesIO(export_head(model))) as head:
+        weight, least = head["weight"].astype(np.float32), float(head["cosine"])
+        assert "bias" not in head
+    batch = towers.inputs(model)["image"]
+    with torch.no_grad():
+        pooled = model.image.trunk(torch.from_numpy(batch)).numpy()
+    assert towers.cosine(pooled @ weight.T, towers.vectors(model, "image", batch)) > least
