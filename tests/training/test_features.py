@@ -126,6 +126,25 @@ def test_a_run_on_features_resumed_equals_one_never_stopped(
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
 
 
+def test_processes_share_a_batch_of_features(
+    headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distill.data import feed as feeding
+
+    folder, settings = headed
+    recipe = Recipe.load(folder / "recipe.toml", settings)
+    feed = prepare(recipe, folder, data, tmp_path, lambda *_: None, workers=0).trainer.feed
+    whole = list(feed.batches(1, recipe.stages[0], 1))
+    monkeypatch.setattr(feeding, "size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(feeding, "rank", lambda rank=rank: rank)
+        shares = list(feed.batches(1, recipe.stages[0], 1))
+        assert len(shares) == len(whole) > 1
+        for share, batch in zip(shares, whole, strict=True):
+            assert torch.equal(share.pixels, batch.pixels[rank::2])
+            assert torch.equal(share.tokens[: len(share.pixels)], batch.tokens[: len(batch.pixels)][rank::2])
+
+
 def test_features_in_parts_teach_as_the_whole_batch_does(
     headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path
 ) -> None:
