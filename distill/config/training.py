@@ -155,7 +155,7 @@ class Stage:
         if self.texts_only and self.features:
             raise ConfigError("a stage has texts_only or features, not both")
         if (self.px != 0) if self.texts_only or self.features else (self.px < 32):
-            raise ConfigError("a stage needs px ≥ 32, or texts_only = true or features = true and no px")
+            raise ConfigError("a stage needs px ≥ 32, or features = true or texts_only = true and no px")
 
     @property
     def trunk_rests(self) -> bool:

@@ -180,7 +180,7 @@ def test_a_photo_that_cannot_be_read_has_no_features(
     "change,message",
     [
         ({"stages": [{"epochs": 1, "px": 48}, *FEATURES]}, "before any in which the trunk learns"),
-        ({"stages": [{"epochs": 1, "features": True, "px": 64}]}, "features = true and no px"),
+        ({"stages": [{"epochs": 1, "features": True, "px": 64}]}, "features = true or texts_only = true and no px"),
         ({"stages": [{"epochs": 1, "features": True, "texts_only": True}]}, "texts_only or features, not both"),
         ({"loss.masked_feature": 1.0}, "needs photos, not features"),
         ({"teach": "online"}, "neither reinforced nor taught online"),

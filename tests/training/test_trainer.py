@@ -285,24 +285,28 @@ def test_frozen_parts_stay_as_they_are_until_their_stage_ends(recipe_folder: Pat
 
 def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import dataclasses
+    from itertools import product
 
     from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
     from distill.teachers.aligned import AlignedPair
 
-    (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
-    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "classes.csv"})
+    # Names that the sentence encoder tells apart: what is left of equal ones without their mean is rounding.
+    words = ["red", "green", "blue", "yellow", "square", "disc", "purple", "round", "something", "picture"]
+    names = [" ".join(three) for three in product(words, repeat=3)]
+    (data / "kinds.csv").write_text("file,label\n" + "".join(f"{i:04}.png,{name}\n" for i, name in enumerate(names)))
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "kinds.csv"})
     assert recipe.aligned is not None
     corpus = Corpus.read(recipe, data)
     photos = [sample.path for sample in corpus.samples][:5]
-    config = dataclasses.replace(recipe.aligned, class_texts={"thing 7": "red disc"})
+    config = dataclasses.replace(recipe.aligned, class_texts={names[7]: "red disc"})
     plain, mixed = (
         AlignedPair(dataclasses.replace(config, conse_weight=weight), recipe_folder, data, VectorCache(tmp_path))
         for weight in (0.0, 0.5)
     )
     mixed.heads.load_state_dict(plain.heads.state_dict())
     prompts = mixed.class_prompts()
-    assert prompts[:2] == ["a photo of a thing 0", "a photo of a thing 1"] and prompts[7] == "a photo of a red disc"
+    assert prompts[1] == "a photo of a red red green" and prompts[7] == "a photo of a red disc"
     texts = plain.encode_texts(prompts)
     texts -= texts.mean(axis=0)
     posterior = np.exp(plain.log_posterior(photos).numpy())
