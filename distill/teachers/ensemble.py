@@ -67,6 +67,7 @@ def make_banks(
                 images, texts = teacher.recall_images(photos), teacher.recall_texts(corpus.texts)
                 if teacher.config.class_names:
                     classes = _unit(teacher.recall_texts(teacher.class_prompts()))
+                if recipe.loss.posterior:
                     posterior = teacher.log_posterior(photos)
             else:
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)

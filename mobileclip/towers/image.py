@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mobileclip.towers.config import ImageConfig
 
 RIDGE = 1e-3
-"""Of the fitted projection, in mean squares of a feature."""
+"""Of the fitted projection, as a share of the mean of the features' second moments."""
 
 
 class ClassVectors(nn.Module):
