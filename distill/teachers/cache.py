@@ -1,9 +1,14 @@
-"""Vectors computed once: a folder of small arrays, each named after all that it depends on."""
+"""Vectors computed once: a folder of small arrays, each named after all that it depends on.
+
+Items are cut into chunks where their own digests say so, as backup programs cut files (content-defined chunking,
+Muthitacharoen et al. 2001, section 3.1): a data set that is added, or left out, changes the chunks at its edges alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +18,9 @@ import numpy as np
 from distill.files import write_whole
 from distill.teachers.base import ImageEncoder, TextEncoder, Vectors
 
-CHUNK = 512
+CHUNK, MOST = 256, 1024
+"""Items in a chunk: the mean, and the most."""
+
 T = TypeVar("T")
 
 
@@ -47,13 +54,22 @@ class VectorCache:
         encode: Callable[[Sequence[T]], Vectors],
     ) -> Vectors:
         parts = []
-        for start in range(0, len(items), CHUNK):
-            chunk = slice(start, start + CHUNK)
+        for chunk in _chunks(keys):
             digest = hashlib.sha256("\0".join([identity, what, *keys[chunk]]).encode("utf-8", "surrogatepass"))
             path = self.folder / f"{digest.hexdigest()[:32]}.npy"
             if not path.exists():
                 vectors = encode(items[chunk]).astype(np.float32, copy=False)
                 write_whole(path, partial(np.save, arr=vectors, allow_pickle=False))
             parts.append(np.load(path, allow_pickle=False))
-            self.report(min(start + CHUNK, len(items)), len(items), what)
+            self.report(chunk.stop, len(items), what)
         return np.concatenate(parts)
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[slice]:
+    """Cut keys behind one in `CHUNK` of them, as their checksums have it."""
+    start = 0
+    for stop, key in enumerate(keys, 1):
+        cut = zlib.crc32(key.encode("utf-8", "surrogatepass")) % CHUNK == 0
+        if cut or stop - start == MOST or stop == len(keys):
+            yield slice(start, stop)
+            start = stop

@@ -321,25 +321,6 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
         Recipe.load(recipe_folder / "recipe.toml", {"aligned.conse_weight": 0.5})
 
 
-def test_teacher_vectors_are_computed_once(data: Path, tmp_path: Path) -> None:
-    from distill.teachers import VectorCache
-
-    class Counting:
-        identity = "counting"
-        calls = 0
-
-        def encode_texts(self, texts: list[str]) -> np.ndarray:
-            self.calls += 1
-            return np.array([[len(text), 1.0] for text in texts], np.float32)
-
-    encoder, texts = Counting(), [f"text {i}" * (i % 7) for i in range(1100)]
-    first = VectorCache(tmp_path).texts(encoder, texts)
-    again = VectorCache(tmp_path).texts(encoder, texts)
-    assert encoder.calls == 3 and np.array_equal(first, again) and first.shape == (1100, 2)
-    VectorCache(tmp_path).texts(encoder, [*texts, "one more"])
-    assert encoder.calls == 4, "only the chunk that changed is computed again"
-
-
 def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """Its heads bring photos and texts of a colour together, are kept, and change with the data."""
     import dataclasses
