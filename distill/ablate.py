@@ -106,7 +106,7 @@ def _rates(plan: Plan, variation: Variation, base: Path, data: Path, out: Path, 
     folder = out / variation.name.replace(" ", "-")
     done = folder / "rates.json"
     if not done.exists():
-        # Encoders' vectors are the same for all; heads differ where data do.
+        # Encoders' vectors are the same for all, and heads where photos and teacher are.
         folder.mkdir(parents=True, exist_ok=True)
         (out / "cache").mkdir(exist_ok=True)
         if not (folder / "cache").exists():

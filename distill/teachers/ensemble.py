@@ -22,6 +22,9 @@ from distill.teachers.student import CheckpointTeacher
 Report = Callable[[str, int, int, str], None]
 """Called with (what, done, total, note)."""
 
+CACHE = "cache"
+"""Folder of what teachers say, below a run's; runs may share it."""
+
 
 def make_teachers(
     recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus | None, report: Report
@@ -32,7 +35,7 @@ def make_teachers(
         recipe: names them.
         base: what relative paths of weights start from.
         data: the data folder.
-        out: where heads, and encoders' vectors in `cache/`, are kept.
+        out: heads and encoders' vectors are kept in its `cache/`.
         corpus: what the aligned pair is fitted to; others need none.
         report: told how far each long step is.
 
@@ -45,7 +48,7 @@ def make_teachers(
             if isinstance(config, AlignedPairConfig):
                 assert corpus is not None
                 pair = AlignedPair(config, base, data, _cache(out, report))
-                pair.fit(corpus, out, recipe.seed, lambda e, n, loss: report("heads", e, n, f"loss {loss:.3f}"))
+                pair.fit(corpus, out / CACHE, recipe.seed, lambda e, n, loss: report("heads", e, n, f"loss {loss:.3f}"))
                 teachers.append(pair)
             elif isinstance(config, OpenClipConfig):
                 teachers.append(OpenClipTeacher(config))
@@ -77,13 +80,13 @@ def make_banks(
 
 def trunk_features(encoder: ImageEncoder, out: Path, corpus: Corpus, report: Report) -> Tensor:
     """Return what an encoder makes of every photo of a corpus, (samples, width), from the cache where it is there."""
-    cache = VectorCache(out / "cache", lambda done, total, what: report("features", done, total, ""))
+    cache = VectorCache(out / CACHE, lambda done, total, what: report("features", done, total, ""))
     with first_process_first():
         return torch.from_numpy(cache.images(encoder, [sample.path for sample in corpus.samples]))
 
 
 def _cache(out: Path, report: Report) -> VectorCache:
-    return VectorCache(out / "cache", lambda done, total, what: report(f"teacher {what}", done, total, ""))
+    return VectorCache(out / CACHE, lambda done, total, what: report(f"teacher {what}", done, total, ""))
 
 
 def _unit(vectors: object) -> Tensor:

@@ -67,4 +67,4 @@ def test_torchrun_trains_one_student(recipe_folder: Path, data: Path, tmp_path: 
     assert done.stdout.split() == [str(tmp_path / "run/student")]
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [line["step"] for line in lines] == list(range(1, 11)) and lines[-1]["loss"] < lines[0]["loss"]
-    assert len(list((tmp_path / "run").glob("heads-*"))) == 1
+    assert len(list((tmp_path / "run/cache").glob("heads-*"))) == 1
