@@ -53,7 +53,8 @@ class AlignedPairConfig:
     posterior_weight: float = 0.5
     """KL to the backbone's own class posterior over `a photo of a <class>`; 0 switches it off."""
     class_names: str = ""
-    """A CSV below the data folder, `file,label`: the classifier's class names in the order of its files."""
+    """The names of the classifier's classes: a CSV below the data folder, `file,label`, in the order of its files; or
+    `open_clip`, ImageNet's 1,000 as open_clip calls them, of whom fewer are ambiguous ("drake", "crane")."""
     class_texts: Mapping[str, str] = field(default_factory=dict)
     """How to call a class in a text where its own name misleads."""
     conse_weight: float = 0.0

@@ -147,7 +147,7 @@ class AlignedPair:
 
     def class_prompts(self) -> list[str]:
         """Return one text for each class of the first backbone, in its classifier's order."""
-        names = _class_names(self.data / self.config.class_names)
+        names = _class_names(self.config.class_names, self.data)
         return [f"a photo of a {self.config.class_texts.get(name, name)}" for name in names]
 
     def log_posterior(self, photos: Sequence[Path]) -> Tensor:
@@ -272,9 +272,14 @@ def _joined(features: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.normalize(one, dim=-1) for one in features], dim=1)
 
 
-def _class_names(path: Path) -> list[str]:
-    """Read a classifier's class names: column `label`, in the order of the column `file` (ImageNet's ids)."""
-    rows = sorted(read_table(path), key=lambda row: row["file"])
+def _class_names(source: str, data: Path) -> list[str]:
+    """Return a classifier's class names; see `AlignedPairConfig.class_names`."""
+    if source == "open_clip":
+        from open_clip import IMAGENET_CLASSNAMES
+
+        return list(IMAGENET_CLASSNAMES)
+    # In the order of the files, which is that of ImageNet's ids.
+    rows = sorted(read_table(data / source), key=lambda row: row["file"])
     if not rows:
-        raise DataError(f"{path}: no class names")
+        raise DataError(f"{data / source}: no class names")
     return [row["label"].split(",")[0] for row in rows]

@@ -59,6 +59,15 @@ def test_an_aligned_pair_encodes_pictures_as_it_recalls_files(recipe_folder: Pat
         assert pair.px == 64
 
 
+def test_imagenet_s_classes_are_called_as_open_clip_calls_them(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"aligned.class_names": "open_clip", "aligned.class_texts": {"daisy": "daisy flower"}}
+    recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
+    assert recipe.aligned is not None
+    prompts = AlignedPair(recipe.aligned, recipe_folder, data, VectorCache(tmp_path)).class_prompts()
+    assert len(prompts) == 1000 and prompts[0] == "a photo of a tench"
+    assert prompts[134] == "a photo of a crane bird" and prompts[985] == "a photo of a daisy flower"
+
+
 def test_all_named_teachers_teach_together(recipe_folder: Path, data: Path, student: Path, tmp_path: Path) -> None:
     overrides = {
         "checkpoints": [{"path": str(student)}, {"path": str(student), "logit_scale": 9.0}],
