@@ -30,6 +30,9 @@ from mobileclip.towers import CLIP
 Encoded = dict[str, Tensor]
 """The student's unit vectors: `image` (n, d), `text` (m, d) and, if asked for, `masked` (n, d)."""
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the towers compute in, by `OptimConfig.precision`; None for single precision."""
+
 TEXT_CHUNKS = 4
 
 
@@ -61,7 +64,7 @@ class DistillTask(nn.Module):
         super().__init__()
         self.model, self.weights = model, weights
         self.rounding = Rounding(model, activations=quantize == "int8") if quantize != "no" else None
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.dtype = HALF.get(precision)
         dim = model.config.embed_dim
         self.alike = tuple(number for number, width in enumerate(widths) if width == dim)
         _check(weights, dim, tuple(widths))

@@ -20,6 +20,7 @@ from distill.files import locate
 from distill.inherit import deepen, interpolate, turn_by_batches, turn_to_teacher
 from distill.reinforce import assemble_teachers
 from distill.report import keep_recipe
+from distill.task import HALF
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
@@ -72,7 +73,7 @@ class Run:
         if feed.features is not None and all(stage.trunk_rests for stage in self.recipe.stages):
             features = feed.features[rows]
         else:
-            encoder = TrunkEncoder(student, self.trainer.device)
+            encoder = TrunkEncoder(student, self.trainer.device, HALF.get(self.recipe.optim.precision))
             features = torch.from_numpy(encoder.encode_images([feed.corpus.samples[row].path for row in rows]))
         student.cpu().eval().image.fit_places(features[features.isfinite().all(dim=1)])
 
@@ -155,7 +156,7 @@ def make_feed(
     _turn(recipe, model, tokenizer, corpus, banks[0], report)
     features = None
     if any(stage.features for stage in recipe.stages):
-        encoder = TrunkEncoder(model, choose_device(recipe.optim.device))
+        encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
         features = trunk_features(encoder, out, corpus, report)
     return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers, features)
 

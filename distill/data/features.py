@@ -20,15 +20,17 @@ class TrunkEncoder:
     Args:
         model: the student; its trunk must not learn meanwhile.
         device: where the trunk runs.
+        dtype: what it computes in, if not single precision.
     """
 
-    def __init__(self, model: CLIP, device: torch.device) -> None:
+    def __init__(self, model: CLIP, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.trunk, self.pixels, self.device = model.image.trunk, model.config.pixels, device
+        self.dtype = dtype
         digest = hashlib.sha256(repr(self.pixels).encode())
         for name, value in self.trunk.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().numpy().tobytes())
-        self.identity = f"trunk|{model.config.image.trunk}|{digest.hexdigest()[:32]}"
+        self.identity = f"trunk|{model.config.image.trunk}|{dtype}|{digest.hexdigest()[:32]}"
 
     def encode_images(self, photos: Sequence[Path]) -> Vectors:
         """Return pooled features (n, width) float32; NaN for a photo that cannot be read."""
@@ -38,5 +40,6 @@ class TrunkEncoder:
     @torch.inference_mode()
     def _encode(self, pictures: Sequence[Image.Image]) -> Vectors:
         pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures])).to(self.device)
-        features: Vectors = self.trunk(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            features: Vectors = self.trunk(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
         return features
