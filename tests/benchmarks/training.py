@@ -1,9 +1,9 @@
 """How fast a student trains beside open_clip: `python -m tests.benchmarks.training [--px 160] [--rounds 5]`.
 
-The same towers with the same weights, batches, threads and optimizer, InfoNCE alone: ours by `Trainer`, with its log,
-theirs by `open_clip_train.train.train_one_epoch`. Rounds of both by turns in one process for each row, because memory
-is set up once: as it comes, or kept when freed, as `pocketclip train` does. Captions are as long as Flickr8k's, 10 to
-20 of 77 tokens, or fill all 77. Prints a table, asserts nothing.
+The same trunk, projection and text tower with the same weights, batches, threads and optimizer, InfoNCE alone: ours by
+`Trainer`, with its log, theirs by `open_clip_train.train.train_one_epoch`. Rounds of both by turns in one process for
+each row, because memory is set up once: as it comes, or kept when freed, as `pocketclip train` does. Captions are as
+long as Flickr8k's, 10 to 20 of 77 tokens, or fill all 77. Prints a table, asserts nothing.
 """
 
 import argparse
@@ -108,7 +108,7 @@ class Ours:
         config = ModelConfig.load("pocket")
         config = dataclasses.replace(
             config,
-            image=dataclasses.replace(config.image, dropout=0.0),
+            image=dataclasses.replace(config.image, dropout=0.0, hidden=0, classes=0),  # open_clip knows neither
             text=dataclasses.replace(config.text, dropout=0.0, context_length=CONTEXT),
             pixels=dataclasses.replace(config.pixels, size=pixels.shape[-1]),
         )
