@@ -1,6 +1,8 @@
 """Weights cut out of larger models, and mixed."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from distill.config import Recipe
 from distill.inherit import Layers, deepen, inherit, interpolate
+from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig, create_model
 from tests.towers.conftest import stir, tokens
@@ -165,3 +168,24 @@ def test_a_trunk_may_start_between_two(recipe_folder: Path, data: Path, tmp_path
     for wrong in ({"blend": 1.5, **settings}, {"blend": 0.5, "init": init}):
         with pytest.raises(ConfigError, match="blend"):
             Recipe.load(recipe_folder / "recipe.toml", wrong)
+
+
+def test_two_students_are_mixed_from_the_command_line(
+    student: Path, recipe_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    other = run(recipe_folder, data, tmp_path / "other", **{"optim.lr": 3e-3})
+    folders = [str(path) for path in (student, other, tmp_path / "mixed")]
+    command = [sys.executable, "-m", "distill.mix", *folders, "--share=0.25"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "mixed"), done.stderr
+    a, b, mixed = (load_checkpoint(path).model.state_dict() for path in (student, other, tmp_path / "mixed"))
+    weight = "image.projection.weight"
+    assert not torch.equal(a[weight], b[weight])
+    torch.testing.assert_close(
+        mixed[weight], 0.75 * a[weight] + 0.25 * b[weight], rtol=1e-2, atol=1e-3
+    )  # kept in float16
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/model.safetensors").write_bytes(b"no weights")
+    command[4] = str(tmp_path / "damaged")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("mix: ") and len(done.stderr.splitlines()) == 1
