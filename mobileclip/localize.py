@@ -7,7 +7,7 @@ class activation map of Zhou et al. 2016 ("Learning Deep Features for Discrimina
 the text's vector in the place of the class's weights. Where more than a projection stands on the pooling, the bundle
 carries the projection that comes nearest to it, and what places add up to is near the cosine, no longer the cosine.
 
-The map is as coarse as the tower's last layer (7 × 7 for a square of 224 pixels), and each place has seen far more than
+The map is as coarse as the tower's last layer (9 × 9 for a square of 260 pixels), and each place has seen far more than
 itself; it shows the region that speaks for a text, not the outline of a thing.
 """
 
