@@ -29,10 +29,11 @@ from app.library.content import content_hash
 from app.library.decode import read_photo
 from app.library.index import Options, index_folders
 from app.library.matrix import load_matrix
+from app.library.rules import rules_of
 from app.library.scan import Found, walk
 from app.library.search import best_rows, strong_from
 from app.library.store import Store
-from app.library.tags import decide, label_fingerprint
+from app.library.tags import label_fingerprint
 from mobileclip.model import DECODE_MARGIN, Model
 from mobileclip.photos import open_photo
 
@@ -105,6 +106,7 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
     with Store(path, create=True) as store:
         with store.transaction():
             root, model_id = store.add_root(str(folder)), store.add_model(model.fingerprint, model.name, model.dim)
+        rules = rules_of(store, model)
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
             with clock(times, "hash"):
@@ -116,7 +118,7 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
             with clock(times, "tower"):
                 vectors = model.encode_pixels(pixels)
             with clock(times, "labels"):
-                tags = decide(model, vectors)
+                tags = rules.decide(vectors)
             with clock(times, "store"), store.transaction():
                 for photo, content, vector, given in zip(batch, hashes, vectors, tags, strict=True):
                     content_id = store.put_photo(photo, root, content)
