@@ -187,7 +187,7 @@ def recognise(state: Mapping[str, Tensor], file: Path) -> ModelConfig:
     """
     counts = {"image": 0, "text": 0}
     for name, value in state.items():
-        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")) and value.ndim:
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "places")) and value.ndim:
             counts["image" if name.startswith(("visual.", "image")) else "text"] += value.numel()
     fitting = []
     for name in model_names():
