@@ -24,6 +24,7 @@ from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import Tower
 from mobileclip.runtimes import litert as runtime
 from mobileclip.towers import CLIP
+from mobileclip.towers.image import ClassVectors
 
 with quiet():
     import litert_torch
@@ -233,13 +234,16 @@ def _static(work: quantizer.Quantizer) -> None:
     """Int8 weights and activations, but for both ends.
 
     The square of a vector's length has no range that 255 levels could hold, and neither has its root. Pixels are
-    scaled in float32, which is faster here: products of a picture and one value a channel have no int8 kernel.
+    scaled in float32, which is faster here: products of a picture and one value a channel have no int8 kernel. A
+    classifier in words has both a softmax and a length; its weights alone are int8.
     """
     work.add_static_config(".*", Operation.ALL_SUPPORTED, 8, 8)
     for operation in (Operation.INPUT, Operation.OUTPUT):
         work.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for scope in (_Scale.__name__, _Unit.__name__, f"{IMAGE_OUTPUTS[0]}_output"):
+    for scope in (_Scale.__name__, _Unit.__name__, f"{IMAGE_OUTPUTS[0]}_output", ClassVectors.__name__):
         work.update_quantization_recipe(scope, Operation.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    algorithm = AlgorithmName.MIN_MAX_UNIFORM_QUANT
+    work.add_weight_only_config(ClassVectors.__name__, Operation.FULLY_CONNECTED, 8, algorithm_key=algorithm)
 
 
 _RECIPES: Final = {

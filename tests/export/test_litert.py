@@ -148,16 +148,7 @@ def test_pocket(side: str) -> None:
     expected = towers.vectors(model, side, batch)
     assert towers.cosine(LITERT.open(data, 1)(batch), expected) > 0.99999
     small = LITERT.quantize(data, side, "int8", [row[None] for row in batch])
-    # The softmax over its classes makes more of what rounding does to the trunk; the next test does without.
-    assert towers.cosine(LITERT.open(small, 1)(batch), expected) > (0.95 if side == "image" else 0.98)
+    assert towers.cosine(LITERT.open(small, 1)(batch), expected) > 0.98
     assert len(small) < 0.31 * len(data)
     assert not gpu_fallbacks(data)
     assert Path(*LITERT.files(data, side, "int8")).name == f"{side}-int8.tflite"
-
-
-def test_int8_of_a_trunk_and_its_projection_stays_near() -> None:
-    model = towers.pocket()
-    model.image.classes = None
-    batch = towers.inputs(model)["image"]
-    small = LITERT.quantize(LITERT.convert(towers.fused(model), "image"), "image", "int8", [row[None] for row in batch])
-    assert towers.cosine(LITERT.open(small, 1)(batch), towers.vectors(model, "image", batch)) > 0.98
