@@ -1,5 +1,5 @@
 """`python -m app` is the `pocketclip` command, also where the package is not installed."""
 
-from app.cli import main
+from app.cli.main import main
 
 main()

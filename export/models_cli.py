@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app import cli_output as output
-from app.cli_common import NOTHING, AsJson, Quiet
+from app.cli.common import NOTHING, AsJson, Quiet
+from app.cli.main import output
 from app.paths import places
 from export.hub import Entry, HubError, NoNetworkError, Repository, catalogue, fetch, find_entry, look_up, plain_name
 from mobileclip.bundle import Bundle, named_bundles

@@ -34,7 +34,7 @@ evidence = { words = ["red"], classes = ["colours:red"] }
 @pytest.fixture
 def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     """Run the command in this process, its errors turned into exit codes as on the command line."""
-    from app.cli_common import guarded
+    from app.cli.common import guarded
     from distill.evaluate.cli import evaluate as command
 
     monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path / "home"))

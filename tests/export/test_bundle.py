@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(asked: ExportConfig, tmp_pat
     import signal
 
     # Without this, the system ends the process instead of refusing the write.
-    code = "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from app.cli import main; main()"
+    code = "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from app.cli.main import main; main()"
     command = [sys.executable, "-c", code, "export", str(asked.checkpoint), "-o", str(out), "--quiet"]
     failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_disk)
     assert signal.SIGXFSZ and failed.returncode == 4

@@ -218,7 +218,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_the_command_makes_it_again(log: Log, recipe: Recipe, tmp_path: Path) -> None:
-    from app.cli_common import guarded
+    from app.cli.common import guarded
     from distill.report.cli import report
 
     program = typer.Typer()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli_common import ModelName, Threads, absolute, load_model
+from app.cli.common import ModelName, Threads, absolute, load_model
 from app.paths import places
 
 if TYPE_CHECKING:

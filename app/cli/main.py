@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from app import cli_output, cli_plugins
-from app.cli_about import labels, status
-from app.cli_ask import search, tag
-from app.cli_common import guarded
-from app.cli_corrections import corrections
-from app.cli_gallery import gallery
-from app.cli_index import index
+from app.cli.common import guarded
+from app.cli.corrections import corrections
+from app.cli.gallery import gallery
+from app.cli.index import index
+from app.cli.main import output as cli_output
+from app.cli.main import plugins as cli_plugins
+from app.cli.search import search, tag
+from app.cli.status import labels, status
 
 _EPILOG = (
     "Exit codes: 0 done · 1 nothing found, or no network to pull a model · 2 wrong usage · 3 some files failed"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app import cli_output as output
-from app.cli_common import (
+from app.cli.common import (
     INTERRUPTED,
     NOTHING,
     SOME_FAILED,
@@ -22,6 +21,7 @@ from app.cli_common import (
     load_model,
     processors,
 )
+from app.cli.main import output
 from app.paths import places
 
 if TYPE_CHECKING:

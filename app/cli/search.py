@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app import cli_output as output
-from app.cli_common import (
+from app.cli.common import (
     NOTHING,
     AsJson,
     ModelName,
@@ -20,6 +19,7 @@ from app.cli_common import (
     open_store,
     stop_without_labels,
 )
+from app.cli.main import output
 
 if TYPE_CHECKING:
     from app.library.search import Hit, Term

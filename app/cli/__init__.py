@@ -1,0 +1,1 @@
+"""The `pocketclip` command: one module for each command or group of commands."""
