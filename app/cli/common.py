@@ -14,7 +14,7 @@ from app.paths import places
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:
-    from app.library.store import Store
+    from app.library.store.store import Store
     from mobileclip.model import Model
 
 NOTHING, USAGE, SOME_FAILED, TROUBLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 4, 130, 141
@@ -83,7 +83,7 @@ def open_store() -> "Store":
         NothingIndexedError: there is none yet.
     """
     from app.library.errors import NothingIndexedError
-    from app.library.store import Store
+    from app.library.store.store import Store
 
     path = places().index
     if not path.exists():

@@ -20,7 +20,7 @@ def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
     \b
     pocketclip corrections list --json
     """
-    from app.library.corrections import corrections as decisions
+    from app.library.labels.corrections import corrections as decisions
 
     with open_store() as store:
         found = list(decisions(store))
@@ -62,9 +62,9 @@ def export(
     \b
     pocketclip corrections export ~/data/mine/corrections.jsonl
     """
-    from app.library import pairs
-    from app.library.corrections import corrections as decisions
-    from app.library.rules import own_labels
+    from app.library.labels import training_pairs as pairs
+    from app.library.labels.corrections import corrections as decisions
+    from app.library.labels.rules import own_labels
 
     if out.suffix not in pairs.SUFFIXES:
         raise typer.BadParameter(f"the name must end in {', '.join(pairs.SUFFIXES)}")

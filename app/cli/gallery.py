@@ -32,7 +32,7 @@ def gallery(
     pocketclip gallery ~/Pictures
     pocketclip gallery
     """
-    from app.library.index import check_apart
+    from app.library.index.run import check_apart
     from app.ui.launch import run
 
     paths = absolute(folders)

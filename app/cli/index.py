@@ -25,7 +25,7 @@ from app.cli.main import output
 from app.paths import places
 
 if TYPE_CHECKING:
-    from app.library.index import Report
+    from app.library.index.run import Report
 
 _SHOWN_FAILURES = 10
 
@@ -59,8 +59,8 @@ def index(
     pocketclip index ~/Pictures /media/camera
     pocketclip index --retry
     """
-    from app.library.index import Options, check_apart, index_folders
-    from app.library.store import Store
+    from app.library.index.run import Options, check_apart, index_folders
+    from app.library.store.store import Store
 
     path = places().index
     roots = _roots(path, absolute(folders))
@@ -86,7 +86,7 @@ def index(
 
 
 def _roots(index: Path, folders: list[str]) -> list[str]:
-    from app.library.store import Store
+    from app.library.store.store import Store
 
     known: list[str] = []
     if index.exists():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from app.library.index import Progress
+    from app.library.index.run import Progress
 
 
 def prepare() -> None:

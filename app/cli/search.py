@@ -22,8 +22,8 @@ from app.cli.common import (
 from app.cli.main import output
 
 if TYPE_CHECKING:
-    from app.library.search import Hit, Term
-    from app.library.store import Tag
+    from app.library.search.rank import Hit, Term
+    from app.library.store.store import Tag
 
 _WEIGHTED = re.compile(r"(\d+(?:\.\d+)?):(.*)", re.DOTALL)
 _MORE_THAN_A_SHARE = 1e4
@@ -64,7 +64,7 @@ def search(
     pocketclip search "2:red car" --add beach --in ~/Pictures/2024
     pocketclip search receipt -0 | xargs -0 ls -l
     """
-    from app.library.search import search as find
+    from app.library.search.rank import search as find
 
     terms = [_term(" ".join(query)), *map(_term, add or ())]
     terms += [_term(text, sign=-1.0) for text in subtract or ()]
@@ -83,8 +83,8 @@ def search(
 
 
 def _term(text: str, sign: float = 1.0) -> "Term":
-    from app.library.scan import PHOTO_SUFFIXES
-    from app.library.search import Term
+    from app.library.files.scan import PHOTO_SUFFIXES
+    from app.library.search.rank import Term
 
     weighted = _WEIGHTED.fullmatch(text)
     weight, content = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)
@@ -134,8 +134,8 @@ def tag(
     pocketclip tag --json | jq '.[] | select(any(.tags[]; .label == "dog")) | .path'
     """
     from app.library.errors import NothingIndexedError
-    from app.library.search import no_vectors
-    from app.library.tags import refresh
+    from app.library.labels.tags import refresh
+    from app.library.search.rank import no_vectors
 
     loaded = load_model(model)
     stop_without_labels(loaded, quiet)

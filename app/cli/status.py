@@ -9,7 +9,7 @@ from app.cli.common import NOTHING, AsJson, ModelName, Quiet, load_model, open_s
 from app.cli.main import output
 
 if TYPE_CHECKING:
-    from app.library.store import Store
+    from app.library.store.store import Store
 
 
 def labels(model: ModelName = "pocket", as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -72,7 +72,7 @@ def status(
 
 
 def _status(store: "Store") -> dict[str, Any]:
-    from app.library.schema import VERSION
+    from app.library.store.schema import VERSION
 
     counts = store.counts()
     ours = [*store.path.parent.glob(f"{store.path.name}*"), *store.path.parent.glob("vectors-*.cache")]

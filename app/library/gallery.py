@@ -16,22 +16,26 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from app.library import albums as album_queries
-from app.library import corrections, excluded, find, roots, rules, timeline, upkeep
-from app.library.albums import Album, Doubt, Suggestion
-from app.library.corrections import PhotoTag
+from app.library import storage as upkeep
 from app.library.errors import LibraryError, explain
-from app.library.exif import Details, read_details
-from app.library.find import Query, Results
-from app.library.matrix import Matrix, load_matrix
-from app.library.rules import OwnLabel
-from app.library.store import Failure, Ids, Root, Store
-from app.library.tags import decide_photo, refresh
-from app.library.thumbnails import Thumbnails
-from app.library.timeline import EVERYTHING, Filter, Folder, Photo, Timeline
-from app.library.upkeep import Storage
-from app.library.where import Where
-from app.library.where import where as find_where
+from app.library.files.exif import Details, read_details
+from app.library.index.run import excluded, roots
+from app.library.labels import albums as album_queries
+from app.library.labels import corrections, rules
+from app.library.labels.albums import Album, Doubt, Suggestion
+from app.library.labels.corrections import PhotoTag
+from app.library.labels.rules import OwnLabel
+from app.library.labels.tags import decide_photo, refresh
+from app.library.labels.where import Where
+from app.library.labels.where import where as find_where
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.search.query import Query, Results
+from app.library.search.rank import query as find
+from app.library.search.rank import timeline
+from app.library.search.timeline import EVERYTHING, Filter, Folder, Photo, Timeline
+from app.library.storage import Storage
+from app.library.store.matrix import Matrix, load_matrix
+from app.library.store.store import Failure, Ids, Root, Store
 from mobileclip.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -214,7 +218,7 @@ class Gallery:
     # Search
 
     def search(self, query: Query, top: int = 300) -> Results:
-        """Find photos; see `app.library.find.find`. Needs the model unless the query is of filters alone."""
+        """Find photos; see `app.library.search.query.find`. Needs the model unless the query is of filters alone."""
         if not query.words.strip() and query.like is None and not query.excluded:
             ids = self.timeline(query.only).ids
             return Results(ids, np.zeros(len(ids), np.float32), len(ids))

@@ -8,8 +8,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from app.library.pool import PicturePool
-from app.library.thumbnails import Picture
+from app.library.pictures.pool import PicturePool
+from app.library.pictures.thumbnails import Picture
 from mobileclip.errors import PhotoError
 
 T = TypeVar("T")

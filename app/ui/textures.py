@@ -4,7 +4,7 @@ from typing import Any
 
 from kivy.graphics.texture import Texture
 
-from app.library.thumbnails import Picture
+from app.library.pictures.thumbnails import Picture
 from app.ui import icons
 
 

@@ -25,15 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 import mobileclip
-from app.library.content import content_hash
-from app.library.decode import read_photo
-from app.library.index import Options, index_folders
-from app.library.matrix import load_matrix
-from app.library.rules import rules_of
-from app.library.scan import Found, walk
-from app.library.search import best_rows, strong_from
-from app.library.store import Store
-from app.library.tags import label_fingerprint
+from app.library.files.content import content_hash
+from app.library.files.scan import Found, walk
+from app.library.index.decode import read_photo
+from app.library.index.run import Options, index_folders
+from app.library.labels.rules import rules_of
+from app.library.labels.tags import label_fingerprint
+from app.library.search.rank import best_rows, strong_from
+from app.library.store.matrix import load_matrix
+from app.library.store.store import Store
 from mobileclip.model import DECODE_MARGIN, Model
 from mobileclip.photos import open_photo
 

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 import mobileclip
-from app.library.exif import Facts
+from app.library.files.exif import Facts
+from app.library.files.scan import Found
 from app.library.gallery import Gallery
-from app.library.scan import Found
-from app.library.store import Store
-from app.library.thumbnails import Thumbnails
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.store import Store
 
 FIRST, SCROLLED, STARTS = 10_000, 50_000, 3
 STEPS, TOLD = 1500, 10

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 import mobileclip
-from app.library.exif import Facts
+from app.library.files.exif import Facts
+from app.library.files.scan import Found
 from app.library.gallery import Filter, Gallery, Query
-from app.library.scan import Found
-from app.library.store import Store
-from app.library.thumbnails import Thumbnails
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.store import Store
 from mobileclip.model import Model
 
 REPEATS = 3

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from app.library.corrections import correct
-from app.library.store import Store
+from app.library.labels.corrections import correct
+from app.library.store.store import Store
 from tests.cli.conftest import CommandLine
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import mobileclip
-from app.library.lock import IndexLock
-from app.library.store import Store
+from app.library.index.lock import IndexLock
+from app.library.store.store import Store
 from tests.cli.conftest import BUNDLE, CommandLine, real_photos
 
 MANY = 96

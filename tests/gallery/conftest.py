@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.library.index import Options, Report, index_folders
-from app.library.store import Store
+from app.library.index.run import Options, Report, index_folders
+from app.library.store.store import Store
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.zeroshot import Label, LabelSet

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.library import pairs
-from app.library.corrections import Correction, PhotoTag, correct, corrections, tags_of
 from app.library.errors import LibraryError
-from app.library.rules import MOST_LOGITS, OwnLabel, refit, rules_of, save_own_label
-from app.library.store import Store
-from app.library.tags import refresh
-from app.library.timeline import photos as photos_of
-from app.library.timeline import timeline
+from app.library.labels import training_pairs as pairs
+from app.library.labels.corrections import Correction, PhotoTag, correct, corrections, tags_of
+from app.library.labels.rules import MOST_LOGITS, OwnLabel, refit, rules_of, save_own_label
+from app.library.labels.tags import refresh
+from app.library.search.timeline import photos as photos_of
+from app.library.search.timeline import timeline
+from app.library.store.store import Store
 from mobileclip.zeroshot import Label
 from tests.gallery.conftest import FakeModel
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from app.library.exif import facts_of, file_time, read_details, read_facts, wall_clock
+from app.library.files.exif import facts_of, file_time, read_details, read_facts, wall_clock
 from mobileclip.errors import PhotoError
 from mobileclip.photos import Header, read_header
 

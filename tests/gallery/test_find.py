@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.library import albums, roots
-from app.library.corrections import correct
 from app.library.errors import LibraryError, NothingIndexedError
-from app.library.excluded import Excluded, patterns
-from app.library.find import Query, find, similar
-from app.library.matrix import load_matrix
-from app.library.rules import OwnLabel, own_labels, own_rule, rules_of, save_own_label
-from app.library.search import Term, search
-from app.library.store import Store
-from app.library.tags import refresh
-from app.library.timeline import Filter, timeline
-from app.library.timeline import photos as rows_of
+from app.library.index.excluded import Excluded, patterns
+from app.library.index.run import roots
+from app.library.labels import albums
+from app.library.labels.corrections import correct
+from app.library.labels.rules import OwnLabel, own_labels, own_rule, rules_of, save_own_label
+from app.library.labels.tags import refresh
+from app.library.search.query import Query, find, similar
+from app.library.search.rank import Term, search
+from app.library.search.timeline import Filter, timeline
+from app.library.search.timeline import photos as rows_of
+from app.library.store.matrix import load_matrix
+from app.library.store.store import Store
 from mobileclip.zeroshot import LabelSet
 from tests.gallery.conftest import FakeModel
 
@@ -171,7 +172,7 @@ def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
             for photo in rows_of(store, timeline(store).ids)[:1]:
                 correct(store, photo.id, "dark", False)
 
-    from app.library.index import Options, index_folders
+    from app.library.index.run import Options, index_folders
 
     index_folders(store, model, [str(held)], Options(batch_size=1, decoders=1), progress=meddle)
     assert calls
@@ -186,7 +187,7 @@ def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
 
 
 def test_a_bad_own_label_is_refused_and_a_deleted_one_is_gone(library: Store, model: FakeModel) -> None:
-    from app.library.rules import delete_own_label
+    from app.library.labels.rules import delete_own_label
 
     bad = (OwnLabel(" ", ("x",), 0.5), OwnLabel("x", (" ",), 0.5), OwnLabel("bright", ("x",), 0.5))
     for label in (*bad, OwnLabel("x", ("bright", "dark"), 0.5)):  # in this model the one is the opposite of the other

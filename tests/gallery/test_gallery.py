@@ -13,10 +13,10 @@ import pytest
 
 from app.library.errors import LibraryError
 from app.library.gallery import Filter, Gallery, Query
-from app.library.index import Options
-from app.library.jobs import IndexJob
-from app.library.lock import IndexLock
-from app.library.thumbnails import Thumbnails
+from app.library.index.job import IndexJob
+from app.library.index.lock import IndexLock
+from app.library.index.run import Options
+from app.library.pictures.thumbnails import Thumbnails
 from mobileclip.bundle import Head
 from mobileclip.errors import BundleError, PhotoError
 from mobileclip.localize import LocalizeError

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.library import changes
-from app.library.content import content_hash
-from app.library.decode import ahead
 from app.library.errors import IndexBusyError, LibraryError
-from app.library.lock import IndexLock
-from app.library.store import Store
+from app.library.files.content import content_hash
+from app.library.index.decode import ahead
+from app.library.index.lock import IndexLock
+from app.library.index.run import changes
+from app.library.store.store import Store
 from mobileclip.errors import EngineError, PhotoError
 
 
@@ -83,7 +83,7 @@ def test_a_permission_that_was_given_later_needs_no_retry(photos, run, monkeypat
         return real(name, flags, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.library.content.os.open", denied)
+        patch.setattr("app.library.files.content.os.open", denied)
         report = run(photos)
         assert [failure.reason for failure in report.failures] == ["no permission"]
     assert run(photos).embedded == 1
@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_read_keeps_what_is_below_it(photos, run, store,
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.library.scan.os.scandir", denied)
+        patch.setattr("app.library.files.scan.os.scandir", denied)
         (photos / "first" / "rocket.jpg").unlink()
         report = run(photos)
     assert report.unread == [(str(photos / "second"), "Permission denied")]
@@ -245,7 +245,7 @@ def test_a_broken_engine_ends_the_run_and_keeps_earlier_batches(photos, run, mod
 
 
 def test_a_photo_that_changes_while_it_is_read_is_not_stored(photos, run, monkeypatch) -> None:
-    from app.library import decode
+    from app.library.index.run import decode
 
     real = decode.open_photo
 
@@ -263,7 +263,7 @@ def test_a_photo_that_changes_while_it_is_read_is_not_stored(photos, run, monkey
 
 
 def test_a_bug_in_a_decoder_costs_one_photo(photos, run, monkeypatch) -> None:
-    from app.library import decode
+    from app.library.index.run import decode
 
     real = decode.open_photo
 
@@ -281,7 +281,7 @@ def test_a_bug_in_a_decoder_costs_one_photo(photos, run, monkeypatch) -> None:
 
 
 def test_the_index_may_not_lie_in_the_folder_of_photos(photos, model) -> None:
-    from app.library.index import index_folders
+    from app.library.index.run import index_folders
 
     with Store(photos / "index.db", create=True) as store, pytest.raises(LibraryError, match="never write"):
         index_folders(store, model, [str(photos)])

@@ -46,7 +46,9 @@ def import_on_a_phone(*names: str) -> "subprocess.CompletedProcess[str]":
 
 def test_library_and_numpy_side_import_where_nothing_else_is_installed() -> None:
     names = modules("app/library", "mobileclip")
-    assert {"app.library.index", "app.library.search", "mobileclip.model", "mobileclip.runtimes.onnx"} <= set(names)
+    assert {"app.library.index.run", "app.library.search.rank", "mobileclip.model", "mobileclip.runtimes.onnx"} <= set(
+        names
+    )
     result = import_on_a_phone(*names)
     assert result.returncode == 0, result.stderr
 

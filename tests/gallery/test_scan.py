@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.library.scan import Found, Odd, Unread, identity, inside, outermost, walk
+from app.library.files.scan import Found, Odd, Unread, identity, inside, outermost, walk
 
 
 def names(root: Path, **options: object) -> list[str]:
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_listed_is_unread_and_the_rest_goes_on(
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("app.library.scan.os.scandir", denied)
+    monkeypatch.setattr("app.library.files.scan.os.scandir", denied)
     assert [type(event) for event in walk(str(tmp_path))] == [Unread, Found]
 
 

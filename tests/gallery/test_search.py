@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from app.library.errors import LibraryError, NothingIndexedError
-from app.library.matrix import cache_path, load_matrix
-from app.library.search import Term, best_rows, query_vector, search, strong_from
-from app.library.store import Store
-from app.library.tags import label_fingerprint, refresh
+from app.library.labels.tags import label_fingerprint, refresh
+from app.library.search.rank import Term, best_rows, query_vector, search, strong_from
+from app.library.store.matrix import cache_path, load_matrix
+from app.library.store.store import Store
 from mobileclip.errors import PhotoError
 
 
@@ -194,7 +194,7 @@ def test_search_needs_no_free_space(photos, run, model, store, monkeypatch) -> N
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.library.matrix.tempfile.mkstemp", full)
+    monkeypatch.setattr("app.library.store.matrix.tempfile.mkstemp", full)
     assert search(store, model, [Term("bright")]) == hits
     assert not cache_path(store, model.fingerprint).exists()
 
@@ -206,7 +206,7 @@ def test_a_failed_write_leaves_no_part_behind(photos, run, model, store, monkeyp
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.library.matrix.os.fsync", full)
+    monkeypatch.setattr("app.library.store.matrix.os.fsync", full)
     assert len(load_matrix(store, model.fingerprint).ids) == 8
     assert not list(store.path.parent.glob("*.part"))
 

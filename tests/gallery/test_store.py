@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.library.errors import LibraryError
-from app.library.scan import Found
-from app.library.schema import VERSION
-from app.library.store import Store, below, within
+from app.library.files.scan import Found
+from app.library.store.schema import VERSION
+from app.library.store.store import Store, below, within
 
 names = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name)
 settled = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -111,7 +111,7 @@ def test_two_copies_share_one_vector(store: Store) -> None:
 
 
 def test_blocks_stream_all_vectors_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.library.store.BLOCK_ROWS", 3)
+    monkeypatch.setattr("app.library.store.store.BLOCK_ROWS", 3)
     with store.transaction():
         root, model = store.add_root("/p"), store.add_model("f", "fake", 8)
         for number in range(8):

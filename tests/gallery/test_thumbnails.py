@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.library.content import content_hash
-from app.library.pool import PicturePool
-from app.library.thumbnails import Picture, Thumbnails
+from app.library.files.content import content_hash
+from app.library.pictures.pool import PicturePool
+from app.library.pictures.thumbnails import Picture, Thumbnails
 from mobileclip.errors import PhotoError
 from tests.gallery.conftest import real_photos
 

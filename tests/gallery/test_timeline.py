@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.library.exif import Facts
-from app.library.scan import Found
-from app.library.store import Store
-from app.library.timeline import Filter, contents_of, folders, photos, photos_with, timeline
+from app.library.files.exif import Facts
+from app.library.files.scan import Found
+from app.library.search.timeline import Filter, contents_of, folders, photos, photos_with, timeline
+from app.library.store.store import Store
 
 EPOCH = datetime(1970, 1, 1)
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.library import schema
-from app.library.content import content_hash
 from app.library.errors import LibraryError
-from app.library.search import Term, search
-from app.library.store import Store
-from app.library.timeline import photos as photos_of
-from app.library.timeline import timeline
+from app.library.files.content import content_hash
+from app.library.search.rank import Term, search
+from app.library.search.timeline import photos as photos_of
+from app.library.search.timeline import timeline
+from app.library.store.store import Store, schema
 
 # The tables as version 1 made them, word for word, and never to be changed.
 VERSION_1 = """
@@ -147,7 +146,7 @@ def test_an_old_index_opens_with_all_it_had(tmp_path: Path, photos: Path, model)
 
 
 def test_the_next_run_reads_headers_and_nothing_else(tmp_path: Path, photos: Path, model) -> None:
-    from app.library.index import Options, index_folders
+    from app.library.index.run import Options, index_folders
 
     path = tmp_path / "home" / "index.db"
     old_index(path, photos, model)
@@ -187,7 +186,7 @@ def test_two_processes_may_upgrade_at_once(tmp_path: Path, photos: Path, model) 
     path = tmp_path / "home" / "index.db"
     old_index(path, photos, model)
     code = (
-        "import sys, time; from pathlib import Path; from app.library.store import Store\n"
+        "import sys, time; from pathlib import Path; from app.library.store.store import Store\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
         "store = Store(Path(sys.argv[1])); print(store.counts()['photos'])"
     )

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.library.corrections import correct
-from app.library.index import Options, index_folders
-from app.library.store import Store
-from app.library.timeline import photos, timeline
+from app.library.index.run import Options, index_folders
+from app.library.labels.corrections import correct
+from app.library.search.timeline import photos, timeline
+from app.library.store.store import Store
 from mobileclip.checkpoints import load_checkpoint
 from tests.gallery.conftest import FakeModel
 from tests.training.conftest import COLOURS, run

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.library.index import Options
-from app.library.jobs import IndexJob
-from app.library.thumbnails import Thumbnails
+from app.library.index.job import IndexJob
+from app.library.index.run import Options
+from app.library.pictures.thumbnails import Thumbnails
 from tests.ui.driver import Driver
 from tests.ui.library import write_photos
 from tests.ui.model import ColourModel

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.library.timeline import Day
+from app.library.search.timeline import Day
 from app.ui import icons, strings
 from app.ui.models import PLACES
 from app.ui.models.photo import heat_rgba, place

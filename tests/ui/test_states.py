@@ -45,13 +45,13 @@ def test_a_folder_that_may_not_be_listed_is_told(
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("app.library.scan.os.scandir", denied)
+    monkeypatch.setattr("app.library.files.scan.os.scandir", denied)
     driver = open_gallery(tmp_path / "home", folders=[str(photos)])
     driver.until(lambda: not driver.app.session.indexing)
     notice = driver.stage.place.grid.notice
     driver.until(lambda: notice.title, "the notice")
     assert str(photos) in notice.text and "allow access" in notice.text
-    monkeypatch.setattr("app.library.scan.os.scandir", real)
+    monkeypatch.setattr("app.library.files.scan.os.scandir", real)
     notice.dispatch("on_chosen")
     driver.until(lambda: len(driver.stage.place.grid.ids_shown) == 3, "the photos")
 

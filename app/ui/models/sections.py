@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
-from app.library.timeline import Day
+from app.library.search.timeline import Day
 from app.ui import strings
 
 MONTHS_BELOW = 84.0

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from app.library.errors import IndexBusyError, LibraryError
 from app.library.gallery import Counts, Gallery, ModelAbout
-from app.library.index import Options
-from app.library.jobs import IndexJob, JobState
-from app.library.pool import PicturePool
-from app.library.thumbnails import Thumbnails
+from app.library.index.job import IndexJob, JobState
+from app.library.index.run import Options
+from app.library.pictures.pool import PicturePool
+from app.library.pictures.thumbnails import Thumbnails
 from app.paths import Places
 from app.ui.settings import Settings, load_settings, save_settings
 from app.ui.worker import Deliver, Failed, Worker
@@ -276,7 +276,7 @@ def subfolders(folder: str) -> tuple[list[str], int]:
     Raises:
         LibraryError: the folder may not be opened.
     """
-    from app.library.scan import PHOTO_SUFFIXES
+    from app.library.files.scan import PHOTO_SUFFIXES
 
     names, photos = [], 0
     try:

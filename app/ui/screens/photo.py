@@ -15,7 +15,7 @@ from kivy.uix.widget import Widget
 from numpy.typing import NDArray
 
 from app.library.gallery import Photo
-from app.library.thumbnails import Picture
+from app.library.pictures.thumbnails import Picture
 from app.ui import layers
 from app.ui.models.photo import PhotoModel
 from app.ui.screens.photo_panel import PhotoPanel

@@ -16,7 +16,7 @@ from app.ui.widgets import load_layout
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:
-    from app.library.jobs import JobState
+    from app.library.index.job import JobState
     from app.ui.app import GalleryApp
 
 

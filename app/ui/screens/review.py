@@ -9,7 +9,7 @@ from kivy.uix.behaviors import ButtonBehavior
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Doubt
-from app.library.thumbnails import Picture
+from app.library.pictures.thumbnails import Picture
 from app.ui.models.review import ReviewModel
 from app.ui.screens.photo_view import PhotoView
 from app.ui.shell import Place

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.library.store import Store
+from app.library.store.store import Store
 
 
 class Excluded:

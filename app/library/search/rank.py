@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from app.library.content import content_hash
 from app.library.errors import LibraryError, NothingIndexedError
-from app.library.matrix import load_matrix
-from app.library.store import Ids, Rows, Store
+from app.library.files.content import content_hash
+from app.library.store.matrix import load_matrix
+from app.library.store.store import Ids, Rows, Store
 
 if TYPE_CHECKING:
     from mobileclip.model import Model

@@ -9,9 +9,9 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Literal
 
 from app.library.errors import LibraryError, explain
-from app.library.index import Options, Progress, Report, check_apart, index_folders
-from app.library.store import Store
-from app.library.thumbnails import Thumbnails
+from app.library.index.run import Options, Progress, Report, check_apart, index_folders
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.store import Store
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class IndexJob:
             index: the SQLite file, made where it is missing.
             load_model: gives the model, in the job's thread.
             folders: absolute paths; none for all that are indexed already.
-            options: see `app.library.index.Options`.
+            options: see `app.library.index.run.Options`.
             thumbnails: where to keep small pictures of what is decoded anyway.
         """
         self._index, self._load_model, self._folders = index, load_model, list(folders)

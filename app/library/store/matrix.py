@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.library.store import Ids, Rows, Store, on_sphere
+from app.library.store.store import Ids, Rows, Store, on_sphere
 
 MAGIC = b"pCLIPvec"
 FORMAT = 1

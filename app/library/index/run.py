@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from app.library.changes import Scan
-from app.library.content import content_hash
-from app.library.decode import Pixels, ahead, guarded, read_photo
 from app.library.errors import LibraryError
-from app.library.exif import Facts, file_time, read_facts
-from app.library.lock import IndexLock
-from app.library.matrix import load_matrix
-from app.library.rules import rules_of
-from app.library.scan import Found, Identity, identity, outermost
-from app.library.store import Failure, Store, as_stored
-from app.library.tags import label_fingerprint, refresh
-from app.library.thumbnails import Thumbnails
+from app.library.files.content import content_hash
+from app.library.files.exif import Facts, file_time, read_facts
+from app.library.files.scan import Found, Identity, identity, outermost
+from app.library.index.changes import Scan
+from app.library.index.decode import Pixels, ahead, guarded, read_photo
+from app.library.index.lock import IndexLock
+from app.library.labels.rules import rules_of
+from app.library.labels.tags import label_fingerprint, refresh
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.matrix import load_matrix
+from app.library.store.store import Failure, Store, as_stored
 from mobileclip.errors import PhotoError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from threading import Lock
 
 from PIL import Image
 
-from app.library.content import content_hash
+from app.library.files.content import content_hash
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.library.matrix import Matrix
-from app.library.rules import rules_of
-from app.library.store import Rows, Store
-from app.library.timeline import Photo
+from app.library.labels.rules import rules_of
+from app.library.search.timeline import Photo
+from app.library.store.matrix import Matrix
+from app.library.store.store import Rows, Store
 from mobileclip.localize import Box, boxes, heat, heat_maps
 
 if TYPE_CHECKING:

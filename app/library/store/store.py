@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.library.errors import LibraryError, explain
-from app.library.exif import Facts, file_time
-from app.library.scan import Found, inside
-from app.library.schema import connect
+from app.library.files.exif import Facts, file_time
+from app.library.files.scan import Found, inside
+from app.library.store.schema import connect
 
 # A unit row rounded to float16 moves a cosine by a few 1e-5, far less than two decoders differ on one JPEG,
 # and it halves the file that a person backs up.

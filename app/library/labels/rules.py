@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.library.errors import LibraryError
-from app.library.matrix import Matrix, load_matrix
-from app.library.search import robust_deviation, strong_from
-from app.library.store import STORED, Rows, Store, on_sphere
+from app.library.search.rank import robust_deviation, strong_from
+from app.library.store.matrix import Matrix, load_matrix
+from app.library.store.store import STORED, Rows, Store, on_sphere
 from mobileclip.zeroshot import GIVEN_AT, Label, LabelSet, average_prompts
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def own_labels(store: Store) -> list[OwnLabel]:
 
 
 def save_own_label(store: Store, model: "Model", label: OwnLabel) -> None:
-    """Make or change an own label; the tags follow with `app.library.tags.refresh`.
+    """Make or change an own label; the tags follow with `app.library.labels.tags.refresh`.
 
     Raises:
         LibraryError: no name, no phrase, phrases that cancel one another out, or a name that the model's labels have.

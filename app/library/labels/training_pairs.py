@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.library.corrections import Correction
 from app.library.errors import LibraryError
+from app.library.labels.corrections import Correction
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 _COLUMNS = ("file", "label", "rejected")

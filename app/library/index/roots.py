@@ -2,10 +2,10 @@
 
 import os
 
-from app.library.changes import forget_orphans
 from app.library.errors import LibraryError
-from app.library.excluded import Excluded, patterns
-from app.library.store import Store
+from app.library.index.changes import forget_orphans
+from app.library.index.excluded import Excluded, patterns
+from app.library.store.store import Store
 
 
 def forget_root(store: Store, path: str) -> int:
@@ -21,7 +21,7 @@ def forget_root(store: Store, path: str) -> int:
 
 
 def exclude(store: Store, pattern: str) -> int:
-    """Pass over what matches `pattern` from now on, see `app.library.excluded`; returns how many photos that hides.
+    """Pass over what matches `pattern` from now on, see `app.library.index.excluded`; returns how many photos that hides.
 
     Raises:
         LibraryError: nothing but blanks, or an indexed folder itself.

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from app.library.matrix import Matrix
-from app.library.rules import Rules
-from app.library.store import Rows, Store
-from app.library.timeline import Photo, photo_of, photos, photos_with
+from app.library.labels.rules import Rules
+from app.library.search.timeline import Photo, photo_of, photos, photos_with
+from app.library.store.matrix import Matrix
+from app.library.store.store import Rows, Store
 
 # A label is in doubt up to this many logits from as likely as not: 27 % to 73 %.
 _DOUBT_LOGITS = 1.0

@@ -4,9 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.library.lock import IndexLock
-from app.library.store import Store
-from app.library.thumbnails import Thumbnails
+from app.library.index.lock import IndexLock
+from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.store import Store
 
 _MADE_OF_PHOTOS = ("tags", "vectors", "failures", "photos", "contents", "roots", "decided", "searches", "models")
 _DECIDED = ("corrections", "own_fits", "own_labels", "excluded")

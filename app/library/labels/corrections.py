@@ -1,7 +1,7 @@
 """What a person decided: this label is right on this photo, or wrong. It wins over any model, for ever.
 
 A decision hangs on the hash of the photo's content. It outlives a new bundle, a move, a copy, and the index's memory
-of the photo; only the person takes it back. Every decision moves the label's threshold (`app.library.rules.refit`),
+of the photo; only the person takes it back. Every decision moves the label's threshold (`app.library.labels.rules.refit`),
 and all of them can leave as training data.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.library.errors import LibraryError
-from app.library.store import Source, Store
+from app.library.store.store import Source, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Correction:
 def correct(store: Store, photo_id: int, label: str, verdict: bool | None) -> None:
     """Decide on a label of a photo, or take the decision back with None.
 
-    The threshold follows with `app.library.tags.refresh`, and so does the model's own tag after an undo.
+    The threshold follows with `app.library.labels.tags.refresh`, and so does the model's own tag after an undo.
 
     Raises:
         LibraryError: the photo is gone from the index, or the label has no name.

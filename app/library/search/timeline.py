@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from app.library.exif import TakenFrom, wall_clock
-from app.library.store import Ids, Store, below
+from app.library.files.exif import TakenFrom, wall_clock
+from app.library.store.store import Ids, Store, below
 
 _DAY = 24 * 3600
 _EPOCH = date(1970, 1, 1)
@@ -60,7 +60,7 @@ class Photo:
         content_id: of what the file holds; copies share it.
         key: the content's hash in hex, under which its thumbnail lies.
         path: of the file.
-        taken: on the clock of the place where it was taken, see `app.library.exif.Facts`.
+        taken: on the clock of the place where it was taken, see `app.library.files.exif.Facts`.
         taken_from: "camera" or "file".
         width: upright, in pixels, as `height`; 0 where it is not known yet.
         height: see `width`.

@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.library.scan import Found
-from app.library.thumbnails import Thumbnails
+from app.library.files.scan import Found
+from app.library.pictures.thumbnails import Thumbnails
 from mobileclip.errors import PhotoError
 from mobileclip.model import DECODE_MARGIN
 from mobileclip.photos import open_photo

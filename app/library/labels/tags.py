@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.library.matrix import Matrix, load_matrix
-from app.library.rules import Rules, rules_of
-from app.library.store import STORED, Store, on_sphere
+from app.library.labels.rules import Rules, rules_of
+from app.library.store.matrix import Matrix, load_matrix
+from app.library.store.store import STORED, Store, on_sphere
 from mobileclip.zeroshot import GIVEN_AT
 
 if TYPE_CHECKING:

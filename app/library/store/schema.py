@@ -84,7 +84,7 @@ CREATE TABLE failures (
 
 # Version 2: dates and sizes for a screen, and what a person decides.
 _SECOND = """
-ALTER TABLE photos ADD COLUMN taken REAL NOT NULL DEFAULT 0;       -- see app.library.exif.Facts
+ALTER TABLE photos ADD COLUMN taken REAL NOT NULL DEFAULT 0;       -- see app.library.files.exif.Facts
 ALTER TABLE photos ADD COLUMN taken_from TEXT NOT NULL DEFAULT 'file' CHECK (taken_from IN ('camera', 'file'));
 ALTER TABLE photos ADD COLUMN width INTEGER;                       -- upright, in pixels; NULL until the header is read
 ALTER TABLE photos ADD COLUMN height INTEGER;

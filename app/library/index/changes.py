@@ -9,10 +9,10 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 
-from app.library.decode import PASSING_REASONS
-from app.library.excluded import Excluded, patterns
-from app.library.scan import BROKEN_LINK, Found, Identity, Odd, Unread, walk
-from app.library.store import Store, below, within
+from app.library.files.scan import BROKEN_LINK, Found, Identity, Odd, Unread, walk
+from app.library.index.decode import PASSING_REASONS
+from app.library.index.excluded import Excluded, patterns
+from app.library.store.store import Store, below, within
 
 # Contents that no photo holds any more keep their vectors for a month: a drive may come back, a file may only
 # be on its way from one indexed folder to another.

@@ -12,7 +12,7 @@ from threading import Condition, Thread
 
 from PIL import Image
 
-from app.library.thumbnails import Picture, Thumbnails
+from app.library.pictures.thumbnails import Picture, Thumbnails
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo, read_header
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.library.errors import LibraryError, NothingIndexedError
-from app.library.matrix import Matrix
-from app.library.search import best_rows, no_vectors, strong_from
-from app.library.store import Ids, Rows, Store
-from app.library.timeline import EVERYTHING, Filter, contents_of, photos_with, timeline
+from app.library.search.rank import best_rows, no_vectors, strong_from
+from app.library.search.timeline import EVERYTHING, Filter, contents_of, photos_with, timeline
+from app.library.store.matrix import Matrix
+from app.library.store.store import Ids, Rows, Store
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -40,7 +40,7 @@ class Results:
     Attributes:
         ids: photo ids, int64 (n,), best first; copies of a photo stand side by side.
         scores: cosines with the query, float32 (n,).
-        strong: the first so many are strong matches, see `app.library.search.strong_from`.
+        strong: the first so many are strong matches, see `app.library.search.rank.strong_from`.
     """
 
     ids: Ids

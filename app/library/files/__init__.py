@@ -1,0 +1,1 @@
+"""What is on disk: walk folders, hash contents, read EXIF."""

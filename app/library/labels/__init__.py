@@ -1,0 +1,1 @@
+"""Decide which labels a photo gets; corrections, custom labels and albums."""

@@ -1,0 +1,1 @@
+"""Thumbnails on disk and decoded pictures in memory."""

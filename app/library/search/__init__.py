@@ -1,0 +1,1 @@
+"""Rank and filter the photos of the index."""
