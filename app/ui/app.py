@@ -11,16 +11,15 @@ from kivy.uix.screenmanager import Screen
 from numpy.typing import NDArray
 
 from app.library.gallery import Photo, Query
-from app.ui import layers
-from app.ui.grid import PhotoGrid
-from app.ui.models import PLACES
-from app.ui.models.session import Session
-from app.ui.pictures import Pictures
-from app.ui.shell import Place, Stage
-from app.ui.strings import n, t
-from app.ui.textures import forget_textures, picture_texture
-from app.ui.theme import theme
-from app.ui.widgets import Field
+from app.ui.grid.photo_grid import PhotoGrid
+from app.ui.grid.pictures import Pictures
+from app.ui.kit import layers
+from app.ui.kit.shell import PLACES, Place, Stage
+from app.ui.kit.strings import n, t
+from app.ui.kit.textures import forget_textures, picture_texture
+from app.ui.kit.theme import theme
+from app.ui.kit.widgets import Field
+from app.ui.session import Session
 from mobileclip.errors import PocketclipError
 
 POLL_SECONDS = 0.2
@@ -132,32 +131,32 @@ class GalleryApp(App):
     def _make(self, name: str) -> Screen:
         """Screens are imported and made when first shown, so that the first frame comes soon."""
         if name == "photos":
-            from app.ui.screens.photos import PhotosScreen
+            from app.ui.screens.photos.screen import PhotosScreen
 
             return PhotosScreen(self, name=name)
         if name == "search":
-            from app.ui.screens.search import SearchScreen
+            from app.ui.screens.search.screen import SearchScreen
 
             return SearchScreen(self, name=name)
         if name == "albums":
-            from app.ui.screens.albums import AlbumsScreen
+            from app.ui.screens.albums.screen import AlbumsScreen
 
             return AlbumsScreen(self, name=name)
         if name == "review":
-            from app.ui.screens.review import ReviewScreen
+            from app.ui.screens.review.screen import ReviewScreen
 
             return ReviewScreen(self, name=name)
         if name == "settings":
-            from app.ui.screens.settings import SettingsScreen
+            from app.ui.screens.settings.screen import SettingsScreen
 
             return SettingsScreen(self, name=name)
-        from app.ui.screens.welcome import BrokenScreen, WelcomeScreen
+        from app.ui.screens.welcome.screen import BrokenScreen, WelcomeScreen
 
         return WelcomeScreen(self, name=name) if name == "welcome" else BrokenScreen(self, name=name)
 
     def open_album(self, label: str, own: bool) -> None:
         """Show the photos of one label."""
-        from app.ui.screens.photos import PhotosScreen
+        from app.ui.screens.photos.screen import PhotosScreen
 
         name = f"album {label}"
         for old in [screen for screen in self.stage.screens.screens if screen.name.startswith("album ")]:
@@ -180,7 +179,7 @@ class GalleryApp(App):
 
     def open_photo(self, ids: NDArray[Any], index: int, grid: PhotoGrid | None = None) -> None:
         """Show one photo over everything; left and right go through `ids`."""
-        from app.ui.screens.photo import PhotoLayer
+        from app.ui.screens.photo.layer import PhotoLayer
 
         PhotoLayer(self, ids, index, grid).open(self.stage)
 
@@ -244,13 +243,13 @@ class GalleryApp(App):
 
     def edit_label(self, label: str = "") -> None:
         """Make an own label, or change one."""
-        from app.ui.screens.own_label import OwnLabelDialog
+        from app.ui.screens.own_label.dialog import OwnLabelDialog
 
         OwnLabelDialog(self, label).open(self.stage)
 
     def add_folder(self) -> None:
         """Let the person choose a folder, and index it."""
-        from app.ui.screens.picker import FolderPicker
+        from app.ui.screens.picker.dialog import FolderPicker
 
         FolderPicker(self._add_folder).open(self.stage)
 

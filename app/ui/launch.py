@@ -71,7 +71,7 @@ def configure(width: int, height: int) -> None:
 def make_app(places: Places, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> "GalleryApp":
     """The application, ready to run; see `run`."""
     from app.ui.app import GalleryApp
-    from app.ui.models.session import Session
+    from app.ui.session import Session
 
     return GalleryApp(lambda deliver: Session(places, load_model, deliver, folders))
 

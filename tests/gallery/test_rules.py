@@ -56,7 +56,7 @@ def test_library_and_numpy_side_import_where_nothing_else_is_installed() -> None
 def test_the_models_of_the_screens_need_neither_a_window_nor_an_engine() -> None:
     parts = ("pictures", "rows", "settings", "strings", "worker")
     names = [*modules("app/ui/models"), *(f"app.ui.{part}" for part in parts)]
-    assert {"app.ui.models.search", "app.ui.models.photo", "app.ui.models.session"} <= set(names)
+    assert {"app.ui.screens.search.model", "app.ui.screens.photo.model", "app.ui.session"} <= set(names)
     result = import_on_a_phone(*names)
     assert result.returncode == 0, result.stderr
 

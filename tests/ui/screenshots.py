@@ -21,8 +21,8 @@ from PIL import Image
 
 import mobileclip
 from app.library.gallery import Query
-from app.ui.screens.own_label import OwnLabelDialog
-from app.ui.theme import theme
+from app.ui.kit.theme import theme
+from app.ui.screens.own_label.dialog import OwnLabelDialog
 from tests.ui.library import write_photos
 
 SIZES = {"phone": (780, 1600), "desktop": (2360, 1480)}

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from app.library.gallery import Query
-from app.ui.layers import Dialog, Pick, PickRow, Toast
-from app.ui.screens.own_label import OwnLabelDialog
-from app.ui.screens.photo_panel import TagRow
-from app.ui.screens.review import Verdict
-from app.ui.screens.search import SuggestionRow
-from app.ui.shell import NavItem
-from app.ui.widgets import Chip, IconButton, TextButton
+from app.ui.kit.layers import Dialog, Pick, PickRow, Toast
+from app.ui.kit.shell import NavItem
+from app.ui.kit.widgets import Chip, IconButton, TextButton
+from app.ui.screens.own_label.dialog import OwnLabelDialog
+from app.ui.screens.photo.panel import TagRow
+from app.ui.screens.review.screen import Verdict
+from app.ui.screens.search.screen import SuggestionRow
 from mobileclip.errors import BundleError
 from tests.ui.conftest import Library, Open
 from tests.ui.driver import Driver

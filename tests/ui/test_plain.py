@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from app.library.search.timeline import Day
-from app.ui import icons, strings
-from app.ui.models import PLACES
-from app.ui.models.photo import heat_rgba, place
-from app.ui.models.search import describe_days, divide, parse_day, usual_ranges
-from app.ui.models.sections import by_date, by_strength
-from app.ui.models.selection import Selection
+from app.ui.grid.sections import by_date, by_strength
+from app.ui.grid.selection import Selection
+from app.ui.kit import icons, strings
+from app.ui.kit.shell import PLACES
+from app.ui.kit.textures import filling
+from app.ui.kit.theme import DARK, LIGHT, Palette, contrast
+from app.ui.screens.photo.model import heat_rgba, place
+from app.ui.screens.search.model import describe_days, divide, parse_day, usual_ranges
 from app.ui.settings import Settings, load_settings, save_settings
-from app.ui.textures import filling
-from app.ui.theme import DARK, LIGHT, Palette, contrast
 
 UI = Path(strings.__file__).parent
 SOURCES = [*UI.rglob("*.py"), *UI.rglob("*.kv")]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.ui.rows import Measures, Move, Rows
+from app.ui.grid.rows import Measures, Move, Rows
 
 measures = st.builds(
     Measures,

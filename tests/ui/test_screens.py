@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from app.ui.theme import theme
+from app.ui.kit.theme import theme
 from tests.ui.driver import Driver
 from tests.ui.model import ColourModel
 

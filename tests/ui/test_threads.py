@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.library.pictures.thumbnails import Picture
-from app.ui.pictures import MADE_PER_FRAME, Pictures
+from app.ui.grid.pictures import MADE_PER_FRAME, Pictures
 from app.ui.worker import Worker
 from mobileclip.errors import PhotoError, PocketclipError
 

@@ -13,10 +13,10 @@ from kivy.uix.scrollview import ScrollView
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Query
-from app.ui import layers
-from app.ui.screens.photo import PhotoLayer
-from app.ui.tile import Tile
-from app.ui.widgets import Field, IconButton, Slide
+from app.ui.grid.tile import Tile
+from app.ui.kit import layers
+from app.ui.kit.widgets import Field, IconButton, Slide
+from app.ui.screens.photo.layer import PhotoLayer
 from tests.ui.driver import Driver
 
 

@@ -1,0 +1,1 @@
+"""The photo grid: rows, tiles, sections and selection."""

@@ -1,0 +1,1 @@
+"""Widgets, layers, theme, icons and texts that every screen uses."""

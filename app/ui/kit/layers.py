@@ -1,0 +1,273 @@
+"""What comes over a screen for a moment: dialogs, lists to pick from, and messages that can be undone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kivy.animation import Animation
+from kivy.clock import Clock
+from kivy.metrics import dp
+from kivy.properties import ColorProperty, NumericProperty, ObjectProperty, StringProperty
+from kivy.uix.behaviors import ButtonBehavior
+from kivy.uix.boxlayout import BoxLayout
+from kivy.uix.floatlayout import FloatLayout
+from kivy.uix.recycleview.views import RecycleDataViewBehavior
+from kivy.uix.widget import Widget
+
+from app.ui.kit.shell import Stage, fade_in
+from app.ui.kit.strings import t
+from app.ui.kit.theme import DARK, LIGHT, theme
+from app.ui.kit.widgets import Field, TextButton, Words, load_layout
+
+TOAST_SECONDS = 4.0
+
+
+class Layer(FloatLayout):
+    """Something above the screens; touches do not reach what is below it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stage: Stage | None = None
+
+    def open(self, stage: Stage) -> None:
+        """Come up."""
+        self.stage = stage
+        stage.lay(self)
+        fade_in(self)
+
+    def close(self) -> None:
+        """Go away, and give the keyboard back."""
+        inside: Any = Field.focused
+        while inside is not None and inside is not self and inside.parent is not inside:  # a window is its own parent
+            inside = inside.parent
+        if inside is self and Field.focused is not None:
+            Field.focused.focus = False
+        if self.stage is not None:
+            self.stage.lift(self)
+
+    def focus_soon(self, field: Field) -> None:
+        """Put the cursor into a field, a moment after the touch that opened this has ended."""
+        Clock.schedule_once(lambda _: setattr(field, "focus", self.parent is not None), 0.1)
+
+    def on_key(self, key: str, modifiers: set[str]) -> bool:
+        """Take every key while it is up; Esc closes."""
+        if key == "escape":
+            self.close()
+        return True
+
+    def on_touch_down(self, touch: Any) -> bool:
+        super().on_touch_down(touch)
+        return True
+
+    def on_touch_move(self, touch: Any) -> bool:
+        super().on_touch_move(touch)
+        return True
+
+    def on_touch_up(self, touch: Any) -> bool:
+        super().on_touch_up(touch)
+        return True
+
+
+class Dialog(Layer):
+    """A card with a title, something in it, and actions; a touch beside it closes it."""
+
+    title = StringProperty("")
+    widest = NumericProperty(420)
+    card = ObjectProperty(None)
+    body = ObjectProperty(None)
+    actions = ObjectProperty(None)
+
+    def take_in(self, *names: str) -> None:
+        """Move widgets of a subclass's rule, by their ids, into the body of the card, which that rule cannot reach."""
+        for name in names:
+            widget = self.ids[name].__self__
+            self.remove_widget(widget)
+            self.body.add_widget(widget)
+
+    def add_action(
+        self, text: str, call: Callable[[], None], kind: str = "plain", *, closes: bool = True
+    ) -> TextButton:
+        """Add a button; the last one added stands at the right."""
+        button = TextButton(text=text, kind=kind)
+
+        def pressed(_: Any) -> None:
+            if closes:
+                self.close()
+            call()
+
+        button.bind(on_release=pressed)
+        self.actions.add_widget(button)
+        return button
+
+    def on_touch_down(self, touch: Any) -> bool:
+        if not self.card.collide_point(*touch.pos) and not touch.is_mouse_scrolling:
+            self.close()
+            return True
+        return super().on_touch_down(touch)
+
+
+def confirm(stage: Stage, title: str, text: str, *actions: tuple[str, str, Callable[[], None]]) -> Dialog:
+    """Ask before something that cannot be taken back; each action is its text, its kind and what it does."""
+    dialog = Dialog(title=title)
+    dialog.body.add_widget(Words(text=text, color=theme.soft))
+    offered = [(t("action.cancel"), "plain", lambda: None), *actions]
+    # Three buttons in a row do not fit a phone; one below the other, the safe one comes last.
+    upright = len(actions) > 1 and stage.width < dp(480)
+    if upright:
+        dialog.actions.clear_widgets()
+        dialog.actions.orientation = "vertical"
+    for said, kind, call in reversed(offered) if upright else offered:
+        button = dialog.add_action(said, call, kind)
+        if upright:
+            button.size_hint_x = 1
+    dialog.open(stage)
+    return dialog
+
+
+class PickRow(ButtonBehavior, RecycleDataViewBehavior, Widget):
+    """One line of a list to pick from."""
+
+    text = StringProperty("")
+    note = StringProperty("")
+    icon = StringProperty("")
+    value = StringProperty("")
+    pick = ObjectProperty(None, allownone=True)
+
+    def on_release(self) -> None:
+        if self.pick is not None:
+            self.pick(self.value)
+
+
+class Pick(Dialog):
+    """A list that a person filters by typing; a new text can be picked too where `free` says how it is offered."""
+
+    hint = StringProperty("")
+    parent_height = NumericProperty(dp(640))
+    field = ObjectProperty(None)
+    found = ObjectProperty(None)
+    none = ObjectProperty(None)
+
+    def __init__(
+        self,
+        picked: Callable[[str], None],
+        choices: Sequence[tuple[str, str, str]],
+        icon: str,
+        free: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._picked, self._choices, self._icon, self._free = picked, choices, icon, free
+        self._rows: list[dict[str, Any]] = []
+        super().__init__(**kwargs)
+        self.take_in("field", "found", "none")
+        self.add_action(t("action.cancel"), lambda: None)
+        self.filter("")
+
+    def open(self, stage: Stage) -> None:
+        self.parent_height = stage.height
+        super().open(stage)
+        self.focus_soon(self.field)
+
+    def filter(self, text: str) -> None:
+        """Show the choices that hold the text, those that begin with it first."""
+        wanted = text.strip().casefold()
+        shown = [choice for choice in self._choices if wanted in choice[1].casefold()]
+        if wanted:
+            shown.sort(key=lambda choice: not choice[1].casefold().startswith(wanted))
+        rows = [self._row(value, said, note, self._icon) for value, said, note in shown]
+        if self._free and wanted and all(choice[1].casefold() != wanted for choice in shown):
+            rows.insert(0, self._row(text.strip(), text.strip(), "", "plus"))
+        self._rows = rows
+        self.found.data = rows
+        self.found.scroll_y = 1
+        self.none.text = "" if rows or (self._free and not wanted) else t("pick.nothing")
+        self.none.opacity = 1 if self.none.text else 0
+
+    def first(self) -> None:
+        """Pick the uppermost choice, as Enter does."""
+        if self._rows and (self.field.text.strip() or not self._free):
+            self._take(self._rows[0]["value"])
+
+    def _row(self, value: str, text: str, note: str, icon: str) -> dict[str, Any]:
+        return {"value": value, "text": text, "note": note, "icon": icon, "pick": self._take}
+
+    def _take(self, value: str) -> None:
+        self.close()
+        self._picked(value)
+
+
+class ToastAction(ButtonBehavior, Widget):
+    """The word in a message that can be pressed."""
+
+    text = StringProperty("")
+
+
+class Toast(FloatLayout):
+    """A message that goes away by itself; its action can be pressed while it is there."""
+
+    text = StringProperty("")
+    action = StringProperty("")
+    accent = ColorProperty(DARK.accent)
+
+    def __init__(self, call: Callable[[], None] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._call = call
+        self.accent = LIGHT.accent if theme.dark else DARK.accent
+
+    def act(self) -> None:
+        """The action was pressed."""
+        self.dismiss()
+        if self._call is not None:
+            self._call()
+
+    def dismiss(self) -> None:
+        """Go away."""
+        Animation.cancel_all(self)
+        if self.parent is not None:
+            self.parent.remove_widget(self)
+
+
+def say(stage: Stage, text: str, action: str = "", call: Callable[[], None] | None = None) -> Toast:
+    """Show a message at the bottom; an older one goes away for it."""
+    for old in [child for child in stage.children if isinstance(child, Toast)]:
+        old.dismiss()
+    toast = Toast(call, text=text, action=action)
+    toast.pos_hint = {"center_x": 0.5}
+    toast.y = dp(84) if not stage.wide else dp(28)
+    stage.add_widget(toast)
+    fade_in(toast)
+    Clock.schedule_once(lambda _: toast.dismiss(), TOAST_SECONDS)
+    return toast
+
+
+KEYS = (
+    ("/", "help.search"),
+    (t("help.arrows"), "help.move"),
+    ("Enter", "help.open"),
+    ("Esc", "help.back"),
+    ("Space", "help.choose"),
+    ("Ctrl A", "help.all"),
+    ("Ctrl C", "help.copy"),
+    ("+ −", "help.columns"),
+    ("F", "help.full"),
+    ("Y  N  S", "help.review"),
+    ("?", "help.help"),
+)
+
+
+class HelpRow(BoxLayout):
+    """A key and what it does."""
+
+    keys = StringProperty("")
+    text = StringProperty("")
+
+
+def show_help(stage: Stage) -> Dialog:
+    """The list of keys."""
+    dialog = Dialog(title=t("help.title"))
+    for keys, text in KEYS:
+        dialog.body.add_widget(HelpRow(keys=keys, text=t(text)))
+    dialog.add_action(t("action.close"), lambda: None)
+    dialog.open(stage)
+    return dialog
+
+
+load_layout(__file__)

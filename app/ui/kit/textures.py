@@ -1,0 +1,76 @@
+"""Pixels and icons to textures, and the part of a texture that fills a rectangle."""
+
+from typing import Any
+
+from kivy.graphics.texture import Texture
+
+from app.library.pictures.thumbnails import Picture
+from app.ui.kit import icons
+
+
+def picture_texture(picture: Picture) -> Texture:
+    """A texture of a picture's pixels; row 0 is the top of the picture."""
+    # No mipmaps: OpenGL ES 2 has none for sizes that are no powers of two, and Kivy would pad to such sizes with black.
+    texture = Texture.create(size=(picture.width, picture.height), colorfmt="rgb")
+    texture.blit_buffer(picture.rgb, colorfmt="rgb", bufferfmt="ubyte")
+    return texture
+
+
+def filling(width: float, height: float, aspect: float) -> tuple[float, ...]:
+    """Texture coordinates that show the middle of a picture of width × height in a rectangle of the given aspect.
+
+    Rows of our textures run downwards, so that the upper edge of the rectangle takes v = 0.
+    """
+    across = min(1.0, aspect * height / max(width, 1.0))
+    down = min(1.0, width / max(aspect * height, 1e-6))
+    left, right = (1 - across) / 2, (1 + across) / 2
+    # Faces and subjects sit above the middle more often than below it.
+    top = (1 - down) * 0.4
+    return left, top + down, right, top + down, right, top, left, top
+
+
+WHOLE = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+"""Texture coordinates of a whole picture."""
+
+_textures: dict[tuple[str, int], Texture] = {}
+
+
+def icon_texture(name: str, size: int) -> Texture | None:
+    """The icon in white, to be coloured by what is drawn before it; None without a name."""
+    if not name or size < 1:
+        return None
+    if (name, size) not in _textures:
+        _textures[name, size] = coverage_texture(icons.alpha(name, size))
+    return _textures[name, size]
+
+
+def disc_texture(size: float) -> Texture | None:
+    """A filled circle in white; two triangles, where Kivy's smooth ellipse has hundreds. None where it has no size."""
+    side = int(size)
+    if side < 1:
+        return None
+    if ("disc", side) not in _textures:
+        _textures["disc", side] = coverage_texture(icons.disc(side))
+    return _textures["disc", side]
+
+
+def corner_texture(size: int) -> Texture:
+    """The outside of a rounded top-left corner; turned by its texture coordinates for the other three."""
+    if ("", size) not in _textures:
+        _textures["", size] = coverage_texture(icons.corner(size))
+    return _textures["", size]
+
+
+def coverage_texture(coverage: Any) -> Texture:
+    """White with the given alpha, uint8 (h, w), row 0 at the top."""
+    height, width = coverage.shape
+    texture = Texture.create(size=(width, height), colorfmt="rgba")
+    rgba = bytearray(b"\xff") * (4 * width * height)
+    rgba[3::4] = coverage[::-1].tobytes()
+    texture.blit_buffer(bytes(rgba), colorfmt="rgba", bufferfmt="ubyte")
+    return texture
+
+
+def forget_textures() -> None:
+    """Let go of all icons; a new window needs new textures."""
+    _textures.clear()

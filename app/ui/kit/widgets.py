@@ -1,0 +1,214 @@
+"""The few widgets that every screen is made of; their looks are in widgets.kv."""
+
+from pathlib import Path
+from typing import Any
+
+from kivy.animation import Animation
+from kivy.clock import Clock
+from kivy.core.text import Label as CoreLabel
+from kivy.lang import Builder
+from kivy.metrics import dp
+from kivy.properties import (
+    BooleanProperty,
+    ColorProperty,
+    NumericProperty,
+    ObjectProperty,
+    OptionProperty,
+    StringProperty,
+)
+from kivy.uix.behaviors import ButtonBehavior
+from kivy.uix.boxlayout import BoxLayout
+from kivy.uix.floatlayout import FloatLayout
+from kivy.uix.label import Label
+from kivy.uix.textinput import TextInput
+from kivy.uix.widget import Widget
+
+from app.ui.kit.textures import icon_texture
+
+
+def load_layout(python_file: str) -> None:
+    """Load the .kv that lies beside a .py, once."""
+    path = str(Path(python_file).with_suffix(".kv"))
+    if path not in Builder.files:
+        Builder.load_file(path, encoding="utf-8")
+
+
+class Seen:
+    """Mixed into widgets that come and go by opacity: what is not seen does not stand in the way of a touch.
+
+    Kivy's disabled widgets swallow touches, also where they are invisible.
+    """
+
+    opacity: float
+
+    def on_touch_down(self, touch: Any) -> bool:
+        return self.opacity > 0 and bool(super().on_touch_down(touch))  # type: ignore[misc]
+
+
+class Words(Label):
+    """Text that wraps at its width and is as high as it needs."""
+
+
+class Glyph(Widget):
+    """An icon."""
+
+    icon = StringProperty("")
+    colour = ColorProperty("#000000")
+    texture = ObjectProperty(None, allownone=True)
+    side = NumericProperty(0)
+
+    def on_icon(self, *_: Any) -> None:
+        self.on_size()
+
+    def on_size(self, *_: Any) -> None:
+        self.side = int(min(self.size))
+        self.texture = icon_texture(self.icon, self.side)
+
+
+class IconButton(Seen, ButtonBehavior, FloatLayout):
+    """An icon that can be pressed; `says` is what it does, in words."""
+
+    icon = StringProperty("")
+    says = StringProperty("")
+    colour = ColorProperty("#000000")
+    back = ColorProperty((0, 0, 0, 0))
+
+
+class TextButton(Seen, ButtonBehavior, Widget):
+    """A word that can be pressed."""
+
+    text = StringProperty("")
+    icon = StringProperty("")
+    kind = OptionProperty("tonal", options=("filled", "tonal", "plain", "danger"))
+    strength = NumericProperty(1.0)
+    ink = ColorProperty("#000000")
+    back = ColorProperty("#ffffff")
+
+
+class Chip(ButtonBehavior, Widget):
+    """A small thing that is chosen or that can be taken away (`mark` is the icon at its end)."""
+
+    text = StringProperty("")
+    icon = StringProperty("")
+    mark = StringProperty("")
+    on = BooleanProperty(False)
+    ink = ColorProperty("#000000")
+    back = ColorProperty("#ffffff")
+    longest = NumericProperty(dp(220))
+    needed = NumericProperty(0)
+
+    def on_text(self, *_: Any) -> None:
+        from app.ui.kit.theme import theme
+
+        self.needed = CoreLabel(font_size=theme.label).get_extents(self.text)[0]
+
+
+class Field(TextInput):
+    """One line of text; keeps `focused` so that shortcuts leave typing alone."""
+
+    focused: "Field | None" = None
+    left_in_frame = -1
+    icon = StringProperty("")
+    icon_texture = ObjectProperty(None, allownone=True)
+    icon_side = NumericProperty(0)
+    room = NumericProperty(0)
+
+    def on_icon(self, *_: Any) -> None:
+        self.icon_side = int(dp(22))
+        self.icon_texture = icon_texture(self.icon, self.icon_side)
+
+    def on_focus(self, _: Any, focus: bool) -> None:
+        if focus:
+            Field.focused = self
+        elif Field.focused is self:
+            Field.focused = None
+            Field.left_in_frame = Clock.frames
+
+    @classmethod
+    def typing(cls) -> bool:
+        """Whether the key that is handled now was meant for a field; Esc and Enter have left it by then."""
+        return cls.focused is not None or cls.left_in_frame == Clock.frames
+
+
+class Switch2(ButtonBehavior, Widget):
+    """On or off, with a knob that slides."""
+
+    active = BooleanProperty(False)
+    travel = NumericProperty(0.0)
+
+    def on_active(self, _: Any, active: bool) -> None:
+        Animation.cancel_all(self, "travel")
+        Animation(travel=float(active), duration=0.12, transition="out_quad").start(self)
+
+    def on_release(self) -> None:
+        self.active = not self.active
+
+
+class Slide(Widget):
+    """A slider from 0 to 1; `on_settled` when the finger leaves."""
+
+    value = NumericProperty(0.5)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.register_event_type("on_settled")
+        super().__init__(**kwargs)
+
+    def on_touch_down(self, touch: Any) -> bool:
+        if touch.is_mouse_scrolling or self.disabled or not self.collide_point(*touch.pos):
+            return bool(super().on_touch_down(touch))
+        touch.grab(self)
+        self._follow(touch)
+        return True
+
+    def on_touch_move(self, touch: Any) -> bool:
+        if touch.grab_current is not self:
+            return bool(super().on_touch_move(touch))
+        self._follow(touch)
+        return True
+
+    def on_touch_up(self, touch: Any) -> bool:
+        if touch.grab_current is not self:
+            return bool(super().on_touch_up(touch))
+        touch.ungrab(self)
+        self.dispatch("on_settled")
+        return True
+
+    def _follow(self, touch: Any) -> None:
+        room = max(1.0, self.width - dp(24))
+        self.value = min(1.0, max(0.0, (touch.x - self.x - dp(12)) / room))
+
+    def on_settled(self) -> None:
+        """The finger has left."""
+
+
+class Veil(Seen, FloatLayout):
+    """Something that lies over other things, and can be made to go."""
+
+
+class Bar(Widget):
+    """How far something is, 0 to 1."""
+
+    value = NumericProperty(0.0)
+
+
+class Notice(Seen, BoxLayout):
+    """What a screen shows where it has no photos to show: why, and what to do."""
+
+    icon = StringProperty("photos")
+    title = StringProperty("")
+    text = StringProperty("")
+    action = StringProperty("")
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.register_event_type("on_chosen")
+        super().__init__(**kwargs)
+
+    def show(self, icon: str = "photos", title: str = "", text: str = "", action: str = "") -> None:
+        """Say something; nothing hides it."""
+        self.icon, self.title, self.text, self.action = icon, title, text, action
+
+    def on_chosen(self) -> None:
+        """The button was pressed."""
+
+
+load_layout(__file__)

@@ -1,0 +1,1 @@
+"""One album for each label."""

@@ -1,0 +1,203 @@
+"""One album a label that any photo carries, the person's own labels first."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kivy.clock import Clock
+from kivy.factory import Factory
+from kivy.graphics import Color, Rectangle
+from kivy.metrics import dp
+from kivy.properties import ObjectProperty, StringProperty
+from kivy.uix.behaviors import ButtonBehavior
+from kivy.uix.widget import Widget
+
+from app.library.gallery import Album
+from app.ui.grid.rows import Measures, Rows
+from app.ui.kit.shell import Place
+from app.ui.kit.strings import n, t
+from app.ui.kit.textures import corner_texture, filling
+from app.ui.kit.theme import theme
+from app.ui.kit.widgets import load_layout
+from mobileclip.errors import PocketclipError
+
+if TYPE_CHECKING:
+    from app.ui.app import GalleryApp
+
+CARD = 168.0
+"""Wished width of an album's cover, in dp."""
+
+CAPTION = 44.0
+
+
+class AlbumCard(ButtonBehavior, Widget):
+    """A cover with its label and count; `chosen` is called when it is pressed."""
+
+    title = StringProperty("")
+    note = StringProperty("")
+
+    def __init__(self, app: "GalleryApp", chosen: Callable[[Album], None], **kwargs: Any) -> None:
+        self.app, self._chosen = app, chosen
+        self.album: Album | None = None
+        self.key = ""
+        self._texture: Any = None
+        super().__init__(**kwargs)
+        with self.canvas:
+            self._ground_colour = Color()
+            self._ground = Rectangle()
+            self._picture_colour = Color(1, 1, 1, 0)
+            self._picture = Rectangle()
+            self._shade = Color(0, 0, 0, 0)
+            self._shaded = Rectangle()
+            self._corner_colour = Color()
+            self._corners = [Rectangle() for _ in range(4)]
+        self.bind(pos=self._draw, size=self._draw, state=self._draw)
+        theme.bind(dark=self._draw)
+
+    def set(self, album: Album) -> None:
+        """Show an album."""
+        self.album = album
+        self.title, self.note = album.label, n("photos", album.count)
+        if album.cover.key != self.key:
+            self.key, self._texture = album.cover.key, None
+            self.app.pictures.want(self, self.key, album.cover.path)
+        self._draw()
+
+    def clear(self) -> None:
+        """Want nothing any more."""
+        self.key, self._texture, self.album = "", None, None
+        self.app.pictures.release(self)
+
+    def show(self, key: str, texture: object | None, reason: str) -> None:
+        """Take the cover, unless another album is shown by now."""
+        if key == self.key:
+            self._texture = texture
+            self._draw()
+
+    def _draw(self, *_: Any) -> None:
+        side, bottom = self.width, self.top - self.width
+        for rectangle in (self._ground, self._picture, self._shaded):
+            rectangle.pos, rectangle.size = (self.x, bottom), (side, side)
+        self._ground_colour.rgba = theme.tile
+        self._picture_colour.a = 1 if self._texture else 0
+        if self._texture:
+            self._picture.texture = self._texture
+            self._picture.tex_coords = filling(self._texture.width, self._texture.height, 1.0)
+        self._shade.a = 0.18 if self.state == "down" else 0
+        # Corners are laid over the photo in the colour of the ground: smoother than cutting it, and cheaper.
+        self._corner_colour.rgba = theme.ground
+        radius = int(dp(12))
+        for place, rectangle in enumerate(self._corners):
+            right, lower = place % 2, place // 2
+            rectangle.texture = corner_texture(radius)
+            u0, u1 = (1, 0) if right else (0, 1)
+            v0, v1 = (1, 0) if lower else (0, 1)
+            rectangle.tex_coords = (u0, v0, u1, v0, u1, v1, u0, v1)
+            rectangle.size = radius, radius
+            rectangle.pos = (self.right - radius if right else self.x, bottom if lower else self.top - radius)
+
+    def on_release(self) -> None:
+        if self.album is not None:
+            self._chosen(self.album)
+
+
+class AlbumsScreen(Place):
+    """All albums."""
+
+    app = ObjectProperty(None)
+    scroll = ObjectProperty(None)
+    content = ObjectProperty(None)
+    notice = ObjectProperty(None)
+
+    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+        self._albums: list[Album] | None = None
+        self._cards: dict[int, AlbumCard] = {}
+        self._spare: list[AlbumCard] = []
+        self._heads: list[Widget] = []
+        self.rows = Rows([], Measures(1, 1))
+        super().__init__(app=app, **kwargs)
+        self._place_soon = Clock.create_trigger(lambda _: self._place(), -1)
+        self._arrange_soon = Clock.create_trigger(lambda _: self._arrange(), -1)
+        self.scroll.bind(scroll_y=lambda *_: self._place_soon(), size=lambda *_: self._arrange_soon())
+        app.session.tags_changed += self.refresh
+        app.session.changed += self.refresh
+
+    def on_pre_enter(self, *_: Any) -> None:
+        """Read the albums again; others may have come."""
+        self.refresh(force=True)
+
+    def refresh(self, force: bool = False) -> None:
+        """Read the albums, if the screen is seen."""
+        if force or (self.manager is not None and self.manager.current_screen is self):
+            self.app.session.ask(lambda gallery: gallery.albums(), self._show, self._failed, "albums")
+
+    @property
+    def cards(self) -> list[AlbumCard]:
+        """The cards that are seen now."""
+        return list(self._cards.values())
+
+    def _show(self, albums: list[Album]) -> None:
+        own = [album for album in albums if album.own]
+        self._albums = own + [album for album in albums if not album.own]
+        self._own = len(own)
+        if albums:
+            self.notice.show()
+        else:
+            said = self.app.session.model_trouble or t("albums.empty.text")
+            self.notice.show("albums", t("albums.empty.title"), said, t("albums.new"))
+        self._arrange()
+
+    def _failed(self, error: PocketclipError) -> None:
+        self.notice.show("warning", t("broken.title"), str(error))
+
+    def _arrange(self) -> None:
+        if self._albums is None or self.scroll.width <= 1:
+            return
+        gap = dp(14)
+        room = self.scroll.width - 2 * gap
+        columns = max(2, round((room + gap) / (dp(CARD) + gap)))
+        counts = [count for count in (self._own, len(self._albums) - self._own) if count]
+        titles = [t("albums.own")] * bool(self._own) + [t("albums.found")] * (len(self._albums) > self._own)
+        heading = dp(44) if self._own else 0
+        self.rows = Rows(counts, Measures(room, columns, gap, heading, dp(CAPTION)))
+        self.content.height = max(1.0, self.rows.height + gap)
+        for head in self._heads:
+            self.content.remove_widget(head)
+        self._heads = []
+        for section, title in enumerate(titles if heading else []):
+            head = Factory.Heading(text=title, font_size=theme.body, size_hint=(None, None), width=room)
+            head.pos = gap, float(self.content.height - self.rows.tops[section] - dp(32))
+            self.content.add_widget(head)
+            self._heads.append(head)
+        for index in list(self._cards):
+            self._give_back(index)
+        self._place()
+
+    def _open(self, album: Album) -> None:
+        self.app.open_album(album.label, album.own)
+
+    def _give_back(self, index: int) -> None:
+        card = self._cards.pop(index)
+        card.clear()
+        self.content.remove_widget(card)
+        self._spare.append(card)
+
+    def _place(self) -> None:
+        if self._albums is None:
+            return
+        height = self.scroll.height
+        top = max(0.0, self.content.height - height) * (1 - self.scroll.scroll_y)
+        span = self.rows.span(top - height / 2, top + 1.5 * height)
+        for index in [index for index in self._cards if index not in span]:
+            self._give_back(index)
+        for index in span:
+            if index not in self._cards:
+                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app, self._open)
+                self.content.add_widget(self._cards[index])
+            card, (x, y) = self._cards[index], self.rows.place(index)
+            side = round(self.rows.measures.cell)
+            card.size = side, side + dp(CAPTION)
+            card.pos = round(x + dp(14)), round(self.content.height - y - card.height)
+            card.set(self._albums[index])
+
+
+load_layout(__file__)

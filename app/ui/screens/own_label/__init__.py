@@ -1,0 +1,1 @@
+"""Make or edit a custom label."""

@@ -1,0 +1,1 @@
+"""One photo, full size, with its labels and details."""

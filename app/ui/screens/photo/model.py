@@ -1,0 +1,183 @@
+"""One photo: its labels and what a person says of them, its details, where in it something is, what is like it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.library.gallery import Details, Photo, PhotoTag, Where
+from app.ui.kit.strings import DAYS, MONTHS, file_size, t
+from app.ui.session import Session
+from mobileclip.errors import PocketclipError
+
+SIMILAR = 12
+
+
+class PhotoModel:
+    """The photo that is open, in a list that can be gone through.
+
+    Answers carry the photo they are about; those that come after the person went on are dropped.
+
+    Attributes:
+        ids: the list.
+        index: the place in it.
+        photo: None where it has left the library meanwhile.
+        tags: yours first, then best first, rejected ones last.
+        details: None while they are being read.
+        where, asked_where: the map that is shown and what for; None and "" without.
+        similar: photos like it, best first.
+        trouble: one line about what could not be done.
+    """
+
+    def __init__(self, session: Session, ids: NDArray[np.int64], index: int, changed: Callable[[str], None]) -> None:
+        self._session, self._changed = session, changed
+        self.ids, self.index = ids, index
+        self.photo: Photo | None = None
+        self.tags: list[PhotoTag] = []
+        self.details: Details | None = None
+        self.where: Where | None = None
+        self.asked_where = ""
+        self.similar: list[int] = []
+        self.trouble = ""
+
+    def open(self) -> None:
+        """Read everything about the photo at `index`."""
+        photos = self._session.quick.photos([int(self.ids[self.index])]) if self._session.quick else []
+        self.photo = photos[0] if photos else None
+        self.details, self.where, self.asked_where, self.similar, self.trouble = None, None, "", [], ""
+        self.tags = []
+        self._session.drop("where")
+        if self.photo is not None and self._session.quick is not None:
+            self.tags = self._session.quick.tags(self.photo.id)
+            photo_id = self.photo.id
+            self._ask(lambda gallery: gallery.details(photo_id), self._details_are, "details")
+            self._ask(lambda gallery: gallery.similar(photo_id, SIMILAR), self._similar_are, "similar", quiet=True)
+        self._changed("photo")
+
+    def step(self, by: int) -> bool:
+        """Go to another photo of the list; false at its ends."""
+        if not 0 <= self.index + by < len(self.ids):
+            return False
+        self.index += by
+        self.open()
+        return True
+
+    def neighbour(self, by: int) -> Photo | None:
+        """A photo beside this one."""
+        at = self.index + by
+        if not 0 <= at < len(self.ids) or self._session.quick is None:
+            return None
+        photos = self._session.quick.photos([int(self.ids[at])])
+        return photos[0] if photos else None
+
+    # labels
+
+    def correct(self, label: str, verdict: bool | None, then: Callable[[], None] = lambda: None) -> None:
+        """Accept (True), reject (False) or take a decision back (None)."""
+        if self.photo is None:
+            return
+        photo_id = self.photo.id
+
+        def corrected(tags: list[PhotoTag]) -> None:
+            self._session.tags_changed()
+            if self.photo is not None and self.photo.id == photo_id:
+                self.tags = tags
+                self._changed("tags")
+            then()
+
+        self._session.ask(lambda gallery: gallery.correct(photo_id, label, verdict), corrected, self._failed)
+
+    # where
+
+    def find(self, text: str) -> None:
+        """Show where a text is in the photo; an empty one shows nothing."""
+        text = text.strip()
+        self.trouble = ""
+        if not text or self.photo is None:
+            self._session.drop("where")
+            self.where, self.asked_where = None, ""
+            self._changed("where")
+            return
+        photo_id = self.photo.id
+        self.asked_where = text
+        self._ask(lambda gallery: gallery.where(photo_id, text), self._where_is, "where")
+
+    @property
+    def where_line(self) -> str:
+        """What the map says, in a line."""
+        if self.where is None:
+            return ""
+        return t("photo.where.found" if self.where.present else "photo.where.weak", text=self.asked_where)
+
+    def _ask(self, call: Callable[[Any], Any], then: Callable[[Any], None], lane: str, quiet: bool = False) -> None:
+        photo_id = self.photo.id if self.photo else -1
+
+        def mine(answer: Any) -> None:
+            if self.photo is not None and self.photo.id == photo_id:
+                then(answer)
+
+        self._session.ask(call, mine, (lambda _: None) if quiet else self._failed, lane)
+
+    def _details_are(self, details: Details) -> None:
+        self.details = details
+        self._changed("details")
+
+    def _similar_are(self, results: Any) -> None:
+        self.similar = [int(photo_id) for photo_id in results.ids]
+        self._changed("similar")
+
+    def _where_is(self, where: Where) -> None:
+        self.where = where
+        self._changed("where")
+
+    def _failed(self, error: PocketclipError) -> None:
+        self.trouble = str(error)
+        self._changed("trouble")
+
+
+def describe(details: Details) -> list[tuple[str, str]]:
+    """Lines of details, as (what, value); what is not known is left out."""
+    taken = details.taken
+    when = f"{DAYS[taken.weekday()]}, {taken.day} {MONTHS[taken.month - 1]} {taken.year}, {taken:%H:%M}"
+    if details.taken_from == "file":
+        when += f" ({t('photo.taken.file')})"
+    elif details.offset_minutes is not None:
+        sign, minutes = "+-"[details.offset_minutes < 0], abs(details.offset_minutes)
+        when += f" UTC{sign}{minutes // 60}:{minutes % 60:02d}"
+    lines = [(t("photo.taken"), when)]
+    sides = f"{details.width} × {details.height}" if details.width and details.height else ""
+    parts = [sides, details.format or "", file_size(details.size)]
+    lines.append((t("photo.size"), " · ".join(part for part in parts if part)))
+    shot = [details.exposure, details.aperture, details.iso, details.focal_length]
+    for what, value in (
+        ("photo.camera", details.camera),
+        ("photo.lens", details.lens),
+        ("photo.exposure", " · ".join(str(part) for part in shot if part)),
+    ):
+        if value:
+            lines.append((t(what), str(value)))
+    if details.latitude is not None and details.longitude is not None:
+        lines.append((t("photo.place"), place(details.latitude, details.longitude)))
+    return [*lines, (t("photo.file"), details.path)]
+
+
+def place(latitude: float, longitude: float) -> str:
+    """Coordinates as a person reads them."""
+    return f"{abs(latitude):.5f}° {'NS'[latitude < 0]}, {abs(longitude):.5f}° {'EW'[longitude < 0]}"
+
+
+def heat_rgba(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours to lay over a photo: where the text is not, the photo is dimmed; where it is, it glows.
+
+    Args:
+        heat: (h, w), 0 … 1, row 0 at the top.
+
+    Returns:
+        uint8 (h, w, 4), not premultiplied.
+    """
+    strength = np.clip(heat, 0, 1)[..., None]
+    ease = strength * strength * (3 - 2 * strength)
+    cold, warm = np.array([8.0, 14.0, 22.0, 168.0]), np.array([255.0, 178.0, 46.0, 96.0])
+    rgba: NDArray[np.uint8] = np.round(cold + (warm - cold) * ease).astype(np.uint8)
+    return rgba

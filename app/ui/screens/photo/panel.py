@@ -1,0 +1,123 @@
+"""Labels, where, details and similar photos, beside the photo or below it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kivy.factory import Factory
+from kivy.properties import BooleanProperty, ObjectProperty, StringProperty
+from kivy.uix.boxlayout import BoxLayout
+from kivy.uix.widget import Widget
+
+from app.library.gallery import PhotoTag
+from app.ui.grid.tile import Tile
+from app.ui.kit.strings import t
+from app.ui.kit.widgets import Words
+from app.ui.screens.photo.model import PhotoModel, describe
+
+if TYPE_CHECKING:
+    from app.ui.app import GalleryApp
+
+
+class TagRow(Widget):
+    """One label of the photo: where it comes from, and what a person says of it."""
+
+    label = StringProperty("")
+    note = StringProperty("")
+    yours = BooleanProperty(False)
+    decided = BooleanProperty(False)
+    rejected = BooleanProperty(False)
+    can_localize = BooleanProperty(True)
+
+    def __init__(self, tag: PhotoTag, act: Callable[[str, str], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._act = act
+        self.label = tag.label
+        self.decided = tag.verdict is not None
+        self.rejected = tag.verdict is False
+        self.yours = tag.verdict is True
+        self.note = t("photo.rejected" if self.rejected else "photo.by_you" if self.yours else "photo.by_model")
+
+    def act(self, what: str) -> None:
+        """One of the buttons was pressed."""
+        self._act(what, self.label)
+
+
+class DetailRow(BoxLayout):
+    """One line of details."""
+
+    what = StringProperty("")
+    value = StringProperty("")
+
+
+class PhotoPanel(BoxLayout):
+    """What is known about the photo."""
+
+    beside = BooleanProperty(True)
+    can_localize = BooleanProperty(True)
+    column = ObjectProperty(None)
+    where = ObjectProperty(None)
+
+    def __init__(self, app: "GalleryApp", act: Callable[[str, str], None], **kwargs: Any) -> None:
+        self.app, self.act = app, act
+        self._tiles: list[Tile] = []
+        super().__init__(can_localize=app.session.can_localize, **kwargs)
+
+    def show(self, model: PhotoModel, what: str) -> None:
+        """Take over what has changed: "photo", "tags", "details", "similar" or "where"."""
+        if what in ("photo", "tags"):
+            self._show_tags(model.tags)
+        if what in ("photo", "details"):
+            self._show_details(model)
+        if what in ("photo", "similar"):
+            self._show_similar(model)
+        if what in ("photo", "where"):
+            if model.where is None and not self.where.focus:
+                self.where.text = ""
+            elif model.where is not None:
+                self.where.text = model.asked_where
+
+    def focus_where(self) -> None:
+        """Put the cursor where a text to find is typed."""
+        self.where.focus = True
+
+    def release(self) -> None:
+        """Want no pictures any more."""
+        for tile in self._tiles:
+            tile.clear()
+
+    def _open(self, tile: Tile) -> None:
+        self.act("open", str(tile.index))
+
+    def _show_tags(self, tags: list[PhotoTag]) -> None:
+        holder = self.ids.tags
+        holder.clear_widgets()
+        for tag in tags:
+            holder.add_widget(TagRow(tag, self.act, can_localize=self.can_localize))
+        if not tags:
+            holder.add_widget(Factory.Soft(text=t("photo.labels.none")))
+
+    def _show_details(self, model: PhotoModel) -> None:
+        holder = self.ids.details
+        holder.clear_widgets()
+        for what, value in describe(model.details) if model.details else ():
+            holder.add_widget(DetailRow(what=what, value=value))
+        if model.details is None and model.photo is not None:
+            holder.add_widget(Words(text=""))
+
+    def _show_similar(self, model: PhotoModel) -> None:
+        holder = self.ids.similar
+        self.release()
+        holder.clear_widgets()
+        photos = self.app.photos_of(model.similar)
+        places = {photo_id: place for place, photo_id in enumerate(model.similar)}
+        for number, photo in enumerate(photos):
+            if number >= len(self._tiles):
+                self._tiles.append(
+                    Tile(self.app.pictures, lambda tile: self.act("open", str(tile.index)), lambda _: None)
+                )
+            tile = self._tiles[number]
+            tile.set(places[photo.id], photo, False, False, False)
+            holder.add_widget(tile)
+        for tile in self._tiles:
+            tile.size_hint = 1, 1
+        self.ids.no_similar.text = "" if photos else t("photo.similar.none")

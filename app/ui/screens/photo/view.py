@@ -1,0 +1,278 @@
+"""A photo to swipe, zoom and pan; a map of where something is can lie over it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from kivy.animation import Animation
+from kivy.graphics import Color, Line, Rectangle
+from kivy.graphics.texture import Texture
+from kivy.metrics import dp
+from kivy.properties import NumericProperty
+from kivy.uix.widget import Widget
+
+from app.library.gallery import Where
+from app.ui.kit.textures import WHOLE
+from app.ui.screens.photo.model import heat_rgba
+
+MOST_ZOOM = 8.0
+TURN_AT = 0.18
+"""Share of the width that a swipe must go to turn to the next photo."""
+
+
+class PhotoView(Widget):
+    """Three photos beside each other, of which the middle one is seen.
+
+    Args:
+        turned: called with −1 or 1 when the person went to the photo before or behind.
+        tapped: called for a single tap.
+        pulled: called when the photo was pulled down.
+    """
+
+    shift = NumericProperty(0.0)
+    zoom = NumericProperty(1.0)
+    pan_x = NumericProperty(0.0)
+    pan_y = NumericProperty(0.0)
+    arrival = NumericProperty(1.0)
+    glow = NumericProperty(0.0)
+
+    def __init__(
+        self, turned: Callable[[int], bool], tapped: Callable[[], None], pulled: Callable[[], None], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._turned, self._tapped, self._pulled = turned, tapped, pulled
+        self._sizes: dict[int, tuple[float, float]] = {}
+        self._from: tuple[float, float, float, float] | None = None
+        self._where: Where | None = None
+        self._fingers: dict[int, tuple[float, float]] = {}
+        self._start: dict[str, Any] = {}
+        self._turning = 0
+        self._rectangles = {}
+        with self.canvas:
+            for place in (-1, 1, 0):
+                colour = Color(1, 1, 1, 0)
+                self._rectangles[place] = colour, Rectangle()
+            self._heat_colour = Color(1, 1, 1, 0)
+            self._heat = Rectangle()
+            self._boxes: list[tuple[Color, Line]] = []
+        redraw = self._draw
+        self.bind(size=redraw, pos=redraw, shift=redraw, zoom=redraw, pan_x=redraw, pan_y=redraw)
+        self.bind(arrival=redraw, glow=redraw)
+
+    def put(self, place: int, texture: Any, size: tuple[float, float]) -> None:
+        """Show a picture in the middle (0), before (−1) or behind it (1); no texture leaves the place empty.
+
+        Args:
+            place: which of the three.
+            texture: its picture, row 0 at the top.
+            size: of the whole photo, for its shape.
+        """
+        colour, rectangle = self._rectangles[place]
+        colour.a = 1 if texture else 0
+        if texture:
+            rectangle.texture = texture
+            rectangle.tex_coords = WHOLE
+        self._sizes[place] = size if size[0] and size[1] else (texture.size if texture else (1, 1))
+        self._draw()
+
+    def arrive_from(self, rectangle: tuple[float, float, float, float] | None) -> None:
+        """Let the photo grow out of a rectangle of the window, as of the tile that was tapped."""
+        self._from, self.arrival = rectangle, 0.0 if rectangle else 1.0
+        if rectangle:
+            Animation(arrival=1.0, duration=0.2, transition="out_cubic").start(self)
+
+    def rest(self) -> None:
+        """Back to the whole photo, at once."""
+        Animation.cancel_all(self, "shift", "zoom", "pan_x", "pan_y")
+        self.shift, self.zoom, self.pan_x, self.pan_y = 0.0, 1.0, 0.0, 0.0
+
+    def show_where(self, where: Where | None) -> None:
+        """Lay a map over the photo, or take it away."""
+        self._where = where
+        for colour, line in self._boxes:
+            self.canvas.remove(colour)
+            self.canvas.remove(line)
+        self._boxes = []
+        Animation.cancel_all(self, "glow")
+        self.glow = 0.0
+        if where is not None:
+            rgba = heat_rgba(where.heat)
+            texture = Texture.create(size=(rgba.shape[1], rgba.shape[0]), colorfmt="rgba")
+            texture.mag_filter = texture.min_filter = "linear"
+            texture.wrap = "clamp_to_edge"
+            texture.blit_buffer(rgba.tobytes(), colorfmt="rgba", bufferfmt="ubyte")
+            self._heat.texture, self._heat.tex_coords = texture, WHOLE
+            with self.canvas:
+                self._boxes = [(Color(1, 1, 1, 0), Line(width=dp(1.4))) for _ in where.boxes]
+            Animation(glow=1.0, duration=0.25).start(self)
+        self._draw()
+
+    # geometry
+
+    def fit(self, place: int = 0) -> tuple[float, float, float, float]:
+        """Where a whole photo lies in the middle of the view: x, y, width, height."""
+        width, height = self._sizes.get(place, (1, 1))
+        scale = min(self.width / width, self.height / height)
+        width, height = width * scale, height * scale
+        return self.center_x - width / 2, self.center_y - height / 2, width, height
+
+    def frame(self) -> tuple[float, float, float, float]:
+        """Where the photo in the middle lies now."""
+        x, y, width, height = self.fit()
+        if self.arrival < 1 and self._from:
+            target, at = (x, y, width, height), self.arrival
+            x, y, width, height = (a + (b - a) * at for a, b in zip(self._from, target, strict=True))
+        center_x, center_y = x + width / 2 + self.pan_x, y + height / 2 + self.pan_y
+        width, height = width * self.zoom, height * self.zoom
+        return center_x - width / 2, center_y - height / 2, width, height
+
+    def _draw(self, *_: Any) -> None:
+        gap = dp(24)
+        for place in (-1, 1):
+            x, y, width, height = self.fit(place)
+            rectangle = self._rectangles[place][1]
+            rectangle.pos, rectangle.size = (x + self.shift + place * (self.width + gap), y), (width, height)
+        x, y, width, height = self.frame()
+        x += self.shift
+        rectangle = self._rectangles[0][1]
+        rectangle.pos, rectangle.size = (x, y), (width, height)
+        self._heat_colour.a = self.glow if self._where else 0
+        self._heat.pos, self._heat.size = (x, y), (width, height)
+        for (colour, line), box in zip(self._boxes, self._where.boxes if self._where else (), strict=False):
+            colour.a = self.glow
+            line.rounded_rectangle = (
+                x + box.left * width,
+                y + (1 - box.bottom) * height,
+                max(1.0, (box.right - box.left) * width),
+                max(1.0, (box.bottom - box.top) * height),
+                dp(6),
+            )
+
+    def _keep_inside(self) -> None:
+        _, _, width, height = self.fit()
+        across = max(0.0, (width * self.zoom - self.width) / 2)
+        down = max(0.0, (height * self.zoom - self.height) / 2)
+        self.pan_x = min(across, max(-across, self.pan_x))
+        self.pan_y = min(down, max(-down, self.pan_y))
+
+    def zoom_about(self, point: tuple[float, float], zoom: float) -> None:
+        """Zoom so that what lies under a point stays under it."""
+        zoom = min(MOST_ZOOM, max(1.0, zoom))
+        by = zoom / self.zoom
+        dx, dy = point[0] - self.center_x, point[1] - self.center_y
+        self.pan_x = dx - (dx - self.pan_x) * by
+        self.pan_y = dy - (dy - self.pan_y) * by
+        self.zoom = zoom
+        self._keep_inside()
+
+    # touch
+
+    def on_touch_down(self, touch: Any) -> bool:
+        if not self.collide_point(*touch.pos):
+            return False
+        if touch.is_mouse_scrolling:
+            self._wheel(touch)
+            return True
+        touch.grab(self)
+        self._fingers[touch.uid] = touch.pos
+        Animation.cancel_all(self, "shift")
+        if self._turning:
+            self._arrived(self._turning)
+        if touch.is_double_tap:
+            self._double(touch.pos)
+        self._begin()
+        return True
+
+    def _wheel(self, touch: Any) -> None:
+        by = 1.2 if touch.button == "scrolldown" else 1 / 1.2
+        if touch.button in ("scrolldown", "scrollup"):
+            self.zoom_about(touch.pos, self.zoom * by)
+        else:
+            self._turned(1 if touch.button == "scrollleft" else -1)
+
+    def _double(self, point: tuple[float, float]) -> None:
+        if self.zoom > 1:
+            Animation(zoom=1.0, pan_x=0.0, pan_y=0.0, duration=0.18, transition="out_cubic").start(self)
+            return
+        before = self.zoom, self.pan_x, self.pan_y
+        self.zoom_about(point, 2.5)
+        zoom, pan_x, pan_y = self.zoom, self.pan_x, self.pan_y
+        self.zoom, self.pan_x, self.pan_y = before
+        Animation(zoom=zoom, pan_x=pan_x, pan_y=pan_y, duration=0.18, transition="out_cubic").start(self)
+
+    def _begin(self) -> None:
+        """Note where the fingers are; a finger more or less begins anew."""
+        self._start = {
+            "centre": self._centre(),
+            "spread": self._spread(),
+            "zoom": self.zoom,
+            "pan": (self.pan_x, self.pan_y),
+            "moved": self._start.get("moved", False) if len(self._fingers) > 1 else False,
+            "pull": 0.0,
+        }
+
+    def _centre(self) -> tuple[float, float]:
+        points = list(self._fingers.values())
+        return sum(p[0] for p in points) / len(points), sum(p[1] for p in points) / len(points)
+
+    def _spread(self) -> float:
+        x, y = self._centre()
+        return max(1.0, sum(math.hypot(p[0] - x, p[1] - y) for p in self._fingers.values()))
+
+    def on_touch_move(self, touch: Any) -> bool:
+        if touch.grab_current is not self or touch.uid not in self._fingers:
+            return False
+        self._fingers[touch.uid] = touch.pos
+        centre = self._centre()
+        dx, dy = centre[0] - self._start["centre"][0], centre[1] - self._start["centre"][1]
+        if abs(dx) + abs(dy) > dp(8) or len(self._fingers) > 1:
+            self._start["moved"] = True
+        if len(self._fingers) > 1:
+            self.zoom_about(centre, self._start["zoom"] * self._spread() / self._start["spread"])
+        elif self.zoom > 1.01:
+            self.pan_x, self.pan_y = self._start["pan"][0] + dx, self._start["pan"][1] + dy
+            self._keep_inside()
+        elif abs(dx) >= abs(dy):
+            self.shift = dx
+        else:
+            self._start["pull"] = dy
+        return True
+
+    def on_touch_up(self, touch: Any) -> bool:
+        if touch.grab_current is not self:
+            return False
+        touch.ungrab(self)
+        self._fingers.pop(touch.uid, None)
+        if self._fingers:
+            self._begin()
+            return True
+        if abs(self.shift) > self.width * TURN_AT:
+            self.turn(-1 if self.shift > 0 else 1)
+        elif self.shift:
+            Animation(shift=0.0, duration=0.15, transition="out_quad").start(self)
+        elif self._start.get("pull", 0.0) < -dp(90):
+            self._pulled()
+        elif not self._start.get("moved") and not touch.is_double_tap:
+            self._tapped()
+        return True
+
+    def turn(self, by: int) -> None:
+        """Slide to the photo before or behind; back where there is none."""
+        if by not in self._sizes:
+            Animation(shift=0.0, duration=0.15, transition="out_quad").start(self)
+            return
+        self._turning = by
+        slide = Animation(shift=-by * (self.width + dp(24)), duration=0.16, transition="out_cubic")
+        slide.bind(on_complete=lambda *_: self._arrived(by))
+        slide.start(self)
+
+    def _arrived(self, by: int) -> None:
+        self._turning = 0
+        self.rest()
+        if not self._turned(by):
+            self._draw()
+
+    def forget(self, place: int) -> None:
+        """There is no photo at a place."""
+        self._sizes.pop(place, None)
+        self._rectangles[place][0].a = 0

@@ -1,0 +1,1 @@
+"""All photos by day."""

@@ -1,0 +1,239 @@
+"""All photos by day; the same screen shows one album."""
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, StringProperty
+from kivy.uix.boxlayout import BoxLayout
+
+from app.library.gallery import Filter, Timeline
+from app.ui.grid.photo_grid import PhotoGrid
+from app.ui.grid.sections import by_date
+from app.ui.kit import strings
+from app.ui.kit.shell import Place
+from app.ui.kit.strings import n, t
+from app.ui.kit.widgets import load_layout
+from mobileclip.errors import PocketclipError
+
+if TYPE_CHECKING:
+    from app.library.index.job import JobState
+    from app.ui.app import GalleryApp
+
+
+class TopBar(BoxLayout):
+    """Title and actions of a screen."""
+
+
+class JobLine(BoxLayout):
+    """What the index job is doing, while it does."""
+
+    text = StringProperty("")
+    value = NumericProperty(0.0)
+
+    def show(self, state: "JobState | None") -> None:
+        """Say how far the job is, or why it stopped; nothing when it rests."""
+        told = state is not None and (state.running or state.stage == "failed")
+        self.text = describe_job(state) if state is not None and told else ""
+        self.value = state.done / state.total if state is not None and state.running and state.total else 0.0
+
+
+def describe_job(state: "JobState") -> str:
+    """One line on a job."""
+    if state.stage == "failed":
+        return t("job.failed", reason=state.error)
+    if state.stage == "done":
+        new = state.report.embedded if state.report else 0
+        said = t("job.done.new", photos=n("photos", new)) if new else t("job.done")
+    elif state.stage == "index":
+        said = t("job.index", done=strings.number(state.done), total=strings.number(state.total))
+        if state.photos_per_second >= 0.1:
+            said += " · " + t("job.rate", rate=f"{state.photos_per_second:.0f}")
+    else:
+        said = t(f"job.{state.stage}", n=strings.number(state.done))
+    if state.failed:
+        said += " · " + t("job.unreadable", files=n("files", state.failed))
+    return said
+
+
+class SelectionBar(BoxLayout):
+    """What can be done with the chosen photos."""
+
+    text = StringProperty("")
+    single = BooleanProperty(False)
+
+    def __init__(self, **kwargs: Any) -> None:
+        for event in ("on_clear", "on_similar", "on_label", "on_copy"):
+            self.register_event_type(event)
+        super().__init__(**kwargs)
+
+    def on_clear(self) -> None:
+        """Nothing is to be chosen any more."""
+
+    def on_similar(self) -> None:
+        """Photos like the chosen one are wanted."""
+
+    def on_label(self) -> None:
+        """A label is to be added."""
+
+    def on_copy(self) -> None:
+        """The paths are to be copied."""
+
+
+class GridPlace(Place):
+    """A screen around one grid, with a bar for what is chosen in it."""
+
+    bars = ObjectProperty(None)
+    grid: PhotoGrid = ObjectProperty(None)
+
+    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+        self.app = app
+        self._chosen_bar = SelectionBar()
+        super().__init__(**kwargs)
+        self._usual_bars = list(reversed(self.bars.children))
+        bar = self._chosen_bar
+        bar.bind(
+            on_clear=lambda _: self.grid.selection.clear(),
+            on_similar=lambda _: self.app.more_like(self.grid.selection.ids[0]),
+            on_label=lambda _: self.app.label_photos(self.grid.selection.ids, self.grid.selection.clear),
+            on_copy=lambda _: self.app.copy_paths(self.grid.selection.ids),
+        )
+        self.grid.feed(self.app.photos_of, self.app.pictures)
+        self.grid.cell = app.session.settings.cell
+        self.grid.fbind("cell", self._cell_changed)
+
+    def _cell_changed(self, _: Any, cell: float) -> None:
+        self.app.session.settings.cell = float(cell)
+
+    def on_pre_enter(self, *_: Any) -> None:
+        self.grid.cell = self.app.session.settings.cell
+
+    def selection_changed(self) -> None:
+        """Show the bar that fits."""
+        selection = self.grid.selection
+        wanted = [self._chosen_bar] if len(selection) else self._usual_bars
+        if list(reversed(self.bars.children)) != wanted:
+            self.bars.clear_widgets()
+            for bar in wanted:
+                self.bars.add_widget(bar)
+        self._chosen_bar.text = n("chosen", len(selection))
+        self._chosen_bar.single = len(selection) == 1
+
+    def open_photo(self, index: int) -> None:
+        """Show one photo over everything."""
+        self.app.open_photo(self.grid.ids_shown, index, self.grid)
+
+    def on_key(self, key: str, modifiers: set[str]) -> bool:
+        if key == "c" and {"ctrl", "meta"} & modifiers and self.grid.targets:
+            self.app.copy_paths(self.grid.targets)
+            return True
+        return self.grid.on_key(key, modifiers)
+
+    def on_back(self) -> bool:
+        if len(self.grid.selection):
+            self.grid.selection.clear()
+            return True
+        return False
+
+
+class PhotosScreen(GridPlace):
+    """Photos by day, newest first."""
+
+    album = StringProperty("")
+    own = BooleanProperty(False)
+    cramped = BooleanProperty(False)
+    heading = StringProperty("")
+    note = StringProperty("")
+    job: JobLine = ObjectProperty(None)
+    title = ObjectProperty(None)
+
+    def __init__(self, app: "GalleryApp", album: str = "", own: bool = False, **kwargs: Any) -> None:
+        self._timeline: Timeline | None = None
+        self._by_month = False
+        super().__init__(app, album=album, own=own, **kwargs)
+        self.heading = album or t("nav.photos")
+        app.session.changed += self.refresh
+        app.session.job_changed += self._show_job
+        if album:
+            app.session.tags_changed += self.refresh
+        self.grid.fbind("cell", lambda *_: self._sections_again())
+
+    def close(self) -> None:
+        """An album's screen is not needed any more: listen to nothing and want no pictures."""
+        session = self.app.session
+        session.changed -= self.refresh
+        session.job_changed -= self._show_job
+        session.tags_changed -= self.refresh
+        session.drop(f"timeline {self.album}")
+        self.grid.release()
+
+    def on_pre_enter(self, *_: Any) -> None:
+        super().on_pre_enter()
+        if self._timeline is None:
+            self.refresh()
+        self._show_job()
+
+    def refresh(self) -> None:
+        """Read the timeline again; what is seen stays where it is."""
+        if self.album and self.app.album_shown != self.album:
+            return
+        only = Filter(labels=(self.album,)) if self.album else Filter()
+        lane = f"timeline {self.album}"
+        self.app.session.ask(lambda gallery: gallery.timeline(only), self._show, self._failed, lane)
+
+    def _show(self, timeline: Timeline) -> None:
+        again = self._timeline is not None
+        self._timeline = timeline
+        self._by_month = self.grid.cell < 84
+        self.grid.show(timeline.ids, by_date(timeline.days, self.grid.cell, date.today()), stay=again)
+        self.note = n("photos", len(timeline.ids)) if len(timeline.ids) else ""
+        self._show_notice()
+
+    def _failed(self, error: PocketclipError) -> None:
+        self.grid.notice.show("warning", t("broken.title"), str(error), t("broken.again"))
+
+    def _show_notice(self) -> None:
+        session = self.app.session
+        if self._timeline is None or len(self._timeline.ids) or session.indexing:
+            self.grid.notice.show()
+            return
+        roots = session.quick.roots() if session.quick else []
+        job = session.job.state if session.job is not None else None
+        if job is not None and job.stage == "failed" and not self.album:
+            self.grid.notice.show("warning", t("photos.stopped.title"), job.error, t("photos.gone.action"))
+        elif self.album or not roots:
+            self.grid.notice.show("photos", t("photos.empty.title"), t("photos.empty.text"), t("photos.empty.action"))
+        else:
+            self.grid.notice.show(
+                "folder", t("photos.gone.title"), t("photos.gone.text", folder=roots[0].path), t("photos.gone.action")
+            )
+
+    def notice_pressed(self) -> None:
+        """Do what the notice offers."""
+        if self.app.session.quick is None or not self.app.session.quick.roots():
+            self.app.add_folder()
+        else:
+            self.app.session.index()
+
+    def _sections_again(self) -> None:
+        if self._timeline is not None and self._by_month != (self.grid.cell < 84):
+            self._show(self._timeline)
+
+    def _show_job(self) -> None:
+        job = self.app.session.job
+        self.job.show(job.state if job is not None and not self.album else None)
+        self._show_notice()
+
+    def edit(self) -> None:
+        """Change the own label that this album is."""
+        self.app.edit_label(self.album)
+
+    def on_back(self) -> bool:
+        if super().on_back():
+            return True
+        if self.album:
+            self.app.go("albums")
+            return True
+        return False
+
+
+load_layout(__file__)

@@ -1,0 +1,69 @@
+"""Choose a folder: a list of folders that is walked by tapping, or a path that is typed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kivy.properties import NumericProperty, ObjectProperty, StringProperty
+
+from app.ui.kit.layers import Dialog
+from app.ui.kit.shell import Stage
+from app.ui.kit.strings import n, t
+from app.ui.kit.widgets import load_layout
+from app.ui.session import subfolders
+from mobileclip.errors import PocketclipError
+
+
+def first_folder() -> str:
+    """Where to begin: the folder of pictures, else the home folder."""
+    home = Path.home()
+    pictures = home / "Pictures"
+    return str(pictures if pictures.is_dir() else home)
+
+
+class FolderPicker(Dialog):
+    """The dialog; `picked` is called with the absolute path."""
+
+    path = StringProperty("")
+    parent_height = NumericProperty(640)
+    path_field = ObjectProperty(None)
+    found = ObjectProperty(None)
+    note = ObjectProperty(None)
+
+    def __init__(self, picked: Callable[[str], None], start: str = "", **kwargs: Any) -> None:
+        super().__init__(title=t("picker.title"), widest=520, **kwargs)
+        self.take_in("holder", "found", "note")
+        self.add_action(t("action.cancel"), lambda: None)
+        self.use = self.add_action(t("picker.use"), lambda: picked(self.path), "filled")
+        self.go(start or first_folder())
+
+    def open(self, stage: Stage) -> None:
+        self.parent_height = stage.height
+        super().open(stage)
+
+    def go(self, path: str) -> None:
+        """Look into a folder; one that cannot be opened says so and cannot be used."""
+        path = str(Path(path).expanduser().absolute())
+        self.path = self.path_field.text = path
+        try:
+            names, photos = subfolders(path)
+        except PocketclipError:
+            self.found.data = []
+            self.note.text = t("picker.closed")
+            self.use.disabled = True
+            return
+        self.use.disabled = False
+        self.found.data = [
+            {"text": name, "value": str(Path(path, name)), "icon": "folder", "note": "", "pick": self.go}
+            for name in names
+        ]
+        self.found.scroll_y = 1
+        said = [] if names else [t("picker.empty")]
+        self.note.text = " ".join([*said, *([t("picker.photos", photos=n("photos", photos))] if photos else [])])
+
+    def up(self) -> None:
+        """Go to the folder that holds this one."""
+        self.go(str(Path(self.path).parent))
+
+
+load_layout(__file__)

@@ -1,0 +1,1 @@
+"""Review the labels that the model is least sure of."""

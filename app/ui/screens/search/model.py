@@ -1,0 +1,288 @@
+"""What is searched for, and when: live as one types, the newest query wins."""
+
+import calendar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from app.library.gallery import Filter, Query, Results, Suggestion
+from app.ui.kit.strings import MONTHS, t
+from app.ui.session import Session
+from mobileclip.errors import PocketclipError
+
+PAUSE = 0.22
+"""Seconds without a key after which a search starts."""
+
+KEPT_AFTER = 1.5
+"""Seconds that results must stand before the words are remembered as a search."""
+
+Later = Callable[[Callable[[], None], float], Callable[[], None]]
+"""Runs a callable after some seconds in the thread of the screen; gives back what cancels it."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One condition of the search, as it is shown.
+
+    Attributes:
+        kind: "label", "dates", "folder", "without" or "like".
+        value: what `remove` takes away.
+        text: for the person.
+    """
+
+    kind: str
+    value: str
+    text: str
+
+
+def divide(words: str) -> tuple[str, tuple[str, ...]]:
+    """Words to look for, and words with a minus before them: "beach -people" → "beach", ("people",).
+
+    A minus inside a word or alone is no minus.
+    """
+    wanted, without = [], []
+    for word in words.split():
+        if len(word) > 1 and word[0] in "-−–" and word[1:].strip("-−–"):
+            without.append(word[1:])
+        else:
+            wanted.append(word)
+    return " ".join(wanted).strip(" -−–"), tuple(without)
+
+
+class SearchModel:
+    """The state of the search screen.
+
+    Attributes:
+        query: without what is typed; see `full`.
+        typed: the field's text.
+        results: of the newest query that was answered; None before the first.
+        ranked: whether they are ordered by how well they fit, not by date.
+        working: a query is on its way.
+        trouble: why there are no results, in a line.
+        suggestions: completions of what is typed.
+    """
+
+    def __init__(self, session: Session, later: Later, changed: Callable[[], None]) -> None:
+        self._session, self._later, self._changed = session, later, changed
+        self.query = Query()
+        self.typed = ""
+        self.results: Results | None = None
+        self.ranked = False
+        self.working = False
+        self.trouble = ""
+        self.suggestions: list[Suggestion] = []
+        self._cancel: Callable[[], None] = lambda: None
+        self._cancel_memory: Callable[[], None] = lambda: None
+
+    @property
+    def full(self) -> Query:
+        """The query with what is typed."""
+        words, without = divide(self.typed)
+        return replace(self.query, words=words, excluded=self.query.excluded + without)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is asked."""
+        return self.full == Query()
+
+    def type(self, text: str) -> None:
+        """Another text is in the field."""
+        if text == self.typed:
+            return
+        self.typed = text
+        self._suggest()
+        self._soon(PAUSE)
+
+    def submit(self) -> None:
+        """Search at once, as after Enter."""
+        self._soon(0)
+        self._remember()
+
+    def set(self, query: Query) -> None:
+        """Ask something else altogether, with an empty field."""
+        self.query, self.typed = query, ""
+        self.suggestions = []
+        self._soon(0)
+
+    def clear(self) -> None:
+        """Ask nothing."""
+        self.set(Query())
+
+    # conditions
+
+    @property
+    def chips(self) -> list[Chip]:
+        """All conditions but the words."""
+        query, only = self.query, self.query.only
+        chips = [Chip("like", "", t("chip.like"))] if query.like is not None else []
+        chips += [Chip("label", label, label) for label in only.labels]
+        if only.first or only.last:
+            chips.append(Chip("dates", "", describe_days(only.first, only.last)))
+        chips += [
+            Chip("folder", path, path.rstrip("/\\").replace("\\", "/").split("/")[-1] or path) for path in only.folders
+        ]
+        chips += [Chip("without", word, t("chip.not", word=word)) for word in query.excluded]
+        return chips
+
+    def remove(self, chip: Chip) -> None:
+        """Take a condition away."""
+        query, only = self.query, self.query.only
+        if chip.kind == "like":
+            query = replace(query, like=None)
+        elif chip.kind == "without":
+            query = replace(query, excluded=tuple(word for word in query.excluded if word != chip.value))
+        elif chip.kind == "label":
+            only = replace(only, labels=tuple(label for label in only.labels if label != chip.value))
+        elif chip.kind == "folder":
+            only = replace(only, folders=tuple(path for path in only.folders if path != chip.value))
+        else:
+            only = replace(only, first=None, last=None)
+        self._ask(replace(query, only=only))
+
+    def add_label(self, label: str) -> None:
+        """Only photos with this label, too."""
+        only = self.query.only
+        if label not in only.labels:
+            self._ask(replace(self.query, only=replace(only, labels=(*only.labels, label))))
+
+    def add_folder(self, path: str) -> None:
+        """Photos of this folder, too."""
+        only = self.query.only
+        if path not in only.folders:
+            self._ask(replace(self.query, only=replace(only, folders=(*only.folders, path))))
+
+    def without(self, word: str) -> None:
+        """Leave out what looks like this."""
+        word = word.strip()
+        if word and word not in self.query.excluded:
+            self._ask(replace(self.query, excluded=(*self.query.excluded, word)))
+
+    def between(self, first: date | None, last: date | None) -> None:
+        """Only photos of these days, inclusive."""
+        if first and last and last < first:
+            first, last = last, first
+        self._ask(replace(self.query, only=replace(self.query.only, first=first, last=last)))
+
+    def like(self, photo_id: int) -> None:
+        """Photos that look like this one."""
+        self.typed = ""
+        self._ask(replace(self.query, like=photo_id, words=""))
+
+    def take(self, suggestion: Suggestion) -> None:
+        """Follow a suggestion: a label becomes a condition, a past search is typed again."""
+        self.suggestions = []
+        if suggestion.kind == "label":
+            self.typed = ""
+            self.add_label(suggestion.text)
+        else:
+            self.typed = suggestion.text
+            self._soon(0)
+
+    def _ask(self, query: Query) -> None:
+        self.query = query
+        self._soon(0)
+
+    # asking
+
+    def again(self) -> None:
+        """Search once more, for the library has changed."""
+        if not self.empty:
+            self._search()
+
+    def _soon(self, pause: float) -> None:
+        self._cancel()
+        self._cancel_memory()
+        if self.empty:
+            self._session.drop("search")
+            self.results, self.working, self.trouble = None, False, ""
+        elif pause:
+            self._cancel = self._later(self._search, pause)
+        else:
+            self._search()
+        self._changed()
+
+    def _search(self) -> None:
+        query = self.full
+        if query == Query():
+            return
+        self.working = True
+        self._changed()
+        self._session.ask(
+            lambda gallery: gallery.search(query), lambda results: self._found(query, results), self._failed, "search"
+        )
+
+    def _found(self, query: Query, results: Results) -> None:
+        self.results, self.working, self.trouble = results, False, ""
+        self.ranked = bool(query.words or query.excluded or query.like is not None)
+        self._cancel_memory = self._later(self._remember, KEPT_AFTER)
+        self._changed()
+
+    def _failed(self, error: PocketclipError) -> None:
+        self.results, self.working, self.trouble = None, False, str(error)
+        self._changed()
+
+    def _remember(self) -> None:
+        words = self.typed.strip()
+        if len(words) > 2 and not self.trouble:
+            self._session.chore(lambda gallery: gallery.remember_search(words), lambda _: None, lambda _: None)
+
+    def _suggest(self) -> None:
+        text = self.typed.strip()
+        if not text:
+            self.suggestions = []
+            self._session.drop("suggest")
+            return
+        self._session.ask(lambda gallery: gallery.suggest(text), self._suggested, lambda _: None, "suggest")
+
+    def _suggested(self, suggestions: list[Suggestion]) -> None:
+        shown = self.typed.strip().casefold()
+        self.suggestions = [s for s in suggestions if s.kind == "label" or s.text.casefold() != shown] if shown else []
+        self._changed()
+
+
+def describe_days(first: date | None, last: date | None) -> str:
+    """A range of days in few words."""
+    if first and last:
+        if first == last:
+            return _day(first)
+        if (first.month, first.day, last.month, last.day) == (1, 1, 12, 31):
+            return str(first.year) if first.year == last.year else f"{first.year} – {last.year}"
+        return f"{_day(first)} – {_day(last)}"
+    return f"{_day(first)} –" if first else f"– {_day(last)}" if last else ""
+
+
+def _day(value: date) -> str:
+    return f"{value.day} {MONTHS[value.month - 1][:3]} {value.year}"
+
+
+def usual_ranges(today: date) -> list[tuple[str, date, date]]:
+    """Ranges that are often wanted, with their names."""
+    return [
+        (t("dates.week"), today - timedelta(days=6), today),
+        (t("dates.month"), today.replace(day=1), today),
+        (t("dates.year"), today.replace(month=1, day=1), today),
+        (t("dates.last_year"), date(today.year - 1, 1, 1), date(today.year - 1, 12, 31)),
+    ]
+
+
+def parse_day(text: str, *, end: bool = False) -> date | None:
+    """A day written as 2024-05-31; of a year or a month the first day, or with `end` the last; None for no text.
+
+    Raises:
+        ValueError: something else.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    parts = [int(part) for part in text.split("-")]
+    if len(parts) == 3:
+        return date(*parts)
+    if len(parts) > 3:
+        raise ValueError(f"no day: {text}")
+    year, month = parts[0], parts[1] if len(parts) == 2 else 12 if end else 1
+    return date(year, month, calendar.monthrange(year, month)[1] if end else 1)
+
+
+def only_label(label: str) -> Query:
+    """The query that shows an album."""
+    return Query(only=Filter(labels=(label,)))

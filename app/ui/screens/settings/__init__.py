@@ -1,0 +1,1 @@
+"""Folders, models, appearance and storage."""

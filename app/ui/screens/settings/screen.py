@@ -1,0 +1,254 @@
+"""Folders, what is left out, the model, storage, failures, and how the gallery looks."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, StringProperty
+from kivy.uix.boxlayout import BoxLayout
+
+from app.library.gallery import ModelAbout, Root, Storage
+from app.ui.grid.photo_grid import LEAST, MOST
+from app.ui.kit import layers
+from app.ui.kit.shell import Changed, Place
+from app.ui.kit.strings import MONTHS, file_size, n, t
+from app.ui.kit.theme import theme
+from app.ui.kit.widgets import IconButton, load_layout
+from app.ui.screens.photos.screen import describe_job
+
+if TYPE_CHECKING:
+    from app.ui.app import GalleryApp
+
+SHOWN_FAILURES = 20
+
+
+class Group(BoxLayout):
+    """Settings that belong together."""
+
+    title = StringProperty("")
+
+
+class Entry(BoxLayout):
+    """One line of a group, with room for something to press at its end."""
+
+    text = StringProperty("")
+    note = StringProperty("")
+    one_line = BooleanProperty(False)
+
+
+def size_of(value: float) -> float:
+    """Side of a photo in dp for a slider at 0 … 1; the steps feel even because they are ratios."""
+    return float(LEAST * (MOST / LEAST) ** value)
+
+
+def value_of(cell: float) -> float:
+    """The slider's place for a side of a photo: the inverse of `size_of`."""
+    import math
+
+    return min(1.0, max(0.0, math.log(cell / LEAST) / math.log(MOST / LEAST)))
+
+
+class SettingsScreen(Place):
+    """All settings in one column."""
+
+    app = ObjectProperty(None)
+    column = ObjectProperty(None)
+    indexing = BooleanProperty(False)
+    failing = BooleanProperty(False)
+    progress = NumericProperty(0.0)
+
+    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+        self._differs = Changed()
+        super().__init__(app=app, **kwargs)
+        app.session.job_changed += self._show_job
+        app.session.changed += self.refresh
+        app.session.tags_changed += self.refresh
+
+    def on_pre_enter(self, *_: Any) -> None:
+        """Read everything again."""
+        self.ids.cell.value = value_of(self.app.session.settings.cell)
+        self._show_job()
+        self.refresh(force=True)
+
+    def refresh(self, force: bool = False) -> None:
+        """Read what may have changed, if the screen is seen."""
+        session = self.app.session
+        if session.quick is None or not (force or (self.manager and self.manager.current_screen is self)):
+            return
+        self._show_roots(session.quick.roots())
+        self._show_excluded(session.quick.excluded())
+        self._show_failures()
+        self._show_model(session.model)
+        session.chore(lambda gallery: gallery.storage(), self._show_storage, lambda _: None, "storage")
+
+    def _show_job(self) -> None:
+        job = self.app.session.job
+        state = job.state if job is not None else None
+        self.indexing = self.app.session.indexing
+        self.progress = state.done / state.total if state is not None and state.total else 0.0
+        entry = self.ids.job
+        entry.text = describe_job(state) if state is not None else t("job.done")
+        entry.note = "" if self.indexing else n("photos", self.app.session.counts().photos)
+        if state is not None and not state.running:
+            self.refresh()
+
+    def update_or_stop(self) -> None:
+        """Look for new photos, or stop looking."""
+        if self.app.session.indexing:
+            self.app.session.stop_indexing()
+        else:
+            self.app.session.index()
+
+    # folders and patterns
+
+    def _show_roots(self, roots: list[Root]) -> None:
+        described = [(root, describe_root(root)) for root in roots]
+        if not self._differs("roots", described):
+            return
+        holder = self.ids.roots
+        holder.clear_widgets()
+        for root, note in described:
+            entry = Entry(text=root.path, note=note, one_line=True)
+            entry.add_widget(
+                self._button("trash", t("settings.folders.remove"), lambda root=root: self._ask_remove(root))
+            )
+            holder.add_widget(entry)
+
+    def _button(self, icon: str, says: str, call: Any) -> IconButton:
+        button = IconButton(icon=icon, says=says, colour=theme.soft)
+        button.pos_hint = {"center_y": 0.5}
+        button.bind(on_release=lambda _: call())
+        return button
+
+    def _ask_remove(self, root: Root) -> None:
+        text = t("settings.folders.remove.text", photos=n("photos", root.photos))
+        remove = t("settings.folders.remove")
+        layers.confirm(self.app.stage, root.path, text, (remove, "danger", lambda: self._remove(root.path)))
+
+    def _remove(self, path: str) -> None:
+        session = self.app.session
+
+        def gone(_: int) -> None:
+            self.refresh(force=True)
+            session.changed()
+            session.state_changed()
+
+        session.ask(lambda gallery: gallery.forget_root(path), gone, self.app.trouble)
+
+    def _show_excluded(self, patterns: list[str]) -> None:
+        if not self._differs("excluded", patterns):
+            return
+        holder = self.ids.excluded
+        holder.clear_widgets()
+        for pattern in patterns:
+            entry = Entry(text=pattern)
+            entry.add_widget(self._button("close", t("chip.remove", what=pattern), lambda p=pattern: self._include(p)))
+            holder.add_widget(entry)
+        if not patterns:
+            holder.add_widget(Entry(note=t("settings.excluded.none")))
+
+    def exclude(self) -> None:
+        """Leave out what matches the pattern that was typed."""
+        pattern = self.ids.pattern.text.strip()
+        if not pattern:
+            return
+
+        def hidden(count: int) -> None:
+            self.ids.pattern.text = ""
+            self.refresh(force=True)
+            self.app.session.changed()
+            layers.say(self.app.stage, t("settings.excluded.done", photos=n("photos", count)))
+
+        self.app.session.ask(lambda gallery: gallery.exclude(pattern), hidden, self.app.trouble)
+
+    def _include(self, pattern: str) -> None:
+        def back(_: None) -> None:
+            self.refresh(force=True)
+            said, action = t("settings.excluded.back"), t("settings.update")
+            layers.say(self.app.stage, said, action, self.app.session.index)
+
+        self.app.session.ask(lambda gallery: gallery.include(pattern), back, self.app.trouble)
+
+    # failures, model, storage
+
+    def _show_failures(self) -> None:
+        holder = self.ids.failed
+        failures = self.app.session.quick.failures()
+        if not self._differs("failures", failures):
+            return
+        self.failing = bool(failures)
+        holder.clear_widgets()
+        for failure in failures[:SHOWN_FAILURES]:
+            reason = f"{failure.reason} ({failure.detail})" if failure.detail else failure.reason
+            holder.add_widget(Entry(text=failure.path, note=reason, one_line=True))
+        if len(failures) > SHOWN_FAILURES:
+            holder.add_widget(Entry(note=t("settings.failures.more", n=len(failures) - SHOWN_FAILURES)))
+        if not failures:
+            holder.add_widget(Entry(note=t("settings.failures.none")))
+
+    def _show_model(self, about: ModelAbout | None) -> None:
+        entry = self.ids.model
+        if self.app.session.model_trouble:
+            entry.text, entry.note = t("settings.model.none", reason=self.app.session.model_trouble), ""
+        elif about is None:
+            entry.text, entry.note = t("job.model"), ""
+        else:
+            entry.text = t("settings.model.line", name=about.name, engine=about.engine)
+            where = t("settings.model.where" if about.can_localize else "settings.model.nowhere")
+            entry.note = f"{n('labels', about.labels)} · {where} · {about.licence}"
+
+    def _show_storage(self, storage: Storage) -> None:
+        if not self._differs("storage", storage):
+            return
+        holder = self.ids.storage
+        holder.clear_widgets()
+        for what, size in (
+            ("settings.storage.index", storage.index),
+            ("settings.storage.vectors", storage.vectors),
+            ("settings.storage.thumbnails", storage.thumbnails),
+        ):
+            holder.add_widget(Entry(text=t(what), note=file_size(size)))
+
+    def ask_forget(self) -> None:
+        """Ask before all index data is deleted."""
+        layers.confirm(
+            self.app.stage,
+            t("settings.forget"),
+            t("settings.forget.text"),
+            (t("settings.forget.all"), "danger", lambda: self._forget(False)),
+            (t("settings.forget.keep"), "filled", lambda: self._forget(True)),
+        )
+
+    def _forget(self, keep: bool) -> None:
+        def gone(_: None) -> None:
+            self.app.pictures.forget()
+            self.app.session.changed()
+            self.app.session.tags_changed()
+            self.app.session.state_changed()
+            layers.say(self.app.stage, t("settings.forgotten"))
+
+        self.app.session.forget_everything(keep, gone, self.app.trouble)
+
+    # looks
+
+    def set_dark(self, dark: bool) -> None:
+        """Light or dark."""
+        theme.dark = self.app.session.settings.dark = dark
+
+    def set_cell(self, value: float) -> None:
+        """How large photos are in the grid."""
+        self.app.session.settings.cell = size_of(value)
+
+
+def describe_root(root: Root) -> str:
+    """How many photos of a folder are known, and when it was read."""
+    if not Path(root.path).is_dir():
+        return f"{n('photos', root.photos)} · {t('settings.folders.missing')}"
+    if root.read_at is None:
+        return t("settings.folders.unread", photos=n("photos", root.photos))
+    when = datetime.fromtimestamp(root.read_at)
+    said = f"{when.day} {MONTHS[when.month - 1][:3]} {when.year}, {when:%H:%M}"
+    return t("settings.folders.photos", photos=n("photos", root.photos), when=said)
+
+
+load_layout(__file__)

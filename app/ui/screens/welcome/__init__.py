@@ -1,0 +1,1 @@
+"""First start, and an index that cannot be opened."""
