@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 pytest.importorskip("segno")
 
-from distill.data.render import KINDS, main, render
+from distill.render.camera_roll import KINDS, main, render
 
 LABELS = Path(__file__).parents[2] / "distill" / "recipes" / "pocket" / "labels.toml"
 

@@ -7,10 +7,10 @@ import random
 
 from PIL import Image, ImageDraw
 
-from distill.data import render_text as text
-from distill.data.render_cards import BRIGHT, WHITE
-from distill.data.render_paper import BLACK, qr
-from distill.data.render_text import Colour, centred, font
+from distill.render import text
+from distill.render.cards import BRIGHT, WHITE
+from distill.render.paper import BLACK, qr
+from distill.render.text import Colour, centred, font
 
 
 def streets(rng: random.Random, width: int, height: int) -> Image.Image:

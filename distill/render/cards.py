@@ -6,10 +6,10 @@ import random
 
 from PIL import Image, ImageDraw
 
-from distill.data import render_text as text
-from distill.data.render_ink import Hand
-from distill.data.render_paper import BLACK, bars, paper, qr
-from distill.data.render_text import Colour, centred, column, font
+from distill.render import text
+from distill.render.handwriting import Hand
+from distill.render.paper import BLACK, bars, paper, qr
+from distill.render.text import Colour, centred, column, font
 
 WHITE: Colour = (255, 255, 255)
 BRIGHT: tuple[Colour, ...] = (

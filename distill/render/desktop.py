@@ -9,10 +9,10 @@ from itertools import pairwise
 
 from PIL import Image, ImageDraw
 
-from distill.data import render_text as text
-from distill.data.render_cards import BRIGHT, WHITE, blot
-from distill.data.render_paper import BLACK
-from distill.data.render_text import Colour, centred, column, font
+from distill.render import text
+from distill.render.cards import BRIGHT, WHITE, blot
+from distill.render.paper import BLACK
+from distill.render.text import Colour, centred, column, font
 
 Box = tuple[float, float, float, float]
 SERIES: tuple[tuple[Colour, ...], ...] = (

@@ -2,7 +2,7 @@
 
 Every picture is decided by its kind and a seed (and by the background photos that are lent to it):
 
-    python -m distill.data.render OUT --per-kind 60 --seed 0 --backgrounds PHOTOS
+    python -m distill.render OUT --per-kind 60 --seed 0 --backgrounds PHOTOS
 
 writes OUT/images/*.webp, OUT/captions.jsonl (file, caption) and OUT/labels.csv (file, label, split).
 """
@@ -20,12 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from distill.data import render_cards as cards
-from distill.data import render_desktop as desktop
-from distill.data import render_graphics as graphics
-from distill.data import render_paper as papers
-from distill.data import render_screen as screens
-from distill.data.render_photo import compress, photograph, surface
+from distill.render import cards, desktop, graphics
+from distill.render import paper as papers
+from distill.render import phone_screens as screens
+from distill.render.camera import compress, photograph, surface
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "receipt": (
@@ -242,7 +240,7 @@ def _photos(folder: Path | None, listed: Path | None, most: int, seed: int) -> l
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: render a training set into a folder."""
-    parser = argparse.ArgumentParser(prog="python -m distill.data.render", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m distill.render", description=main.__doc__)
     parser.add_argument("out", type=Path, help="folder to write images/, captions.jsonl and labels.csv into")
     parser.add_argument("--per-kind", type=int, default=60, help="pictures of each kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -252,7 +250,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     photos = _photos(args.backgrounds, args.splits, args.most_backgrounds, args.seed)
     print(f"{write(args.out, args.per_kind, args.seed, photos)} pictures in {args.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageDraw
 
-from distill.data.render_text import Colour
+from distill.render.text import Colour
 
 # Points "xy" on a grid: x 0-5; y 0 descender, 3 baseline, 6 x-height, 9 ascender; a bar lifts the pen.
 STROKES = {

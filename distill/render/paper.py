@@ -11,9 +11,9 @@ from itertools import pairwise
 import segno
 from PIL import Image, ImageDraw
 
-from distill.data import render_text as text
-from distill.data.render_ink import Hand
-from distill.data.render_text import Colour, centred, column, font
+from distill.render import text
+from distill.render.handwriting import Hand
+from distill.render.text import Colour, centred, column, font
 
 BLACK: Colour = (25, 25, 28)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from distill.data import render_text as text
-from distill.data.render_cards import BRIGHT, blot
-from distill.data.render_graphics import streets
-from distill.data.render_text import Colour, column, font
+from distill.render import text
+from distill.render.cards import BRIGHT, blot
+from distill.render.graphics import streets
+from distill.render.text import Colour, column, font
 
 Photos = Sequence[Image.Image]
 

@@ -1,0 +1,1 @@
+"""Render training pictures that photo sets lack: receipts, documents, cards, screens, memes."""
