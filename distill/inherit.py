@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.data.feed import Feed
+from distill.feeds.cached import Feed
 from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError, PhotoError
 from mobileclip.photos import open_photo

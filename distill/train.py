@@ -11,19 +11,19 @@ import torch
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.data.features import TrunkEncoder
-from distill.data.feed import CorpusFeed, Feed
-from distill.data.online import OnlineFeed
-from distill.data.reinforced import ReinforcedFeed
 from distill.distributed import choose_device, rank
+from distill.feeds.cached import CorpusFeed, Feed
+from distill.feeds.online import OnlineFeed
+from distill.feeds.reinforced import ReinforcedFeed
 from distill.files import locate
 from distill.inherit import deepen, interpolate, turn_by_batches, turn_to_teacher
-from distill.reinforce import assemble_teachers
+from distill.reinforce.run import assemble_teachers
 from distill.report import keep_recipe
 from distill.task import HALF
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
+from distill.teachers.trunk_features import TrunkEncoder
 from distill.trainer import Trainer
 from distill.validate import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint

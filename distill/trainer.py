@@ -14,8 +14,8 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.data.feed import Feed
 from distill.distributed import mean, rank, seed_all, size
+from distill.feeds.cached import Feed
 from distill.gradcache import backward_in_parts, untouched_statistics
 from distill.logs import RunLog
 from distill.memory import compile_towers, recompute_activations

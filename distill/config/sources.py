@@ -58,7 +58,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class Reinforcement:
-    """How photos are augmented for teachers, and what is stored of each; see `distill.reinforce`."""
+    """How photos are augmented for teachers, and what is stored of each; see `distill.reinforce.run`."""
 
     augmentations: int = 10
     """Views stored of each photo."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import PhotoSource, Recipe
-from distill.data.shards import Place, Skipped, TarSample, find_tars, read_index
 from distill.data.sources import DataError, read_photos, read_texts
+from distill.data.tars import Place, Skipped, TarSample, find_tars, read_index
 
 TEXTS_A_UNIT = 8192
 

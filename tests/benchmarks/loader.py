@@ -17,8 +17,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from distill.data.reinforced import ReinforcedFeed
-from distill.reinforce import Reinforcer
+from distill.feeds.reinforced import ReinforcedFeed
+from distill.reinforce.run import Reinforcer
 from distill.trainer import Trainer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model

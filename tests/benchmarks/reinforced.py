@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.config import Recipe
-from distill.data.online import OnlineFeed
-from distill.data.reinforced import ReinforcedFeed
-from distill.reinforce import Reinforcer
+from distill.feeds.online import OnlineFeed
+from distill.feeds.reinforced import ReinforcedFeed
+from distill.reinforce.run import Reinforcer
 from distill.trainer import Trainer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model

@@ -20,13 +20,13 @@ from PIL import Image
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, from_datacompdr
-from distill.data.online import OnlineFeed
-from distill.data.reinforced import ReinforcedFeed, ReinforcedSamples
-from distill.data.shards import Place, read_datacompdr, read_index
 from distill.data.sources import DataError
-from distill.data.steps import group_number, shuffled
-from distill.data.stores import SIDECAR, Shard, Sidecar
-from distill.reinforce import Reinforcer
+from distill.data.tars import Place, read_datacompdr, read_index
+from distill.feeds.online import OnlineFeed
+from distill.feeds.reinforced import ReinforcedFeed, ReinforcedSamples
+from distill.feeds.steps import group_number, shuffled
+from distill.reinforce.run import Reinforcer
+from distill.reinforce.shards import SIDECAR, Shard, Sidecar
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
@@ -171,7 +171,7 @@ def test_shuffling_keeps_every_sample_and_reads_few_shards_at_once(sizes: list[i
 def ranks(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
     for module in ("steps", "reinforced", "online"):
         monkeypatch.setattr(f"distill.data.{module}.size", lambda: size)
-    monkeypatch.setattr("distill.data.steps.rank", lambda: rank)
+    monkeypatch.setattr("distill.feeds.steps.rank", lambda: rank)
 
 
 def test_ranks_divide_every_batch(feed: ReinforcedFeed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ RANK = """
 import os, sys
 from pathlib import Path
 import torch
-from distill.data.reinforced import ReinforcedFeed
+from distill.feeds.reinforced import ReinforcedFeed
 from distill.distributed import everyone, joined_processes
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
@@ -417,7 +417,7 @@ def test_a_live_teacher_sees_the_student_s_crop_in_its_own_pixels(
         seen.append((picture, augmentation, px))
         return apply(picture, augmentation, px)
 
-    monkeypatch.setattr("distill.data.steps.apply", noted)
+    monkeypatch.setattr("distill.feeds.steps.apply", noted)
     feed = online(home, student, tokenizer)
     assert feed.steps(0, STAGE) == 58 // 8 and feed.widths == (24, 16)
     unread = 0

@@ -20,11 +20,11 @@ from PIL import Image
 
 from distill.config import PhotoSource
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply
-from distill.data.reinforced import OwnFolder
-from distill.data.shards import Place
 from distill.data.sources import DataError, read_photos
-from distill.data.stores import SIDECAR, Shard, Sidecar, compress, expand
-from distill.reinforce import Reinforcer
+from distill.data.tars import Place
+from distill.feeds.reinforced import OwnFolder
+from distill.reinforce.run import Reinforcer
+from distill.reinforce.shards import SIDECAR, Shard, Sidecar, compress, expand
 from mobileclip.errors import ConfigError, PocketclipError
 from tests.reinforce.conftest import SOURCES, TinyTeacher, recipe
 
@@ -215,7 +215,7 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from distill.reinforce import Reinforcer
+from distill.reinforce.run import Reinforcer
 from tests.reinforce.conftest import SOURCES, TinyTeacher, recipe
 from tests.reinforce.test_reinforce import TEXTS
 

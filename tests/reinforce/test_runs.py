@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill.data.stores import SIDECAR, Sidecar
-from distill.reinforce_cli import reinforce
+from distill.reinforce.cli import reinforce
+from distill.reinforce.shards import SIDECAR, Sidecar
 from distill.train import prepare
 from distill.trainer import TrainingError
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
@@ -140,7 +140,7 @@ def test_a_run_beside_its_teacher_goes_on_too(
 def test_an_aligned_pair_needs_something_to_be_fitted_to(recipe_folder: Path, home: Path, tmp_path: Path) -> None:
     aligned = {"sentences": "none", "backbones": [{"trunk": "test_efficientnet", "weights": "none"}]}
     plan = recipe(tmp_path, {"tars": SOURCES["tars"]}, aligned=aligned, open_clip=[])
-    from distill.reinforce import assemble_teachers
+    from distill.reinforce.run import assemble_teachers
 
     with pytest.raises(ConfigError, match="is fitted to captions files and tables of labels"):
         assemble_teachers(plan, recipe_folder, home, tmp_path / "teachers", lambda *_: None)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.data.samples import tar_sample
-from distill.data.shards import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from distill.data.sources import DataError
+from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
 from tests.reinforce.conftest import encoded, jpeg, npz, write_tar
 
@@ -297,7 +297,7 @@ def test_nothing_in_a_tar_is_ever_executed(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.data.shards._LARGEST_ARRAY", 2**20)
+    monkeypatch.setattr("distill.data.tars._LARGEST_ARRAY", 2**20)
     zeros = gzip.compress(bytes(2**22))
     large = npz(image_emb=np.zeros((2, 2**18)), text_emb=np.zeros((3, 2**18)))
     for members in ({"npz": b"", "pth_gz": zeros}, {"npz": large}):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.config import Recipe
-from distill.data.feed import CorpusFeed
+from distill.feeds.cached import CorpusFeed
 from distill.inherit import turn_to_teacher
 from distill.teachers.bank import TeacherBank
 from distill.train import build_student, prepare
@@ -129,7 +129,7 @@ def test_a_run_on_features_resumed_equals_one_never_stopped(
 def test_processes_share_a_batch_of_features(
     headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distill.data import feed as feeding
+    from distill.feeds import cached as feeding
 
     folder, settings = headed
     recipe = Recipe.load(folder / "recipe.toml", settings)

@@ -9,11 +9,11 @@ import torch
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.data import batches as reading
-from distill.data import feed as feeding
 from distill.data.corpus import Corpus
-from distill.data.feed import CorpusFeed
 from distill.data.sources import DataError
+from distill.feeds import cached as feeding
+from distill.feeds import photos as reading
+from distill.feeds.cached import CorpusFeed
 from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer

@@ -10,8 +10,8 @@ import torch
 
 from distill.config import CheckpointConfig, Recipe
 from distill.data.corpus import Corpus
-from distill.data.feed import CorpusFeed
 from distill.evaluate.model import open_encoder
+from distill.feeds.cached import CorpusFeed
 from distill.teachers import VectorCache
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.ensemble import make_banks, make_teachers

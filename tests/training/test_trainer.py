@@ -9,9 +9,9 @@ import torch
 
 from distill.batch import Batch
 from distill.config import LossConfig, Recipe
-from distill.data.feed import CorpusFeed
 from distill.evaluate.model import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
+from distill.feeds.cached import CorpusFeed
 from distill.losses import Taught
 from distill.optim import parameter_groups
 from distill.task import DistillTask
@@ -79,8 +79,8 @@ def test_a_loss_that_explodes_stops_with_the_step(recipe_folder: Path, data: Pat
 def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from distill.data.batches import augmentation, read_photos_of
     from distill.data.corpus import Corpus
+    from distill.feeds.photos import augmentation, read_photos_of
 
     copy = tmp_path / "data"
     shutil.copytree(data, copy)

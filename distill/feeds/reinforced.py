@@ -16,7 +16,8 @@ from torch import Tensor
 from distill.batch import Batch
 from distill.config import PhotoSource, Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, Augmentation, from_datacompdr
-from distill.data.shards import (
+from distill.data.sources import DataError
+from distill.data.tars import (
     PICTURES,
     Place,
     Reinforced,
@@ -26,11 +27,10 @@ from distill.data.shards import (
     read_datacompdr,
     read_index,
 )
-from distill.data.sources import DataError
-from distill.data.steps import Drawn, Steps, Words, draw_text, epoch_size, fetch, rows_a_step
-from distill.data.stores import SIDECAR, Shard, Sidecar, TeacherNote, expand
 from distill.distributed import size
+from distill.feeds.steps import Drawn, Steps, Words, draw_text, epoch_size, fetch, rows_a_step
 from distill.losses import Taught
+from distill.reinforce.shards import SIDECAR, Shard, Sidecar, TeacherNote, expand
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
@@ -262,7 +262,7 @@ class _Places:
 
 
 class ReinforcedFeed:
-    """Batches of reinforced photos; see `distill.data.feed.Feed`.
+    """Batches of reinforced photos; see `distill.feeds.cached.Feed`.
 
     The gallery of an epoch is drawn once at its beginning: reading thousands of single vectors at every step would
     take longer than many steps.

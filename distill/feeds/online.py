@@ -18,9 +18,9 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, apply, draw
 from distill.data.samples import RawSample, plan_units, whole
-from distill.data.shards import TarSample
-from distill.data.steps import Drawn, Steps, draw_text, epoch_size, fetch, rows_a_step
+from distill.data.tars import TarSample
 from distill.distributed import size
+from distill.feeds.steps import Drawn, Steps, draw_text, epoch_size, fetch, rows_a_step
 from distill.losses import Taught
 from distill.teachers.base import Teacher
 from mobileclip.errors import ConfigError
@@ -80,7 +80,7 @@ class OnlineSamples:
 
 
 class OnlineFeed:
-    """Batches whose views the teachers encode at once; see `distill.data.feed.Feed`. There is no gallery.
+    """Batches whose views the teachers encode at once; see `distill.feeds.cached.Feed`. There is no gallery.
 
     Args:
         recipe: sources, augmentations, batch sizes and seed.

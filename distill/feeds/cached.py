@@ -12,9 +12,9 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.data.batches import augmentation, read_photos_of
 from distill.data.corpus import Corpus
 from distill.distributed import rank, size
+from distill.feeds.photos import augmentation, read_photos_of
 from distill.losses import Taught
 from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.config import OptimConfig, Stage
 from distill.data.augment import Augmentation, apply
-from distill.data.shards import SampleError
 from distill.data.sources import DataError
+from distill.data.tars import SampleError
 from distill.distributed import rank, size
 from mobileclip.errors import PhotoError, PocketclipError, TextCutWarning
 from mobileclip.preprocess import PixelRecipe

@@ -1,7 +1,7 @@
 """Dataset reinforcement: what teachers say of each photo under stored augmentations, computed once for many students.
 
 Faghri et al. 2023; for CLIP, MobileCLIP (Vasu et al. 2024, section 3.2). Each unit of the data becomes a shard
-(`distill.data.stores`). Any number of processes, started by hand, by torchrun or by a cluster's scheduler, share the
+(`distill.reinforce.shards`). Any number of processes, started by hand, by torchrun or by a cluster's scheduler, share the
 work: each takes units that nobody holds, under a lock that the operating system lifts when its holder dies.
 """
 
@@ -27,9 +27,9 @@ from distill.config import Recipe, Reinforcement
 from distill.data.augment import DECODE_MARGIN, apply, draw
 from distill.data.corpus import Corpus
 from distill.data.samples import RawSample, Unit, plan_units, whole
-from distill.data.shards import SampleError, TarSample
 from distill.data.sources import DataError
-from distill.data.stores import (
+from distill.data.tars import SampleError, TarSample
+from distill.reinforce.shards import (
     SCHEMA,
     SIDECAR,
     Shard,

@@ -42,7 +42,7 @@ def reinforce(
         import torch
 
         from distill.config import Recipe
-        from distill.reinforce import Reinforcer, assemble_teachers
+        from distill.reinforce.run import Reinforcer, assemble_teachers
     except ModuleNotFoundError as error:
         raise PocketclipError(f"reinforcement needs {error.name}: pip install 'pocketclip[train]'") from error
     from distill.cli import parse_setting

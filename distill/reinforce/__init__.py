@@ -1,0 +1,1 @@
+"""`pocketclip reinforce`: store teacher vectors of many augmented views of each photo."""
