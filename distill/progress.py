@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:  # evaluating a bundle needs no torch
-    from distill.trainer import Progress as Step
+    from distill.training.trainer import Progress as Step
 
 
 class Rate(ProgressColumn):

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluate.model import TorchEncoder
+from distill.evaluate.encoders import TorchEncoder
 from export.variants import Encoder, Variant, running
 from mobileclip.model import KNOWN_ANSWER_COSINE
 

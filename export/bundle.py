@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.evidence import KnownPhoto, LabelEvidence, read_evidence, read_known_photos
-from distill.evaluate.model import TorchEncoder
 from export.answers import known_answers, npy, own_answers
 from export.config import ExportConfig
 from export.formats import SIDES, ExportError, Format, Side, load_format

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.calibration import Fit, fit_thresholds
+from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.evidence import MEASURE, SEEN, KnownPhoto, LabelEvidence, truth
-from distill.evaluate.model import TorchEncoder
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Ranking, tagging
 from export.variants import Encoder, Variant, running

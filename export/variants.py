@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluate.model import TorchEncoder
+from distill.evaluate.encoders import TorchEncoder
 from export.child import Child
 from export.formats import SIDES, Format, Side
 from export.gallery import Gallery

@@ -59,7 +59,7 @@ def evaluate(
     if evidence != (data is not None):
         raise typer.BadParameter("--data FOLDER goes with --tags LABELS.toml, and that needs it")
     from distill.evaluate import run
-    from distill.evaluate.model import open_encoder
+    from distill.evaluate.encoders import open_encoder
     from distill.progress import Bars
     from mobileclip.zeroshot import TEMPLATES
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from distill.evaluate.encoders import Encoder, Floats
 from distill.evaluate.metrics import bootstrap, share
-from distill.evaluate.model import Encoder, Floats
 
 
 def _both_ways(*pairs: tuple[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.evaluate.model import Encoder, Floats
+from distill.evaluate.encoders import Encoder, Floats
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo
 

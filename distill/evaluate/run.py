@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from distill.data.sources import DataError, read_splits, read_table, spoken
+from distill.evaluate.encoders import Encoder, Floats
 from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos, truth
 from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
-from distill.evaluate.model import Encoder, Floats
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Scores, Truth, tagging
 from mobileclip.zeroshot import TEMPLATES, average_prompts, expand

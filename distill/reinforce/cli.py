@@ -45,8 +45,8 @@ def reinforce(
         from distill.reinforce.run import Reinforcer, assemble_teachers
     except ModuleNotFoundError as error:
         raise PocketclipError(f"reinforcement needs {error.name}: pip install 'pocketclip[train]'") from error
-    from distill.cli import parse_setting
     from distill.progress import Bars
+    from distill.training.cli import parse_setting
 
     if threads:
         torch.set_num_threads(threads)

@@ -25,8 +25,8 @@ def report(
     pocketclip report runs/pocket
     """
     try:
-        from distill.logs import METRICS
         from distill.report import kept_recipe, plot_losses, write_report
+        from distill.training.logs import METRICS
 
         recipe = kept_recipe(run)
         plot_losses(run / METRICS, run / "losses.png")

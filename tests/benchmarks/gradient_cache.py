@@ -57,10 +57,10 @@ def measure(size: int, micro: int) -> tuple[float, float]:
     """Return what a step takes beyond what was there before, in MB, and seconds."""
     from distill.batch import Batch
     from distill.config import LossConfig
-    from distill.gradcache import backward_in_parts
     from distill.losses import Taught
-    from distill.parallel import Parallel
-    from distill.task import DistillTask
+    from distill.training.gradient_cache import backward_in_parts
+    from distill.training.parallel import Parallel
+    from distill.training.task import DistillTask
     from mobileclip.towers import create_model
 
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from distill.feeds.reinforced import ReinforcedFeed
 from distill.reinforce.run import Reinforcer
-from distill.trainer import Trainer
+from distill.training.trainer import Trainer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model
 from tests.benchmarks.photos import write_photos

@@ -62,7 +62,7 @@ def main() -> None:
 
 def measure(precision: str, texts: str, memory: str, px: int, rounds: int) -> tuple[float, float, float]:
     """Return samples a second of ours and theirs, and how far their losses before training differ."""
-    from distill.allocator import keep_freed_memory
+    from distill.training.allocator import keep_freed_memory
 
     if memory == "keep":
         keep_freed_memory()
@@ -102,7 +102,7 @@ class Ours:
 
         from distill.batch import Batch
         from distill.config import LossConfig, OptimConfig, PhotoSource, Recipe, Stage
-        from distill.trainer import Trainer
+        from distill.training.trainer import Trainer
         from mobileclip.towers import CLIP, ModelConfig
 
         config = ModelConfig.load("pocket")

@@ -131,7 +131,7 @@ def test_tags_by_evidence_as_the_export_measures_them(
 
 
 def test_a_split_that_shows_nothing_of_a_label_leaves_it_out(student: Path, data: Path, tmp_path: Path) -> None:
-    from distill.evaluate.model import open_encoder
+    from distill.evaluate.encoders import open_encoder
     from distill.evaluate.run import evaluate_tags
 
     rows = [f"{data}/colours/images/{i}.png,{'a|b' if i < 4 else 'b' if i < 6 else ''},{i < 8}" for i in range(12)]

@@ -15,8 +15,8 @@ import torch
 
 import mobileclip
 from distill.data.sources import DataError
+from distill.evaluate.encoders import open_encoder
 from distill.evaluate.metrics import retrieval
-from distill.evaluate.model import open_encoder
 from export import formats, parity
 from export.bundle import export_bundle
 from export.config import ExportConfig

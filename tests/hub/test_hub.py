@@ -110,7 +110,7 @@ def test_a_known_name_becomes_a_bundle_of_that_name(fake: FakeHub, home: Path) -
 
 
 def test_a_pulled_name_can_be_evaluated(fake: FakeHub) -> None:
-    from distill.evaluate.model import open_encoder
+    from distill.evaluate.encoders import open_encoder
 
     pull("clip-vit-b-32")
     assert open_encoder("clip-vit-b-32").encode_texts(["a dog"]).shape == (1, 12)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from distill.reinforce.cli import reinforce
 from distill.reinforce.shards import SIDECAR, Sidecar
-from distill.train import prepare
-from distill.trainer import TrainingError
+from distill.training.run import prepare
+from distill.training.trainer import TrainingError
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig, create_model
@@ -121,7 +121,7 @@ def test_a_student_that_starts_from_another_is_laid_on_its_teacher_s_axes(
 def test_a_run_beside_its_teacher_goes_on_too(
     home: Path, recipe_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.train.assemble_teachers", lambda *_: (TinyTeacher(0),))
+    monkeypatch.setattr("distill.training.run.assemble_teachers", lambda *_: (TinyTeacher(0),))
 
     def run(out: Path, steps: int | None = None) -> dict[str, torch.Tensor]:
         plan = recipe(home, SOURCES, teach="online", save_every=3, **{"loss.bank": 0})

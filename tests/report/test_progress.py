@@ -5,7 +5,7 @@ import io
 import pytest
 
 from distill.progress import Bars
-from distill.trainer import Progress
+from distill.training.trainer import Progress
 
 
 class Terminal(io.StringIO):

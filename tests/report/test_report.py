@@ -17,9 +17,9 @@ import typer
 from typer.testing import CliRunner
 
 from distill.config import OptimConfig, Recipe
-from distill.logs import METRICS
 from distill.report import REPORT, keep_recipe, kept_recipe, write_report
 from distill.report.settings import settings
+from distill.training.logs import METRICS
 from mobileclip.errors import ConfigError
 from tests.report.conftest import TERMS, Log
 

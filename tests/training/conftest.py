@@ -157,7 +157,7 @@ px = 64
 def run(recipe_folder: Path, data: Path, out: Path, steps: int | None = None, **overrides: object) -> Path:
     """Train to the end and return the student's folder, or stop after so many steps."""
     from distill.config import Recipe
-    from distill.train import prepare
+    from distill.training.run import prepare
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", overrides)
     made = prepare(recipe, recipe_folder, data, out, report=lambda *_: None, workers=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distill.ablate import Plan, main
+from distill.training.ablation import Plan, main
 from mobileclip.errors import ConfigError
 
 PLAN = """

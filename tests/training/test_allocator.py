@@ -6,7 +6,7 @@ import pytest
 PROBE = """
 import resource, sys
 import torch
-from distill.allocator import keep_freed_memory
+from distill.training.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from distill.cli import parse_setting
 from distill.config import Recipe
-from distill.train import student_config
+from distill.training.cli import parse_setting
+from distill.training.run import student_config
 from mobileclip.errors import ConfigError
 from mobileclip.towers.config import ModelConfig
 

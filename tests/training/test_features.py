@@ -12,9 +12,9 @@ import torch
 
 from distill.config import Recipe
 from distill.feeds.cached import CorpusFeed
-from distill.inherit import turn_to_teacher
 from distill.teachers.bank import TeacherBank
-from distill.train import build_student, prepare
+from distill.training.initialize import turn_to_teacher
+from distill.training.run import build_student, prepare
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.photos import open_photo

@@ -5,9 +5,9 @@ import torch
 
 from distill.config import LossConfig
 from distill.distributed import seed_all
-from distill.gradcache import backward_in_parts, split, untouched_statistics
-from distill.parallel import Parallel
-from distill.task import DistillTask
+from distill.training.gradient_cache import backward_in_parts, split, untouched_statistics
+from distill.training.parallel import Parallel
+from distill.training.task import DistillTask
 from tests.training.toys import DIM, EVERY_LOSS, OTHER, doubled, toy_batch, toy_model
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.config import Recipe
-from distill.inherit import Layers, deepen, inherit, interpolate
+from distill.training.initialize import Layers, deepen, inherit, interpolate
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig, create_model
@@ -146,7 +146,7 @@ def test_interpolation_is_weight_by_weight() -> None:
 
 def test_a_trunk_may_start_between_two(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """`blend` mixes the trunk alone, statistics of BatchNorm too; all else is the checkpoint's."""
-    from distill.train import build_student
+    from distill.training.run import build_student
 
     start = run(recipe_folder, data, tmp_path / "first", stages=[{"epochs": 1, "px": 48}])
     init = str(tmp_path / "trunk.pth")
@@ -175,7 +175,7 @@ def test_two_students_are_mixed_from_the_command_line(
 ) -> None:
     other = run(recipe_folder, data, tmp_path / "other", **{"optim.lr": 3e-3})
     folders = [str(path) for path in (student, other, tmp_path / "mixed")]
-    command = [sys.executable, "-m", "distill.mix", *folders, "--share=0.25"]
+    command = [sys.executable, "-m", "distill.training.soup", *folders, "--share=0.25"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "mixed"), done.stderr
     a, b, mixed = (load_checkpoint(path).model.state_dict() for path in (student, other, tmp_path / "mixed"))

@@ -11,12 +11,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from distill.config import LossConfig, OptimConfig
 from distill.distributed import choose_device, seed_all
-from distill.gradcache import untouched_statistics
-from distill.memory import compile_towers, recompute_activations
-from distill.optim import Average, parameter_groups, phase, schedule
-from distill.parallel import fill, restore, whole
-from distill.task import DistillTask
-from distill.trainer import Trainer
+from distill.training.gradient_cache import untouched_statistics
+from distill.training.memory import compile_towers, recompute_activations
+from distill.training.optimizer import Average, parameter_groups, phase, schedule
+from distill.training.parallel import fill, restore, whole
+from distill.training.task import DistillTask
+from distill.training.trainer import Trainer
 from mobileclip.errors import ConfigError
 from tests.training.toys import DIM, EVERY_LOSS, OTHER, ToyFeed, toy_batch, toy_model, toy_recipe
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill.config import LossConfig, OptimConfig
-from distill.quantize import LAYERS, observers, round_channels, rounded_weights
-from distill.task import DistillTask
-from distill.trainer import Trainer
+from distill.training.qat import LAYERS, observers, round_channels, rounded_weights
+from distill.training.task import DistillTask
+from distill.training.trainer import Trainer
 from mobileclip.errors import ConfigError
 from tests.training.toys import DIM, EVERY_LOSS, OTHER, ToyFeed, toy_batch, toy_model, toy_recipe
 

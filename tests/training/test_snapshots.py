@@ -19,9 +19,9 @@ import torch
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.files import write_whole
-from distill.snapshots import Snapshots
-from distill.train import prepare
-from distill.trainer import Trainer, TrainingError
+from distill.training.checkpoints import Snapshots
+from distill.training.run import prepare
+from distill.training.trainer import Trainer, TrainingError
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import PocketclipError
 from tests.training.conftest import run
@@ -56,7 +56,7 @@ def test_a_run_killed_again_and_again_ends_bit_identical(recipe_folder: Path, da
     """Real SIGKILLs at random moments: in a step, in the middle of writing, while teachers are asked."""
     server = multiprocessing.get_context("forkserver")
     heavy = ["sentence_transformers", "timm", "torch.utils.tensorboard", "matplotlib.pyplot"]
-    server.set_forkserver_preload(["distill.train", *heavy, "tests.training.conftest"])  # imported once for all
+    server.set_forkserver_preload(["distill.training.run", *heavy, "tests.training.conftest"])  # imported once for all
 
     def started(out: Path) -> ForkServerProcess:
         process = server.Process(target=train_in_one_thread, args=(recipe_folder, data, out))

@@ -8,7 +8,7 @@ import torch
 from distill.batch import Batch
 from distill.config import LossConfig
 from distill.losses import affinity, ensemble, feature, info_nce
-from distill.task import DistillTask, _blank_patches
+from distill.training.task import DistillTask, _blank_patches
 from mobileclip.errors import ConfigError
 from tests.training.toys import DIM, EVERY_LOSS, OTHER, toy_batch, toy_model
 

@@ -10,13 +10,13 @@ import torch
 
 from distill.config import CheckpointConfig, Recipe
 from distill.data.corpus import Corpus
-from distill.evaluate.model import open_encoder
+from distill.evaluate.encoders import open_encoder
 from distill.feeds.cached import CorpusFeed
 from distill.teachers import VectorCache
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.ensemble import make_banks, make_teachers
 from distill.teachers.student import CheckpointTeacher
-from distill.train import prepare
+from distill.training.run import prepare
 from mobileclip.photos import open_photo
 from tests.training.conftest import run
 

@@ -9,15 +9,15 @@ import torch
 
 from distill.batch import Batch
 from distill.config import LossConfig, Recipe
-from distill.evaluate.model import open_encoder
+from distill.evaluate.encoders import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.feeds.cached import CorpusFeed
 from distill.losses import Taught
-from distill.optim import parameter_groups
-from distill.task import DistillTask
 from distill.teachers.bank import TeacherBank
-from distill.train import build_student, prepare
-from distill.trainer import TrainingError
+from distill.training.optimizer import parameter_groups
+from distill.training.run import build_student, prepare
+from distill.training.task import DistillTask
+from distill.training.trainer import TrainingError
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.towers import create_model
@@ -234,7 +234,7 @@ def test_open_clip_teaches_too(
 
 def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """It keeps its own geometry and is only turned to lie on the teacher's axes, as nearly as a rotation can."""
-    from distill.inherit import turn_to_teacher
+    from distill.training.initialize import turn_to_teacher
     from mobileclip.tokenizer import Tokenizer
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "stages": [{"epochs": 1, "px": 48}]})

@@ -10,8 +10,8 @@ from torch.distributed.tensor import DTensor
 from distill.batch import Batch
 from distill.config import Stage
 from distill.distributed import barrier, joined_processes, rank, size
-from distill.parallel import whole
-from distill.trainer import Trainer
+from distill.training.parallel import whole
+from distill.training.trainer import Trainer
 from tests.training.toys import EVERY_LOSS, ToyFeed, doubled, toy_model, toy_recipe
 
 CASES = {

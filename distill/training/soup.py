@@ -1,6 +1,6 @@
 """Two students of one beginning, mixed weight by weight.
 
-    python -m distill.mix runs/a/student runs/b/student runs/mixed
+    python -m distill.training.soup runs/a/student runs/b/student runs/mixed
 
 Averages of runs that began at the same weights and differ in a setting are often better than each of them (model soups,
 Wortsman et al. 2022).
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from distill.inherit import interpolate
+from distill.training.initialize import interpolate
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
 

@@ -16,16 +16,16 @@ from distill.feeds.cached import CorpusFeed, Feed
 from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed
 from distill.files import locate
-from distill.inherit import deepen, interpolate, turn_by_batches, turn_to_teacher
 from distill.reinforce.run import assemble_teachers
 from distill.report import keep_recipe
-from distill.task import HALF
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
 from distill.teachers.trunk_features import TrunkEncoder
-from distill.trainer import Trainer
-from distill.validate import Validator
+from distill.training.initialize import deepen, interpolate, turn_by_batches, turn_to_teacher
+from distill.training.task import HALF
+from distill.training.trainer import Trainer
+from distill.training.validation import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer

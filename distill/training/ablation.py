@@ -1,6 +1,6 @@
 """What each ingredient of a recipe brings: short runs that lack one, measured alike.
 
-    python -m distill.ablate distill/recipes/pocket/ablation.toml --data DATA --out runs/ablation
+    python -m distill.training.ablation distill/recipes/pocket/ablation.toml --data DATA --out runs/ablation
 
 A plan names a recipe, settings that make its runs short, variations, and what to measure them on. Runs that are done
 are not done again; a killed one goes on.
@@ -20,11 +20,11 @@ import typer
 
 from distill.config import Recipe
 from distill.config.tables import build
-from distill.evaluate.model import Encoder, open_encoder
+from distill.evaluate.encoders import Encoder, open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.files import write_whole
 from distill.progress import Bars
-from distill.train import prepare
+from distill.training.run import prepare
 from mobileclip.errors import ConfigError, PocketclipError
 
 
@@ -136,7 +136,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablation"),
 ) -> None:
     """Train a recipe's short variations and print what each reaches."""
-    from distill.allocator import keep_freed_memory
+    from distill.training.allocator import keep_freed_memory
 
     keep_freed_memory()
     try:

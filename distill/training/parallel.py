@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill.batch import Batch
 from distill.distributed import size
-from distill.task import DistillTask
+from distill.training.task import DistillTask
 
 
 class Parallel:

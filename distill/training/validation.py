@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import Recipe
-from distill.evaluate.model import TorchEncoder
+from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.run import evaluate_captions
 from distill.files import write_whole
 from mobileclip.checkpoints import save_checkpoint

@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from distill.batch import Batch
 from distill.distributed import seed_all
-from distill.parallel import Parallel
-from distill.quantize import observers
+from distill.training.parallel import Parallel
+from distill.training.qat import observers
 
 
 def backward_in_parts(

@@ -23,7 +23,7 @@ from distill.losses import (
     siglip,
     soft_sigmoid,
 )
-from distill.quantize import Rounding
+from distill.training.qat import Rounding
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from distill.config import OptimConfig
-from distill.task import DistillTask
+from distill.training.task import DistillTask
 
 
 def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, object]]:

@@ -16,13 +16,13 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.distributed import mean, rank, seed_all, size
 from distill.feeds.cached import Feed
-from distill.gradcache import backward_in_parts, untouched_statistics
-from distill.logs import RunLog
-from distill.memory import compile_towers, recompute_activations
-from distill.optim import Average, parameter_groups, phase, schedule
-from distill.parallel import Parallel, fill, restore, whole
-from distill.snapshots import Snapshots
-from distill.task import DistillTask
+from distill.training.checkpoints import Snapshots
+from distill.training.gradient_cache import backward_in_parts, untouched_statistics
+from distill.training.logs import RunLog
+from distill.training.memory import compile_towers, recompute_activations
+from distill.training.optimizer import Average, parameter_groups, phase, schedule
+from distill.training.parallel import Parallel, fill, restore, whole
+from distill.training.task import DistillTask
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.towers import CLIP
 

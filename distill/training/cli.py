@@ -15,7 +15,7 @@ import typer
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
-    from distill.trainer import Trainer
+    from distill.training.trainer import Trainer
 
 
 def train(
@@ -46,10 +46,10 @@ def train(
     try:
         import torch
 
-        from distill.allocator import keep_freed_memory
         from distill.config import Recipe
         from distill.distributed import joined_processes, rank
-        from distill.train import prepare
+        from distill.training.allocator import keep_freed_memory
+        from distill.training.run import prepare
     except ModuleNotFoundError as error:
         raise PocketclipError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
     from distill.progress import Bars

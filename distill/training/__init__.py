@@ -1,0 +1,1 @@
+"""`pocketclip train`: the trainer and everything that serves it."""
