@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.encoders import TorchEncoder
-from export.variants import Encoder, Variant, running
+from export.measure.variants import Encoder, Variant, running
 from mobileclip.model import KNOWN_ANSWER_COSINE
 
 TEXTS: Final = ("a photo of a dog", "two people on a beach at sunset", "a receipt")

@@ -14,12 +14,12 @@ from distill.evaluate.evidence import KnownPhoto, LabelEvidence, read_evidence, 
 from export.answers import known_answers, npy, own_answers
 from export.config import ExportConfig
 from export.formats import SIDES, ExportError, Format, Side, load_format
-from export.gallery import Gallery, drawn, from_captions, from_evidence, from_folder
 from export.labels import Fitted, fit_variants, label_vectors, labels_toml
-from export.onnx import IMAGE_OUTPUTS, export_head, pools_by_mean
-from export.parity import Figures
-from export.report import as_json, machine, plot
-from export.variants import Variant, exact_vectors, make_variant, measure
+from export.measure.parity import Figures
+from export.measure.photos import Gallery, drawn, from_captions, from_evidence, from_folder
+from export.measure.report import as_json, machine, plot
+from export.measure.variants import Variant, exact_vectors, make_variant, measure
+from export.onnx.convert import IMAGE_OUTPUTS, export_head, pools_by_mean
 from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
 from mobileclip.errors import EngineError, TextCutWarning

@@ -67,8 +67,8 @@ def export(
     try:
         from export.bundle import export_bundle
         from export.config import ExportConfig
-        from export.report import as_json as written
-        from export.report import table
+        from export.measure.report import as_json as written
+        from export.measure.report import table
     except ModuleNotFoundError as error:
         raise PocketclipError(f"exporting needs {error.name}: pip install 'pocketclip[export]'") from error
     from distill.progress import Bars

@@ -79,12 +79,12 @@ class Format(Protocol):
 
 
 FORMATS: Final = {
-    "onnx": "export.onnx:ONNX",
-    "litert": "export.litert:LITERT",
-    "coreml": "export.coreml:COREML",
+    "onnx": "export.onnx.convert:ONNX",
+    "litert": "export.litert.convert:LITERT",
+    "coreml": "export.coreml.convert:COREML",
 }
 """Engine → "module:attribute" of its `Format`."""
-UINT8: Final = {"onnx": "export.onnx:ONNX_UINT8", "litert": "export.litert:LITERT_UINT8"}
+UINT8: Final = {"onnx": "export.onnx.convert:ONNX_UINT8", "litert": "export.litert.convert:LITERT_UINT8"}
 """The same for image towers that take bytes and do the pixel recipe's arithmetic themselves, as those for Core ML do in
 any case."""
 

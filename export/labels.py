@@ -16,7 +16,7 @@ from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.evidence import MEASURE, SEEN, KnownPhoto, LabelEvidence, truth
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Ranking, tagging
-from export.variants import Encoder, Variant, running
+from export.measure.variants import Encoder, Variant, running
 from mobileclip.zeroshot import Label, LabelSet, average_prompts
 
 Floats = NDArray[np.float32]

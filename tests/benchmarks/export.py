@@ -23,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.child import Child
 from export.formats import FORMATS, SIDES, ExportError, Side, load_format
+from export.measure.child import Child
 from mobileclip.layouts import openclip
 from mobileclip.towers import CLIP, create_model, reparameterize
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.coreml import COREML
+from export.coreml.convert import COREML
 from export.formats import SIDES, Format, Side
-from export.litert import LITERT, LITERT_UINT8
-from export.tflite import gpu_fallbacks
+from export.litert.convert import LITERT, LITERT_UINT8
+from export.litert.tflite import gpu_fallbacks
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.photos import open_photo
 from mobileclip.runtimes import Tower

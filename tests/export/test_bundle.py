@@ -17,11 +17,12 @@ import mobileclip
 from distill.data.sources import DataError
 from distill.evaluate.encoders import open_encoder
 from distill.evaluate.metrics import retrieval
-from export import formats, parity
+from export import formats
 from export.bundle import export_bundle
 from export.config import ExportConfig
 from export.formats import ExportError
-from export.onnx import ONNX
+from export.measure import parity
+from export.onnx.convert import ONNX
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.localize import contributions, local_vectors
 from mobileclip.towers import ModelConfig, create_model, reparameterize

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.coreml import COREML, unpacked
+from export.coreml.convert import COREML, unpacked
 from export.formats import ExportError, load_format
 from export.quiet import quiet
 from mobileclip.errors import EngineError

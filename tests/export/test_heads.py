@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.formats import load_format
-from export.onnx import export_head
+from export.onnx.convert import export_head
 from mobileclip.towers import CLIP, ModelConfig, create_model
 from tests.export import towers
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from export.formats import ExportError, load_format
-from export.litert import LITERT, LITERT_UINT8
-from export.search import BUDGET, Trial
-from export.tflite import check_operators, gpu_fallbacks, layers, operators, pixel_recipe
+from export.litert.convert import LITERT, LITERT_UINT8
+from export.litert.tflite import check_operators, gpu_fallbacks, layers, operators, pixel_recipe
+from export.measure.sensitivity import BUDGET, Trial
 from mobileclip.errors import EngineError
 from mobileclip.runtimes.litert import Tower
 from tests.export import towers

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from export.coreml.interpreter import OPERATIONS, Program, rounded
 from export.formats import ExportError
-from export.mil import OPERATIONS, Program, rounded
 from export.quiet import quiet
 
 with quiet():

@@ -13,8 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.formats import ExportError
-from export.onnx import OPSET, export_head, export_image, export_text, pools_by_mean
-from export.onnx_weights import shrink_weights
+from export.onnx.convert import OPSET, export_head, export_image, export_text, pools_by_mean
+from export.onnx.weights import shrink_weights
 from mobileclip.towers import CLIP, ModelConfig, create_model, reparameterize
 
 MODEL = Path(__file__).parent / "tiny.toml"

@@ -10,11 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export import onnx_quantize
-from export.child import Child
 from export.formats import ExportError
-from export.onnx import ONNX, ONNX_UINT8, OPSET, export_image, export_text
-from export.onnx_weights import channel_axes, rounded, shrink_weights
+from export.measure.child import Child
+from export.onnx.convert import ONNX, ONNX_UINT8, OPSET, export_image, export_text
+from export.onnx.convert import quantize as onnx_quantize
+from export.onnx.weights import channel_axes, rounded, shrink_weights
 from mobileclip.runtimes import load_tower
 from mobileclip.towers import CLIP, reparameterize
 

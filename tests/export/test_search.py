@@ -4,7 +4,7 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
-from export.search import GROUPS, damage, leave_exact
+from export.measure.sensitivity import GROUPS, damage, leave_exact
 
 HARM = {"a": 0.1, "b": 5.0, "c": 0.2, "d": 3.0, "e": 0.0, "f": 0.4}
 COST = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 1.0, "f": 1.0}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mobileclip
-from export.processors import ReadyError, context_length, merges_file, pixel_recipe
-from export.ready import Source, build_bundle, choose_towers, folder_files
+from export.hub.processors import ReadyError, context_length, merges_file, pixel_recipe
+from export.hub.ready import Source, build_bundle, choose_towers, folder_files
 from mobileclip.errors import EngineError
 from mobileclip.runtimes.onnx import Tower
 from tests.cli.conftest import real_photos

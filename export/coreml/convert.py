@@ -1,7 +1,7 @@
 """Both towers as Core ML packages (.mlpackage, an mlprogram for iOS 16 and later), made by coremltools.
 
 The image tower takes an image, as the camera and Photos give it; the pixel recipe's scale and shift are inside. Core
-ML itself is on macOS alone: elsewhere a package is checked by `export.mil`. Tried with coremltools 9.0.
+ML itself is on macOS alone: elsewhere a package is checked by `export.coreml.interpreter`. Tried with coremltools 9.0.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.coreml.interpreter import Program
 from export.formats import ExportError, Side
-from export.mil import Program
-from export.onnx import IMAGE_OUTPUTS, pools_by_mean
+from export.onnx.convert import IMAGE_OUTPUTS, pools_by_mean
 from export.quiet import converting, quiet
 from mobileclip.errors import EngineError
 from mobileclip.preprocess import PixelRecipe
@@ -140,7 +140,7 @@ class CoreML:
             return {f"{side}-{precision}.mlpackage/{name}": archive.read(name) for name in archive.namelist()}
 
     def open(self, data: bytes, threads: int | None) -> Tower:
-        """Load a tower by Core ML on macOS, by `export.mil` elsewhere; see `export.formats.Format`.
+        """Load a tower by Core ML on macOS, by `export.coreml.interpreter` elsewhere; see `export.formats.Format`.
 
         Core ML chooses its threads itself.
         """

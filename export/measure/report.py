@@ -12,7 +12,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from export.parity import OVERLAP
+from export.measure.parity import OVERLAP
 
 SOURCES = {
     "captions": "photos with their captions",

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.formats import ExportError, Side
-from export.onnx_pixels import take_bytes, with_recipe
-from export.onnx_quantize import compute_half, quantize_image, quantize_text, round_weights
-from export.onnx_weights import MIN_SHRUNK, finished, shrink_weights
+from export.onnx.pixels import take_bytes, with_recipe
+from export.onnx.quantize import compute_half, quantize_image, quantize_text, round_weights
+from export.onnx.weights import MIN_SHRUNK, finished, shrink_weights
 from mobileclip.runtimes import Tower, load_tower
 from mobileclip.towers import CLIP
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.encoders import TorchEncoder
-from export.child import Child
 from export.formats import SIDES, Format, Side
-from export.gallery import Gallery
-from export.parity import Closeness, Cost, Figures, closeness, overlap, recall
+from export.measure.child import Child
+from export.measure.parity import Closeness, Cost, Figures, closeness, overlap, recall
+from export.measure.photos import Gallery
 from mobileclip.errors import EngineError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.tokenizer import Tokenizer

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from export.formats import ExportError
-from export.onnx_weights import channel_axes, shrink_weights
-from export.search import BUDGET, Trial, leave_exact
+from export.measure.sensitivity import BUDGET, Trial, leave_exact
+from export.onnx.weights import channel_axes, shrink_weights
 from mobileclip.runtimes.onnx import Tower
 
 KERNELS: Final = ("Conv", "MatMul", "Gemm")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.processors import ReadyError, context_length, merges_file, pixel_recipe
+from export.hub.processors import ReadyError, context_length, merges_file, pixel_recipe
 from mobileclip.bundle import write_bundle
 from mobileclip.errors import EngineError
 from mobileclip.model import KNOWN_ANSWER_COSINE

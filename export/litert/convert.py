@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.formats import ExportError, Side
-from export.onnx import IMAGE_OUTPUTS, pools_by_mean
+from export.litert.tflite import check_operators, layers, pixel_recipe, with_recipe
+from export.measure.sensitivity import BUDGET, Trial, leave_exact
+from export.onnx.convert import IMAGE_OUTPUTS, pools_by_mean
 from export.quiet import converting, quiet
-from export.search import BUDGET, Trial, leave_exact
-from export.tflite import check_operators, layers, pixel_recipe, with_recipe
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import Tower
 from mobileclip.runtimes import litert as runtime
@@ -96,7 +96,7 @@ class LiteRT:
     Precisions: `fp16` and `int8-weights` are stored small and widened when the file is loaded; `int8-dynamic`
     multiplies int8 weights with activations that are rounded as they come; `int8` is that for text, and for images
     int8 throughout with ranges measured on calibration photos. With calibration inputs, `int8-weights` leaves those
-    layers exact that the vectors suffer from, see `export.search`; `int8` would have to leave nearly all.
+    layers exact that the vectors suffer from, see `export.measure.sensitivity`; `int8` would have to leave nearly all.
 
     Attributes:
         scales_inside: whether image towers take bytes, uint8, and hold the pixel recipe's scale and shift.

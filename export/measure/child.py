@@ -18,7 +18,7 @@ from mobileclip.errors import EngineError, PocketclipError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import ENGINES, Tower, load_tower
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 class Child:
@@ -44,7 +44,7 @@ class Child:
         self._recipe = recipe
         paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "export.child"],
+            [sys.executable, "-m", "export.measure.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_weights import finished
+from export.onnx.weights import finished
 from mobileclip.preprocess import PixelRecipe
 
 _KEY: Final = "pixel_recipe"

@@ -12,13 +12,23 @@ import typer
 from app.cli.common import NOTHING, AsJson, Quiet
 from app.cli.main import output
 from app.paths import places
-from export.hub import Entry, HubError, NoNetworkError, Repository, catalogue, fetch, find_entry, look_up, plain_name
+from export.hub.download import (
+    Entry,
+    HubError,
+    NoNetworkError,
+    Repository,
+    catalogue,
+    fetch,
+    find_entry,
+    look_up,
+    plain_name,
+)
 from mobileclip.bundle import Bundle, named_bundles
 from mobileclip.errors import BundleError
 from mobileclip.home import models_folder
 
 if TYPE_CHECKING:
-    from export.ready import Ready, Source
+    from export.hub.ready import Ready, Source
 
 models = typer.Typer(rich_markup_mode="rich")
 
@@ -104,7 +114,7 @@ def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
     output.say(f"asking the hub for {entry.repo}", quiet=quiet)
     repository = look_up(entry)
     files = {name: file.bytes for name, file in repository.files.items()}
-    from export.ready import Source, choose_towers
+    from export.hub.ready import Source, choose_towers
 
     ready = choose_towers(files, precision, entry.folder) if entry.kind != "openclip" else None
     if ready is None:
@@ -120,7 +130,7 @@ def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
 
 
 def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path:
-    from export.ready import Source, choose_towers, folder_files
+    from export.hub.ready import Source, choose_towers, folder_files
 
     files = folder_files(folder)
     ready = choose_towers(files, precision)
@@ -135,7 +145,7 @@ def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path
 
 
 def _build(folder: Path, ready: Ready, source: Source, out: Path, quiet: bool) -> Path:
-    from export.ready import build_bundle
+    from export.hub.ready import build_bundle
 
     made = build_bundle(folder, ready, source, out, lambda text: output.say(text, quiet=quiet))
     if source.research_only:

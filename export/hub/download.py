@@ -33,7 +33,7 @@ __all__ = [
     "plain_name",
 ]
 
-CATALOGUE = Path(__file__).with_name("hub.toml")
+CATALOGUE = Path(__file__).with_name("catalog.toml")
 
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w./-]+))?", re.ASCII)
 _LICENCE_UNKNOWN = "not stated; ask whoever made these weights"

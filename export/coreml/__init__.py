@@ -1,0 +1,1 @@
+"""Towers as Core ML packages."""

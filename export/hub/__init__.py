@@ -1,0 +1,1 @@
+"""`pocketclip models`: bundles from ready ONNX towers on a model hub."""

@@ -1,0 +1,1 @@
+"""Towers as LiteRT (.tflite) files."""

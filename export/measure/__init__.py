@@ -1,0 +1,1 @@
+"""Measure exported towers beside float32 torch: accuracy, size, time and memory."""
