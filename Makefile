@@ -38,7 +38,7 @@ bench: $(VENV)/dev
 
 # Every screen of the gallery into build/screenshots, and those of the README beside the code; needs no display.
 screenshots: $(VENV)/dev
-	$(BIN)/python -m tests.ui.screenshots
+	$(BIN)/python -m tests.app.ui.screenshots
 
 # The light half: NumPy, Pillow, ONNX Runtime and the command line.
 $(VENV)/light: pyproject.toml

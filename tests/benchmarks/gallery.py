@@ -82,7 +82,7 @@ def fill(home: Path, photos: Path, count: int, model: Any = None, *, thumbnails:
         thumbnails: how many, of the newest photos, to make beforehand.
         longest: side of the real ones.
     """
-    from tests.ui.library import write_photos
+    from tests.app.ui.library import write_photos
 
     random = np.random.default_rng(0)
     originals = write_photos(photos / "originals", PICTURES, longest=longest)

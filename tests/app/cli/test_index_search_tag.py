@@ -1,0 +1,191 @@
+"""The gallery from end to end, through the command line: index, search, tag, change, move, delete, re-run."""
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.app.cli.conftest import BAD_AMONG_HOSTILE, BUNDLE, GOOD_AMONG_HOSTILE, HOSTILE_NAMES, CommandLine
+
+
+def paths(data: list[dict]) -> list[bytes]:
+    return [os.fsencode(entry["path"]) for entry in data]
+
+
+def test_index_search_and_tag(cli: CommandLine, photos: Path) -> None:
+    indexed = cli.index(photos)
+    assert indexed.code == 0 and indexed.out == b""
+    assert "6 photos: 6 new" in indexed.err
+
+    found = cli.search("a photo of a cat", "--json", "-t", "4")
+    assert found.code == 0 and found.err == ""
+    assert [sorted(hit) for hit in found.json] == [["path", "score", "strength"]] * 4
+    scores = [hit["score"] for hit in found.json]
+    assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
+    assert {hit["strength"] for hit in found.json} <= {"strong", "weak"}
+
+    tagged = cli.tag("--json")
+    assert tagged.code == 0
+    assert paths(tagged.json) == sorted(os.fsencode(path) for path in photos.rglob("*.*"))
+    for entry in tagged.json:
+        scores = [tag["score"] for tag in entry["tags"]]
+        assert scores == sorted(scores, reverse=True) and all(0.5 <= score <= 1 for score in scores)
+        assert all(sorted(tag) == ["label", "score", "source"] for tag in entry["tags"])
+        assert all(tag["source"] == "model" for tag in entry["tags"])
+
+
+def test_hostile_files_are_rows_and_good_ones_are_found(cli: CommandLine, hostile: Path) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in hostile.rglob("*")}
+    indexed = cli.index(hostile, "--json")
+    assert indexed.code == 3
+    report = indexed.json
+    assert report["new"] + report["reused"] == GOOD_AMONG_HOSTILE
+    assert {Path(failure["path"]).name for failure in report["failed"]} == BAD_AMONG_HOSTILE
+    assert all(failure["reason"] for failure in report["failed"])
+
+    names = {os.fsencode(Path(entry["path"]).name) for entry in cli.tag("--json").json}
+    assert set(HOSTILE_NAMES) <= names and len(names) == GOOD_AMONG_HOSTILE
+
+    again = cli.index(hostile, "--json")
+    assert again.code == 0
+    assert (again.json["unchanged"], again.json["failed"]) == (GOOD_AMONG_HOSTILE, [])
+    assert again.json["failed_before"] == 4  # the pipe and the broken link are no files
+    assert len(cli("status", "--json").json["failures"]) == len(BAD_AMONG_HOSTILE)
+    assert cli.index(hostile, "--retry").code == 3
+    assert {path: path.lstat().st_mtime_ns for path in hostile.rglob("*")} == before
+
+
+def test_change_move_delete_and_re_run(cli: CommandLine, photos: Path) -> None:
+    assert cli.index(photos).code == 0
+    first = {entry["path"]: entry["tags"] for entry in cli.tag("--json").json}
+    (photos / "sub").mkdir()
+    (photos / "coffee.png").rename(photos / "sub" / "espresso.png")
+    (photos / "flower.jpg").unlink()
+    with Image.open(photos / "china.jpg") as image:
+        image.rotate(180).save(photos / "china.jpg")
+    shutil.copy(photos / "animals and people" / "astronaut.png", photos / "astronaut copy.png")
+
+    report = cli.index(photos, "--json").json
+    assert (report["new"], report["reused"], report["unchanged"], report["removed"]) == (1, 2, 3, 2)
+    after = {entry["path"]: entry["tags"] for entry in cli.tag("--json").json}
+    assert after[str(photos / "sub" / "espresso.png")] == first[str(photos / "coffee.png")]
+    assert str(photos / "flower.jpg") not in after and str(photos / "coffee.png") not in after
+    last = cli.index("--json").json
+    assert (last["found"], last["unchanged"]) == (6, 6)
+
+
+def test_a_vanished_folder_loses_nothing(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
+    cli.index(photos)
+    photos.rename(tmp_path / "unplugged")
+    gone = cli.index(photos)
+    assert gone.code == 3 and "what is known below it stays" in gone.err
+    assert len(cli.search("anything", "--json", "-t", "99").json) == 6
+    photos.mkdir()
+    empty = cli.index(photos, "--json")
+    assert (empty.json["removed"], empty.json["spared"]) == (0, [str(photos)])
+    photos.rmdir()
+    (tmp_path / "unplugged").rename(photos)
+    assert cli.index(photos, "--json").json["unchanged"] == 6
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    (photos / "coffee.png").chmod(0)
+    os.utime(photos / "coffee.png", (1, 1))
+    (photos / "animals and people").chmod(0)
+    try:
+        report = cli.index(photos, "--json")
+    finally:
+        (photos / "animals and people").chmod(0o755)
+        (photos / "coffee.png").chmod(0o644)
+    assert report.code == 3 and report.json["removed"] == 0
+    assert [failure["reason"] for failure in report.json["failed"]] == ["no permission"]
+    assert [Path(entry["path"]).name for entry in report.json["unread"]] == ["animals and people"]
+    assert cli.index(photos, "--json").json["reused"] == 1
+
+
+def test_a_photo_as_query_and_words_added_and_subtracted(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    query = str(photos / "flower.jpg")
+    alike = cli.search(query, "--json").json
+    assert len(alike) == 5 and query not in [hit["path"] for hit in alike]
+    plain = cli.search("flower", "--json").json
+    mixed = cli.search("2:flower", "--add", "cat", "--subtract", "0.5:rocket", "--json").json
+    assert len(mixed) == 6 and mixed != plain
+    assert cli.search("flower", "--subtract", "flower").code == 4
+
+
+def test_paths_for_other_programs(cli: CommandLine, hostile: Path) -> None:
+    cli.index(hostile)
+    zero = cli.search("a temple", "-0", "-t", "99")
+    found = zero.out.split(b"\0")
+    assert found.pop() == b"" and len(found) == GOOD_AMONG_HOSTILE
+    assert all(Path(os.fsdecode(path)).is_file() for path in found)
+    assert cli.search("a temple", "-f", "-t", "2").out == b"\n".join(found[:2]) + b"\n"
+    rows = cli.search("a temple", "-t", "99").out.split(b"\n")
+    assert rows.pop() == b"" and len(rows) == GOOD_AMONG_HOSTILE
+    assert all(len(row.split(b"\t")) == 3 for row in rows)
+    assert any(rb"new\nline" in row for row in rows) and any(b"bytes-\xff\xfe" in row for row in rows)
+
+
+def test_only_below_a_folder(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    inner = photos / "animals and people"
+    found = cli.search("anything", "--in", inner, "--json").json
+    assert {Path(hit["path"]).name for hit in found} == {"astronaut.png", "chelsea.png"}
+    assert len(cli.tag(inner, "--json").json) == 2
+    nowhere = cli.tag("/nowhere", "--json")
+    assert (nowhere.code, nowhere.json) == (1, [])
+    assert cli.search("anything", "--in", "/nowhere", "--json").code == 1
+
+
+def test_labels_status_and_models(cli: CommandLine, photos: Path) -> None:
+    labels = cli("labels", "--json", "--model", BUNDLE).json
+    assert labels and all({"label", "group", "threshold", "prompts"} <= set(label) for label in labels)
+    assert cli("labels", "--model", BUNDLE).code == 0
+    assert cli("status", "--json").code == 1
+    cli.index(photos)
+    status = cli("status", "--json").json
+    assert (status["photos"], status["contents"], status["failures"]) == (6, 6, [])
+    assert [model["vectors"] for model in status["models"]] == [6]
+    assert [root["path"] for root in status["roots"]] == [str(photos)]
+    assert list(status["label_sets"].values()) == [6] and status["bytes"] > 0
+    assert cli("status").code == 0
+    for models in (cli("models", "--json").json, cli("models", "list", "--json").json):
+        assert models["installed"]
+        for model in models["installed"]:
+            assert {"name", "bytes", "licence", "dim", "figures"} <= set(model)
+        for model in models["available"]:
+            assert {"name", "source", "bytes", "licence", "research_only"} <= set(model)
+
+
+def test_a_second_model_never_mixes_and_new_labels_need_no_photo(cli: CommandLine, photos: Path, tiny_bundle) -> None:
+    tiny = tiny_bundle()
+    cli.index(photos)
+    unknown = cli("search", "anything", "--model", tiny)
+    assert unknown.code == 1 and "another model" in unknown.err and len(unknown.lines) == 1
+    assert cli("index", photos, "--model", tiny, "--json").json["new"] == 6
+    assert cli.index(photos, "--json").json["unchanged"] == 6
+    assert sorted(model["vectors"] for model in cli("status", "--json").json["models"]) == [6, 6]
+
+    before = cli("tag", "--json", "--model", tiny).json
+    shutil.rmtree(photos)
+    relabelled = cli("tag", "--json", "--model", tiny_bundle(labels=("loud", "quiet", "mute")))
+    assert relabelled.code == 0, relabelled.err
+    after = relabelled.json
+    assert [entry["path"] for entry in before] == [entry["path"] for entry in after]
+    assert {tag["label"] for entry in after for tag in entry["tags"]} <= {"loud", "quiet", "mute"}
+
+
+def test_the_index_is_sqlite_that_anyone_can_read(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    with sqlite3.connect(cli.home / "index.db") as sql:
+        assert sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert sql.execute("SELECT count(*) FROM photos JOIN vectors USING (content_id)").fetchone() == (6,)
+    sql.close()
+    assert sorted(json.loads(cli("status", "--json").out))[0] == "bytes"

@@ -1,0 +1,289 @@
+"""Everything the gallery promises to fingers and keys, and that a finger finds it: sizes, names, no button cut off."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from kivy.core.clipboard import Clipboard
+from kivy.core.window import Window
+from kivy.metrics import dp
+from kivy.tests.common import UnitTestTouch
+from kivy.uix.behaviors import ButtonBehavior
+from kivy.uix.scrollview import ScrollView
+from kivy.uix.widget import Widget
+
+from app.library.gallery import Query
+from app.ui.grid.tile import Tile
+from app.ui.kit import layers
+from app.ui.kit.widgets import Field, IconButton, Slide
+from app.ui.screens.photo.layer import PhotoLayer
+from tests.app.ui.driver import Driver
+
+
+def seen(widget: Widget) -> bool:
+    """Whether a widget and all that hold it can be seen, and it is not laid out away."""
+    while widget is not None and widget is not Window:
+        if widget.opacity < 0.05 or (isinstance(widget, ButtonBehavior) and not widget.width * widget.height):
+            return False
+        widget = widget.parent
+    return True
+
+
+def touched(driver: Driver) -> list[Widget]:
+    """All that can be touched now."""
+    kinds = (ButtonBehavior, Field, Slide, Tile)
+    return [w for w in (driver.stage.uppermost or driver.stage).walk() if isinstance(w, kinds) and seen(w)]
+
+
+def scrolls_sideways(widget: Widget) -> bool:
+    while widget is not None and widget is not Window:
+        if isinstance(widget, ScrollView) and widget.do_scroll_x:
+            return True
+        widget = widget.parent
+    return False
+
+
+def check_targets(driver: Driver, where: str) -> int:
+    found = touched(driver)
+    for widget in found:
+        if not (isinstance(widget, Tile) and widget.photo is None):
+            assert min(widget.size) >= dp(48) - 1, (where, widget, widget.size)
+        if isinstance(widget, IconButton):
+            assert widget.says, (where, widget.icon)
+        if not scrolls_sideways(widget) and not isinstance(widget, Tile):
+            left = widget.to_window(*widget.pos)[0]
+            assert left >= -1 and left + widget.width <= Window.width + 1, (where, widget, left, widget.width)
+    return len(found)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (1180, 780)], ids=["phone", "desktop"])
+def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
+    gallery: Driver, size: tuple[int, int]
+) -> None:
+    gallery.resize(*size)
+    app, stage = gallery.app, gallery.stage
+    for name in ("photos", "search", "albums", "review", "settings"):
+        app.go(name)
+        gallery.rest(0.4)
+        assert check_targets(gallery, name) > 5
+    app.go("photos")
+    grid = stage.place.grid
+    grid.selection.toggle(int(grid.ids_shown[0]))
+    gallery.rest(0.2)
+    check_targets(gallery, "selection")
+    grid.selection.clear()
+    app.open_photo(grid.ids_shown, 1, grid)
+    layer = stage.uppermost
+    gallery.until(lambda: layer.model.details and layer.model.similar)
+    if not layer.panel_open:
+        layer.toggle_panel()
+    gallery.rest(0.3)
+    check_targets(gallery, "photo")
+    layer.act("where", "red")
+    gallery.until(lambda: layer.model.where is not None)
+    gallery.rest(0.3)
+    check_targets(gallery, "where")
+    layer.close()
+    dialogs = {
+        "help": lambda: layers.show_help(stage),
+        "new label": app.edit_label,
+        "a label": lambda: app.label_photos([int(grid.ids_shown[0])]),
+        "folders": app.add_folder,
+    }
+    for name, open_dialog in dialogs.items():
+        open_dialog()
+        gallery.rest(0.3)
+        card = stage.uppermost.card
+        assert card.y >= 0 and card.top <= Window.height, name
+        check_targets(gallery, name)
+        app.close_layers()
+    app.go("settings")
+    stage.place.ask_forget()
+    gallery.rest(0.3)
+    dialog = stage.uppermost
+    text, *_ = dialog.body.children
+    buttons = [child for child in dialog.actions.children if isinstance(child, ButtonBehavior)]
+    assert len(buttons) == 3
+    assert all(button.to_window(*button.pos)[1] + button.height <= text.to_window(*text.pos)[1] for button in buttons)
+    check_targets(gallery, "delete")
+    app.close_layers()
+
+
+def test_sizes_follow_the_density_of_the_screen() -> None:
+    """No layout gives a size in pixels: a number that is not 0 or 1 stands in dp(…) or is a share of something."""
+    import re
+    from pathlib import Path
+
+    sides = re.compile(r"^\s*(height|width|size|padding|spacing|font_size|radius|row_default_height):\s*(.+)$")
+    for path in Path(layers.__file__).parent.rglob("*.kv"):
+        for line in path.read_text("utf-8").splitlines():
+            if found := sides.match(line):
+                left = re.sub(r"dp\([^()]*(\([^()]*\))?[^()]*\)", "", found[2])
+                left = re.sub(r"\[[01]\]|[*/] ?[\d.]+|\b0?\.\d+|> [\d.]+", "", left)
+                assert not re.search(r"\b([2-9]|\d\d+)\b", left), (path.name, line)
+
+
+def test_keys_that_work_over_photos_and_over_one_photo(gallery: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = SimpleNamespace(fullscreen=False)
+    monkeypatch.setattr("app.ui.app.Window", window)
+    copied: list[str] = []
+    monkeypatch.setattr(Clipboard, "copy", copied.append)
+    app, stage = gallery.app, gallery.stage
+    grid = stage.place.grid
+    gallery.key("right")
+    gallery.key("c", "ctrl")
+    paths = [photo.path for photo in app.photos_of(grid.ids_shown[:2].tolist())]
+    assert copied[-1] == paths[0]
+    gallery.key("spacebar", text=" ")
+    gallery.key("right", "shift")
+    gallery.key("c", "meta")
+    assert sorted(copied[-1].splitlines()) == sorted(paths)
+    gallery.key("escape")
+    gallery.key("f", text="f")
+    assert window.fullscreen == "auto"
+    gallery.key("enter")
+    layer = stage.uppermost
+    assert isinstance(layer, PhotoLayer)
+    gallery.key("f", text="f")
+    assert window.fullscreen is False
+    gallery.key("c", "ctrl")
+    assert copied[-1] == paths[1]
+    gallery.key("?", text="?")
+    assert isinstance(stage.uppermost, layers.Dialog)
+    gallery.key("?", text="?")
+    assert len(stage.layers) == 2
+    gallery.key("escape")
+    assert stage.uppermost is layer
+    gallery.key("f", "ctrl")
+    assert stage.uppermost is None and stage.place.name == "search" and stage.place.field.focus
+    gallery.key("escape")
+    app.go("photos")
+    for keys, _ in layers.KEYS:
+        assert keys.isascii() or keys == "+ −", "the font of the gallery has no such sign"
+
+
+def wheel(x: float, y: float, button: str) -> None:
+    touch = UnitTestTouch(x, y)
+    touch.profile = ["pos", "button"]
+    touch.button = button
+    touch.touch_down()
+    touch.touch_up()
+
+
+def test_the_wheel_with_ctrl_changes_the_columns(gallery: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = gallery.stage.place.grid
+    before = grid.columns
+    monkeypatch.setattr(Window, "_modifiers", ["ctrl"])
+    wheel(200, 300, "scrollup")
+    gallery.rest(0.2)
+    more = grid.columns
+    assert more > before
+    wheel(200, 300, "scrolldown")
+    gallery.rest(0.2)
+    assert grid.columns < more
+    assert gallery.app.session.settings.cell == grid.cell
+
+
+def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver) -> None:
+    grid = gallery.stage.place.grid
+    assert grid.sticky.opacity == 0
+    grid.scroll.scroll_y = 0.6
+    gallery.rest(0.2)
+    at = grid.rows.section_at(grid.top_y)
+    assert at > 0 and grid.sticky.opacity == 1 and grid.sticky.title == grid.sections[at].title
+    scroller = grid.scroller
+    x = scroller.to_window(scroller.right - dp(6), 0)[0]
+    start = scroller.to_window(0, scroller.knob + scroller.length / 2)[1]
+    touch = UnitTestTouch(x, start)
+    touch.touch_down()
+    assert scroller.dragged
+    touch.touch_move(x, scroller.to_window(0, scroller.y)[1])
+    gallery.rest(0.2)
+    assert scroller.mark and grid.scroll.scroll_y == pytest.approx(0, abs=0.01)
+    touch.touch_up()
+    gallery.rest(0.2)
+    assert grid.tile_of(len(grid.ids_shown) - 1) is not None and not scroller.dragged
+    # The next heading pushes the one before out.
+    top = float(grid.rows.tops[1]) - grid.sticky.height / 2
+    grid._scroll_top(top)
+    gallery.rest(0.2)
+    assert grid.sticky.top > grid.top + 1
+
+
+def test_dates_words_to_leave_out_and_past_searches(gallery: Driver) -> None:
+    app = gallery.app
+    app.search(Query())
+    place = gallery.stage.place
+    days = app.session.quick.timeline().days
+    day = days[len(days) // 2].date
+    place._pick_dates()
+    dialog = gallery.stage.uppermost
+    dialog.first.text, dialog.last.text = "soon", ""
+    dialog.apply()
+    assert dialog.wrong.text and gallery.stage.uppermost is dialog
+    dialog.first.text = dialog.last.text = day.isoformat()
+    dialog.apply()
+    gallery.until(lambda: place.model.results is not None and not place.model.working)
+    assert len(place.model.results.ids) == days[len(days) // 2].count and gallery.stage.uppermost is None
+    app.search(Query())
+    place.field.text = "red -dark"
+    gallery.until(lambda: place.model.results is not None and not place.model.working)
+    both = place.model.results.ids.tolist()
+    place.field.text = "red"
+    gallery.until(lambda: place.model.results is not None and place.model.results.ids.tolist() != both)
+    place.submit()
+    place._pick_without()
+    pick = gallery.stage.uppermost
+    pick.field.text = "dark"
+    gallery.rest(0.2)
+    pick.first()
+    gallery.until(lambda: not place.model.working and place.model.results.ids.tolist() == both)
+    assert [chip.kind for chip in place.model.chips] == ["without"]
+    app.search(Query())
+    place.field.focus = True
+    place.field.text = "re"
+    gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in place.model.suggestions])
+    place.field.text = ""
+    gallery.until(lambda: "red" in app.session.quick.past_searches(), "the past search")
+    place.field.focus = False
+
+
+def test_a_label_given_by_hand_and_accepted_ones_are_told_apart(gallery: Driver) -> None:
+    grid = gallery.stage.place.grid
+    index = next(i for i, photo_id in enumerate(grid.ids_shown.tolist()) if gallery.app.session.quick.tags(photo_id))
+    gallery.app.open_photo(grid.ids_shown, index, grid)
+    layer = gallery.stage.uppermost
+    gallery.until(lambda: layer.model.details)
+    first = layer.model.tags[0]
+    assert (first.source, first.verdict) == ("model", None)
+    layer.act("accept", first.label)
+    gallery.until(lambda: layer.model.tags[0].verdict is True)
+    layer.act("add", "")
+    pick = gallery.stage.uppermost
+    pick.field.text = "by hand"
+    gallery.rest(0.2)
+    assert pick.field.focus
+    pick.first()
+    assert Field.focused is None
+    gallery.until(lambda: any(tag.label == "by hand" for tag in layer.model.tags))
+    notes = {row.label: (row.note, row.yours) for row in layer.panel.ids.tags.children}
+    assert notes["by hand"] == notes[first.label] == ("yours", True)
+    shown = np.unique([note for note, _ in notes.values()])
+    assert set(shown) <= {"yours", "suggested", "rejected"}
+    layer.close()
+
+
+def test_a_second_album_takes_the_place_of_the_first(gallery: Driver) -> None:
+    app, session = gallery.app, gallery.app.session
+    listeners = len(session.changed._listeners)
+    for label in ("red", "dark", "red"):
+        app.open_album(label, False)
+        place = gallery.stage.place
+        gallery.until(lambda place=place: len(place.grid.ids_shown), label)
+        assert place.heading == label
+    assert len([name for name in gallery.stage.screens.screen_names if name.startswith("album ")]) == 1
+    assert len(session.changed._listeners) == listeners + 1
+    session.tags_changed()
+    gallery.rest(0.2)
+    gallery.key("escape")
+    assert gallery.stage.place.name == "albums"

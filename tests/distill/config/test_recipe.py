@@ -1,0 +1,98 @@
+"""Recipes: what is read, and what is refused with a line that names the setting."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from distill.config import Recipe
+from distill.training.cli import parse_setting
+from distill.training.run import student_config
+from mobileclip.errors import ConfigError
+from mobileclip.towers.config import ModelConfig
+
+RECIPES = Path(__file__).parents[3] / "distill/recipes"
+MINIMAL = """
+name = "x"
+model = "pocket"
+merges = "m"
+[[open_clip]]
+model = "ViT-B-32"
+pretrained = ""
+[[photos]]
+name = "p"
+kind = "captions"
+file = "f.csv"
+[[stages]]
+epochs = 1
+px = 64
+"""
+
+
+def read(folder: Path, text: str, **overrides: object) -> Recipe:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return Recipe.load(path, overrides)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for p in RECIPES.glob("*/*.toml") if "[[photos]]" in p.read_text()),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_every_shipped_recipe_is_valid_and_its_files_are_there(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert (path.parent / recipe.merges).is_file()
+    student_config(recipe, path.parent)
+    assert recipe.licence and recipe.provenance
+
+
+def test_settings_can_be_overridden(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL, **{"optim.lr": 3e-4, "seed": 7})
+    assert (recipe.optim.lr, recipe.seed, recipe.photos[0].kind) == (3e-4, 7, "captions")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("optim.learning_rate", 1, "unknown setting learning_rate"),
+        ("optim.lr", "fast", "lr: 'fast' is not of type float"),
+        ("optim.precision", "fp8", "'fp8' is none of fp32, bf16, fp16"),
+        ("loss.feature", -1.0, "cannot be negative"),
+        ("stages", [{"epochs": 0, "px": 64}], "epochs ≥ 1"),
+        ("stages", [], "at least one"),
+        ("photos", "all", "a list is needed"),
+        ("open_clip", [], "name a teacher"),
+        ("open_clip", {"model": "x"}, r"a list is needed, \[\[open_clip\]\]"),
+        ("open_clip.model", "x", "open_clip is no table"),
+        ("loss", {"contrastive": 0, "affinity": 0, "feature": 0}, "at least one weight"),
+        ("optim.ema", 1.0, r"ema must lie in \[0, 1\)"),
+        ("optim.micro_batch", -1, "micro_batch cannot be negative"),
+        ("validate", {"captions": "c.jsonl", "every": 0}, "validate.every"),
+        ("checkpoints", [{"path": "x", "logit_scale": -1.0}], "logit_scale cannot be negative"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, setting: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, MINIMAL, **{setting: value})
+
+
+def test_a_missing_setting_and_a_broken_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="merges is missing"):
+        read(tmp_path, MINIMAL.replace('merges = "m"\n', ""))
+    with pytest.raises(ConfigError, match="not TOML"):
+        read(tmp_path, "name = ")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Recipe.load(tmp_path / "nothing.toml")
+
+
+def test_settings_of_the_command_line_are_toml_or_text() -> None:
+    assert parse_setting("optim.lr=3e-4") == ("optim.lr", 3e-4)
+    assert parse_setting("optim.precision=bf16") == ("optim.precision", "bf16")
+    with pytest.raises(typer.BadParameter, match="name=value"):
+        parse_setting("optim.lr")
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="pocket"):
+        ModelConfig.load("nothing-of-the-kind")

@@ -1,0 +1,222 @@
+"""Checkpoints: a killed run ends as one never killed, to the last bit; full disks, damage, and losses that explode."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.batch import Batch
+from distill.config import Recipe, Stage
+from distill.files import write_whole
+from distill.training.checkpoints import Snapshots
+from distill.training.run import prepare
+from distill.training.trainer import Trainer, TrainingError
+from mobileclip.checkpoints import CheckpointError, load_checkpoint
+from mobileclip.errors import PocketclipError
+from tests.distill.conftest import run
+from tests.distill.training.toys import ToyFeed, toy_model, toy_recipe
+
+SETTINGS = {
+    "save_every": 1,
+    "optim.micro_batch": 10,
+    "stages": [{"epochs": 1, "px": 48}, {"epochs": 1, "texts_only": True}, {"epochs": 1, "px": 64}],
+}
+
+
+def train_in_one_thread(recipe_folder: Path, data: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    run(recipe_folder, data, out, **SETTINGS)
+
+
+def newest(out: Path) -> int:
+    return max((int(path.stem[5:]) for path in (out / "checkpoints").glob("*.pt")), default=0)
+
+
+def trained(folder: Path, feed: ToyFeed | None = None, **settings: object) -> Trainer:
+    """A toy run, stopped by nothing but itself."""
+    trainer = Trainer(toy_recipe(folder, **settings), toy_model(dropout=0.2), feed or ToyFeed(), folder)
+    trainer.resume()
+    for _ in trainer.run():
+        pass
+    return trainer
+
+
+def test_a_run_killed_again_and_again_ends_bit_identical(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Real SIGKILLs at random moments: in a step, in the middle of writing, while teachers are asked."""
+    server = multiprocessing.get_context("forkserver")
+    heavy = ["sentence_transformers", "timm", "torch.utils.tensorboard", "matplotlib.pyplot"]
+    server.set_forkserver_preload(["distill.training.run", *heavy, "tests.distill.conftest"])  # imported once for all
+
+    def started(out: Path) -> ForkServerProcess:
+        process = server.Process(target=train_in_one_thread, args=(recipe_folder, data, out))
+        process.start()
+        return process
+
+    whole, killed = started(tmp_path / "whole"), tmp_path / "killed"
+    whole.join()
+    assert whole.exitcode == 0
+    for _ in range(3):
+        process, before, limit = started(killed), newest(killed), time.monotonic() + 120
+        while newest(killed) < before + 2 and process.is_alive() and time.monotonic() < limit:
+            time.sleep(0.01)
+        time.sleep(random.random() * 0.2)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    last = started(killed)
+    last.join()
+    assert last.exitcode == 0
+    for name in ("student/model.safetensors", "student/merges.txt.gz"):
+        assert (tmp_path / "whole" / name).read_bytes() == (killed / name).read_bytes()
+    one, other = (Snapshots(tmp_path / name, 1).load() for name in ("whole", "killed"))
+    assert one and other and one[0].name == other[0].name
+    for part in ("task", "average", "optimizer"):
+        assert equal(one[1][part], other[1][part]), part
+    assert one[1]["course"] == other[1]["course"]
+    lines = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()] for name in ("whole", "killed")]
+    losses = [[(line["step"], line["loss"], line["lr"]) for line in run] for run in lines]
+    assert losses[0] == losses[1] and len(losses[0]) == newest(killed)
+
+
+def equal(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return isinstance(other, list) and all(equal(a, b) for a, b in zip(one, other, strict=True))
+    return one == other
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_asked_to_stop_keeps_its_last_step(
+    recipe_folder: Path, data: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    arguments = [sys.executable, "-m", "app", "train", str(recipe_folder / "recipe.toml"), "--data", str(data)]
+    arguments += ["--out", str(tmp_path / "run"), "--threads", "1", "--set", "save_every=1000"]
+    arguments += ["--set", "stages=[{epochs=40,px=48}]"]
+    environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.jsonl").exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    assert "the same command goes on from here" in said and "Traceback" not in said
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert newest(tmp_path / "run") == lines[-1]["step"]
+
+
+def test_the_last_checkpoints_are_kept_and_torn_ones_swept_away(tmp_path: Path) -> None:
+    kept = Snapshots(tmp_path, 2)
+    assert kept.load() is None and kept.before(9) is None
+    for step in (3, 6, 100):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "checkpoints/step-00000001.pt.999.part").write_bytes(b"torn")
+        kept.save(step, {"step": step})
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000006.pt", "step-00000100.pt"]
+    found = kept.load()
+    assert found and found[1] == {"step": 100}
+    assert kept.before(100) == kept.path(6) and kept.before(6) is None
+
+
+@pytest.mark.parametrize("kind", ["bytes", "torch"])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "folder/file.pt"
+    write_whole(path, lambda stream: stream.write(b"before"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(PocketclipError, match=r"file\.pt: cannot be written \(.+\)"):
+            if kind == "bytes":
+                write_whole(path, lambda stream: stream.write(bytes(200_000)))
+            else:
+                write_whole(path, lambda stream: torch.save(torch.zeros(200_000), stream))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"before" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_damaged_checkpoint_makes_way_for_the_one_before(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole")
+    stopped = trained(tmp_path / "torn")
+    assert stopped.step == 4 and len(stopped.snapshots.all()) == 2
+    last = stopped.snapshots.path(4)
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        trained(tmp_path / "torn")
+    last.unlink()
+    again = trained(tmp_path / "torn")
+    assert equal(dict(whole.student().state_dict()), dict(again.student().state_dict()))
+
+
+def test_rates_may_change_midway_and_nothing_else(tmp_path: Path) -> None:
+    trained(tmp_path)
+    assert trained(tmp_path, **{"optim.lr": 1e-5, "optim.clip": 0.5, "keep_last": 5}).step == 4
+    with pytest.raises(TrainingError, match="other settings"):
+        trained(tmp_path, seed=1)
+    other = ToyFeed()
+    other.identity = "other noise"
+    with pytest.raises(TrainingError, match="other data"):
+        trained(tmp_path, other)
+
+
+class Bursting(ToyFeed):
+    """One batch in which a teacher's vectors are far too long."""
+
+    def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
+        for step, batch in enumerate(super().batches(epoch, stage, first), first):
+            if step == 25:
+                taught = tuple(one._replace(image=30 * one.image) for one in batch.taught)
+                batch = Batch(batch.pixels, batch.tokens, batch.groups, taught, batch.gallery, read=batch.read)
+            yield batch
+
+
+def test_an_exploding_loss_stops_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    losses = {"contrastive": 1.0, "feature": 1.0, "affinity": 0.0}
+    with pytest.raises(TrainingError, match=r"exploded to .* at step 25; .*step-00000024.pt is the last good"):
+        trained(tmp_path, Bursting(40), loss=losses, save_every=6)
+    trained(tmp_path / "off", Bursting(40), loss=losses, **{"optim.explode": 0.0})
+    assert trained(tmp_path, ToyFeed(40), loss=losses, save_every=6).step == 40, "the same command goes on"
+
+
+def test_a_checkpoint_of_broken_weights_is_not_called_good(tmp_path: Path) -> None:
+    """The step that breaks the weights is saved like any other; the next one finds out."""
+    wild = {"optim.lr": 1e30, "optim.lr_trunk": 1e30, "optim.clip": 1e30, "optim.warmup": 0, "save_every": 1}
+    with pytest.raises(TrainingError, match=r"the (loss|gradient) became .* there is no good checkpoint yet"):
+        trained(tmp_path, **wild)
+    assert not Snapshots(tmp_path, 1).all()
+
+
+def test_the_best_student_is_kept(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    plan = {"captions": "shapes/captions.jsonl", "splits": "shapes/splits.csv", "split": "test", "every": 4}
+    recipe = Recipe.load(recipe_folder / "recipe.toml", {"validate": plan})
+    trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
+    students = {step.step: trainer.student() for step in trainer.run() if step.step in (4, 8, 10)}
+    measured = {
+        line["step"]: line["validation"]
+        for line in map(json.loads, (tmp_path / "metrics.jsonl").open())
+        if "validation" in line
+    }
+    assert list(measured) == [4, 8, 10] and all(0 < score <= 1 for score in measured.values())
+    said = json.loads((tmp_path / "best/evaluation.json").read_text())
+    assert measured[said["step"]] == max(measured.values())
+    mean = (said["text_to_photo"]["R@10"] + said["photo_to_text"]["R@10"]) / 2
+    assert mean == pytest.approx(measured[said["step"]], abs=1e-4)
+    best = load_checkpoint(tmp_path / "best").model.state_dict()
+    wanted = students[said["step"]].state_dict()
+    assert all(torch.equal(best[name], value.half().float()) for name, value in wanted.items() if value.ndim)

@@ -1,0 +1,181 @@
+"""Rates, averages, precision, and what trades time for memory."""
+
+import io
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from distill.config import LossConfig, OptimConfig
+from distill.distributed import choose_device, seed_all
+from distill.training.gradient_cache import untouched_statistics
+from distill.training.memory import compile_towers, recompute_activations
+from distill.training.optimizer import Average, parameter_groups, phase, schedule
+from distill.training.parallel import fill, restore, whole
+from distill.training.task import DistillTask
+from distill.training.trainer import Trainer
+from mobileclip.errors import ConfigError
+from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, ToyFeed, toy_batch, toy_model, toy_recipe
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
+    rates = [schedule(step, 100, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[55] == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi * 45 / 90)) / 2)
+    assert max(rates) == rates[9] == rates[10] == 1.0 and 0.01 < rates[-1] < 0.011
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert schedule(0, 4, 200) == 0.5, "warm-up is at most half of the run"
+    assert schedule(0, 10, 0) == 1.0
+
+
+def test_texts_and_photos_have_a_rate_that_rises_and_falls_for_each() -> None:
+    kinds, lengths = [True, True, False, False, True], [3, 2, 4, 0, 1]
+    found = [phase(step, kinds, lengths) for step in range(10)]
+    assert found == [*((step, 5) for step in range(5)), *((step, 4) for step in range(4)), (0, 1)]
+    with pytest.raises(ValueError, match="no step 10"):
+        phase(10, kinds, lengths)
+
+
+def test_each_tower_has_its_rate() -> None:
+    task = DistillTask(toy_model(), LossConfig(siglip=1.0, augmented=1.0), (DIM,))
+    names = {id(p): name for name, p in task.named_parameters()}
+
+    def rates(optim: OptimConfig) -> dict[str, float]:
+        return {names[id(p)]: g["rate"] for g in parameter_groups(task, optim) for p in g["params"]}
+
+    own = rates(OptimConfig(lr=1.0, lr_trunk=2.0, lr_text=3.0))
+    assert own.keys() == set(names.values())
+    for name, rate in own.items():
+        wanted = 2.0 if name.startswith("model.image.trunk.") else 3.0 if name.startswith("model.text.") else 1.0
+        assert rate == wanted, name
+    assert set(rates(OptimConfig(lr=1.0, lr_trunk=2.0)).values()) == {1.0, 2.0}
+
+
+def test_the_average_is_torchs() -> None:
+    torch.manual_seed(0)
+    model = toy_model("test_efficientnet")
+    ours = Average(model, 0.9)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(torch.randn_like(value) if value.is_floating_point() else 1)
+        ours.update(model)
+        theirs.update_parameters(model)
+    for name, value in theirs.module.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(ours.values[name], value, atol=1e-6), name
+    assert all(int(v) == 4 for name, v in ours.values.items() if name.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("micro", [0, 3])
+def test_half_precision_learns_as_single_precision_does(tmp_path: Path, precision: str, micro: int) -> None:
+    """The towers compute in it, the weights stay float32, and losses agree as far as its digits go."""
+    losses = {"contrastive": 1.0, "feature": 1.0, "affinity": 0.0}
+    found = {}
+    for name in ("fp32", precision):
+        settings = {"loss": losses, "optim.precision": name, "optim.micro_batch": micro}
+        trainer = Trainer(toy_recipe(tmp_path / name, **settings), toy_model(), ToyFeed(12), tmp_path / name)
+        seen: set[torch.dtype] = set()
+        trainer.model.text.blocks[0].fc.register_forward_hook(lambda m, i, out, seen=seen: seen.add(out.dtype))
+        found[name] = [step.losses["loss"] for step in trainer.run()]
+        assert seen == {{"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]}
+        assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
+        assert trainer.scaler.is_enabled() == (name == "fp16")
+    assert found[precision][0] == pytest.approx(found["fp32"][0], rel=0.01)
+    assert found[precision] != found["fp32"]
+    if precision == "bf16":  # the scale of float16 has to settle first, and steps that overflow are left out
+        assert found[precision] == pytest.approx(found["fp32"], rel=0.02)
+    assert found[precision][-1] < found[precision][0]
+
+
+@pytest.mark.parametrize("trunk", ["test_vit", "test_efficientnet"])
+def test_activations_computed_again_give_the_same_gradients(trunk: str) -> None:
+    """Less is kept for the backward pass, and BatchNorm counts a batch once."""
+    found, kept = [], []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = toy_model(trunk, dropout=0.2)
+        task = DistillTask(model, LossConfig(**EVERY_LOSS), (DIM, OTHER)).train()
+        if again:
+            recompute_activations(model)
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: (saved.append(t.numel()), t)[1], lambda t: t
+        ):
+            seed_all(7)
+            loss = task(toy_batch())["loss"]
+        kept.append(sum(saved))
+        with untouched_statistics(task):
+            loss.backward()
+        found.append({**{n: p.grad for n, p in task.named_parameters()}, **dict(task.named_buffers())})
+    assert kept[1] < 0.6 * kept[0]
+    for name, value in found[0].items():
+        assert torch.allclose(found[1][name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_a_trunk_that_cannot_says_so() -> None:
+    model = toy_model()
+    model.image.trunk.__class__ = type("Trunk", (torch.nn.Module,), {})
+    with pytest.raises(ConfigError, match="test_vit cannot compute its activations again"):
+        recompute_activations(model)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_tower_gives_the_same_vectors_for_texts_of_any_length() -> None:
+    plain, compiled, tokens = toy_model(), toy_model(), toy_batch().tokens
+    for model in (plain, compiled):
+        model.text.blocks = model.text.blocks[:1]
+    compile_towers(compiled)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    with torch.inference_mode():
+        for length in (12, 5, 9):
+            short = tokens[:, :length]
+            assert torch.allclose(plain.encode_text(short), compiled.encode_text(short), atol=1e-5)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="this machine has no cuda"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto").type == "mps"
+
+
+@pytest.mark.parametrize(("start", "lr", "end"), [(2.0, 3.0, 0.0), (9.0, 1e-3, math.log(100))])
+def test_the_logit_scale_is_held_within_its_bounds(tmp_path: Path, start: float, lr: float, end: float) -> None:
+    losses = {"contrastive": 1.0, "feature": 0.0, "affinity": 0.0}
+    trainer = Trainer(toy_recipe(tmp_path, loss=losses, **{"optim.lr": lr}), toy_model(), ToyFeed(2), tmp_path)
+    with torch.no_grad():
+        trainer.model.logit_scale.fill_(start)
+    next(trainer.run())
+    assert float(trainer.model.logit_scale.detach()) == pytest.approx(end)
+
+
+def test_a_state_goes_out_whole_and_comes_back(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    file = io.BytesIO()
+    torch.save(whole({"model": model.state_dict(), "optimizer": optimizer.state_dict()}), file)
+    state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    other = torch.nn.Linear(3, 2)
+    again = torch.optim.AdamW(other.parameters())
+    fill(other.state_dict(), state["model"])
+    restore(again, state["optimizer"])
+    for module, one in ((model, optimizer), (other, again)):
+        module.zero_grad()
+        module(torch.tensor([[1.0, -2.0, 0.5]])).sum().backward()
+        one.step()
+    assert torch.equal(other.weight, model.weight) and torch.equal(other.bias, model.bias)
+    with pytest.raises(ValueError, match="are in one of both only"):
+        fill(other.state_dict(), {"weight": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match="bias is"):
+        fill(other.state_dict(), {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)})

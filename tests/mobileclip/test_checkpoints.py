@@ -1,0 +1,259 @@
+"""Files of other projects: recognised by their keys, read whole or refused with what does not fit."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import mobileclip
+from mobileclip.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    recognise,
+    save_checkpoint,
+    save_openclip,
+)
+from mobileclip.errors import ConfigError
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.towers import CLIP, ModelConfig, model_names
+from tests.mobileclip.towers.conftest import stir, tokens
+
+# The documented key map (ours is timm's for the trunk), as regular expressions from timm's names to Apple's.
+FASTVIT_NAMES = (
+    (r"^stem\.", "patch_embed."),
+    (r"conv_kxk", "rbr_conv"),
+    (r"conv_scale", "rbr_scale"),
+    (r"identity", "rbr_skip"),
+    (r"final_conv", "conv_exp"),
+    (r"large_conv", "lkb_origin"),
+    (r"\.mlp\.", ".convffn."),
+    (r"se\.fc1", "se.reduce"),
+    (r"se\.fc2", "se.expand"),
+    (r"layer_scale(_\d)?\.gamma", r"layer_scale\1"),
+)
+VIT_NAMES = (
+    (r"^patch_embed\.backbone\.(.*)conv\.", r"patch_emb.\1block.conv."),
+    (r"^patch_embed\.backbone\.(.*)bn\.", r"patch_emb.\1block.norm."),
+    (r"^norm\.", "post_transformer_norm."),
+    (r"^blocks\.(\d+)\.norm1", r"transformer.\1.pre_norm_mha.0"),
+    (r"^blocks\.(\d+)\.attn\.qkv", r"transformer.\1.pre_norm_mha.1.qkv_proj"),
+    (r"^blocks\.(\d+)\.attn\.proj", r"transformer.\1.pre_norm_mha.1.out_proj"),
+    (r"^blocks\.(\d+)\.norm2", r"transformer.\1.pre_norm_ffn.0"),
+    (r"^blocks\.(\d+)\.mlp\.fc1", r"transformer.\1.pre_norm_ffn.1"),
+    (r"^blocks\.(\d+)\.mlp\.fc2", r"transformer.\1.pre_norm_ffn.4"),
+    (r"^pos_embed$", "pos_embed.pos_embed.pos_embed"),
+)
+TEXT_NAMES = (
+    (r"^token_embedding", "embedding_layer"),
+    (r"^positions$", "positional_embedding.pos_embed.pos_embed"),
+    (r"^ln_final", "final_layer_norm"),
+    (r"^projection\.weight$", "projection_layer"),
+    (r"^blocks\.(0|5)\.mixer\.norm", r"transformer.\1.token_mixer.norm.rbr_skip"),
+    (r"^blocks\.(0|5)\.mixer\.skip", r"transformer.\1.token_mixer.mixer.rbr_skip"),
+    (r"^blocks\.(0|5)\.mixer\.conv_norm", r"transformer.\1.token_mixer.mixer.rbr_conv.0.bn"),
+    (r"^blocks\.(0|5)\.mixer\.conv", r"transformer.\1.token_mixer.mixer.rbr_conv.0.conv"),
+    (r"^blocks\.(0|5)\.mixer\.scale", r"transformer.\1.token_mixer.layer_scale"),
+    (r"^blocks\.(0|5)\.conv_norm", r"transformer.\1.convffn.conv.bn"),
+    (r"^blocks\.(0|5)\.conv", r"transformer.\1.convffn.conv.conv"),
+    (r"^blocks\.(0|5)\.scale", r"transformer.\1.layer_scale"),
+    (r"^blocks\.(\d+)\.ln_1", r"transformer.\1.pre_norm_mha.0"),
+    (r"^blocks\.(\d+)\.qkv", r"transformer.\1.pre_norm_mha.1.qkv_proj"),
+    (r"^blocks\.(\d+)\.out", r"transformer.\1.pre_norm_mha.1.out_proj"),
+    (r"^blocks\.(\d+)\.ln_2", r"transformer.\1.pre_norm_ffn.0"),
+)
+
+
+def apple_file(model: CLIP) -> dict[str, Tensor]:
+    """Write a model's weights as Apple does, by the documented key map."""
+    state, made = model.state_dict(), {"logit_scale": model.logit_scale.detach()}
+    fastvit = "fastvit" in model.config.image.trunk
+    for name, value in state.items():
+        side, _, rest = name.partition(".")
+        if rest.startswith("trunk."):
+            renamed = rest.removeprefix("trunk.")
+            if fastvit:
+                renamed = flat_network(renamed, state)
+            for pattern, theirs in FASTVIT_NAMES if fastvit else VIT_NAMES:
+                renamed = re.sub(pattern, theirs, renamed)
+            made[f"image_encoder.model.{renamed}"] = value[None] if renamed.endswith("pos_embed.pos_embed") else value
+        elif rest == "projection.weight" and side == "image":
+            made[f"image_encoder.model.{'head.proj' if fastvit else 'classifier.proj'}"] = value.T
+        elif side == "text":
+            renamed = rest
+            for pattern, theirs in TEXT_NAMES:
+                renamed = re.sub(pattern, theirs, renamed)
+            made[f"text_encoder.{feed_forward(renamed, model)}"] = apple_shape(rest, value, model)
+    return {name: value.contiguous() for name, value in made.items()}
+
+
+def flat_network(name: str, state: dict[str, Tensor]) -> str:
+    """Number what timm keeps in stages as Apple's one list: downsampling, position encoding, blocks."""
+    places, number = {}, 0
+    for stage in range(6):
+        for part in ("downsample", "pos_emb", "blocks"):
+            if any(key.startswith(f"image.trunk.stages.{stage}.{part}.") for key in state):
+                places[stage, part] = number
+                number += 1
+    if not (found := re.match(r"stages\.(\d)\.(downsample|pos_emb|blocks)\.(.*)", name)):
+        return name
+    stage, part, rest = int(found[1]), found[2], found[3]
+    if part == "pos_emb":
+        rest = rest.replace("pos_enc", "pe")
+    return f"network.{places[stage, part]}.{rest}"
+
+
+def feed_forward(name: str, model: CLIP) -> str:
+    ends = ("0", "5") if model.config.text.repmixers else ()
+    if found := re.match(r"blocks\.(\d+)\.(fc|proj)\.(.*)", name):
+        number, part, rest = found.groups()
+        table = {"fc": "convffn.fc1", "proj": "convffn.fc2"} if number in ends else {"fc": "pre_norm_ffn.1"}
+        return f"transformer.{number}.{table.get(part, 'pre_norm_ffn.4')}.{rest}"
+    return name
+
+
+def apple_shape(ours: str, value: Tensor, model: CLIP) -> Tensor:
+    if ours == "positions":
+        return value[None, None]
+    if ours == "projection.weight":
+        return value.T
+    if model.config.text.repmixers and re.match(r"blocks\.(0|5)\.", ours):
+        if ours.endswith(("mixer.conv.weight", ".conv.weight")):
+            return value[:, :, None]
+        if ours.endswith("mixer.scale"):
+            return value[:, :, None]
+        if ours.endswith(".scale"):
+            return value[:, None, None]
+        if re.search(r"blocks\.\d\.(fc|proj)\.weight", ours) and value.ndim == 2:
+            return value[:, :, None, None]
+    return value
+
+
+@pytest.mark.parametrize("name", ["mobileclip-s0", "mobileclip-s1", "mobileclip-b"])
+def test_apples_files_give_the_same_vectors(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = CLIP(ModelConfig.load(name))
+    stir(model)
+    with torch.no_grad():
+        model.image.projection.bias.zero_()
+    torch.save(apple_file(model), tmp_path / "apple.pt")
+    loaded = load_checkpoint(tmp_path / "apple.pt")
+    config = loaded.model.config
+    assert dataclasses.replace(config, name="") == dataclasses.replace(ModelConfig.load(name), name="")
+    assert loaded.tokenizer.vocab_size == 49408
+    pixels, ids = torch.rand(2, 3, config.pixels.size, config.pixels.size), tokens()
+    with torch.inference_mode():
+        assert torch.allclose(loaded.model.encode_image(pixels), model.encode_image(pixels), atol=1e-5)
+        assert torch.allclose(loaded.model.encode_text(ids), model.encode_text(ids), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> CLIP:
+    """A small TinyCLIP with one layer a tower."""
+    config = ModelConfig.load("tinyclip-vit-8m-16")
+    image = dataclasses.replace(config.image, options={"embed_dim": 64, "depth": 1, "num_heads": 1})
+    text = dataclasses.replace(config.text, width=64, heads=1, layers=1)
+    torch.manual_seed(0)
+    model = CLIP(dataclasses.replace(config, name="tiny", embed_dim=32, image=image, text=text))
+    stir(model)
+    return model
+
+
+def as_openclip(model: CLIP, folder: Path) -> Path:
+    save_openclip(Checkpoint(model, Tokenizer.load(b"a b\n"), b"a b\n", {"licence": "ours"}), folder)
+    return folder
+
+
+def test_a_folder_says_itself_what_it_is(tiny: CLIP, tmp_path: Path) -> None:
+    loaded = mobileclip.load_checkpoint(as_openclip(tiny, tmp_path / "some-model"))
+    assert loaded.model.config.name == "some-model" and loaded.about["licence"] == "ours"
+    ids = tokens()
+    with torch.inference_mode():
+        assert torch.allclose(loaded.model.encode_text(ids), tiny.encode_text(ids), atol=1e-6)
+
+
+def test_what_does_not_fit_is_listed(tiny: CLIP, tmp_path: Path) -> None:
+    folder = as_openclip(tiny, tmp_path / "made")
+    from mobileclip.layouts import openclip
+
+    state = openclip.from_ours(tiny)
+    state["visual.extra"] = torch.ones(1)
+    del state["text.ln_final.bias"]
+    save_file(state, folder / "open_clip_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing: text\.ln_final\.bias; left over: visual\.extra"):
+        load_checkpoint(folder)
+    loaded = load_checkpoint(folder, strict=False)
+    assert loaded.missing == ("text.ln_final.bias",) and loaded.unexpected == ("visual.extra",)
+    assert torch.equal(loaded.model.text.ln_final.weight, tiny.text.ln_final.weight)
+    state["text.ln_final.bias"] = torch.ones(3)
+    save_file(state, folder / "open_clip_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"ln_final\.bias"):
+        load_checkpoint(folder, strict=False)
+
+
+def test_wrappers_of_trainers_are_taken_off(tiny: CLIP, tmp_path: Path) -> None:
+    from mobileclip.layouts import openclip
+
+    state = {f"module.{name}": value for name, value in openclip.from_ours(tiny).items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
+    loaded = load_checkpoint(tmp_path / "epoch_3.pt", tiny.config)
+    assert torch.equal(loaded.model.text.positions, tiny.text.positions)
+
+
+def test_a_file_that_fits_several_models_asks_which() -> None:
+    """OpenAI's shapes with the plain GELU are LAION's, and nothing in a bare file tells them apart."""
+    with torch.device("meta"):
+        state = {f"visual.{k}": v for k, v in CLIP(ModelConfig.load("clip-vit-b-32")).image.state_dict().items()}
+        text = CLIP(ModelConfig.load("clip-vit-b-32")).text.state_dict()
+    with pytest.raises(CheckpointError, match=r"say which of .*clip-vit-b-32"):
+        recognise(state | text, Path("file.pt"))
+    assert recognise(state | text | {"input_resolution": torch.tensor(224)}, Path("f.pt")).name == "clip-vit-b-32"
+
+
+def test_every_shipped_model_but_those_is_recognised() -> None:
+    unclear = []
+    for name in model_names():
+        config = ModelConfig.load(name)
+        with torch.device("meta"):
+            state = CLIP(config).state_dict()
+        try:
+            found = recognise(state, Path("file.pt"))
+        except CheckpointError:
+            unclear.append(name)
+        else:
+            same = dataclasses.replace(found, name=""), dataclasses.replace(config, name="")
+            assert same[0] == same[1], name
+    assert all(name.startswith(("clip-vit", "openclip-vit")) for name in unclear)
+
+
+def test_nothing_is_executed_and_each_failure_says_what_it_is(tiny: CLIP, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(tmp_path / "nothing.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+        load_checkpoint(tmp_path / "empty")
+    torch.save({"a": Path("/")}, tmp_path / "pickled.pt")
+    with pytest.raises(CheckpointError, match="not a file of weights"):
+        load_checkpoint(tmp_path / "pickled.pt")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    with pytest.raises(CheckpointError, match="TorchScript"):
+        load_checkpoint(tmp_path / "script.pt")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path / "cut.safetensors")
+    torch.save({"weight": torch.ones(3)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no known model"):
+        load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match="no model named"):
+        load_checkpoint(tmp_path / "other.pt", "mobileclip-s9")
+    folder = as_openclip(tiny, tmp_path / "made")
+    (folder / "open_clip_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(folder)
+    save_checkpoint(tiny, b"a b\n", tmp_path / "ours", {})
+    (tmp_path / "ours/merges.txt.gz").unlink()
+    assert load_checkpoint(tmp_path / "ours").tokenizer.vocab_size == 49408  # OpenAI's merges need no file
