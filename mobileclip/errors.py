@@ -35,3 +35,8 @@ class PhotoError(PocketclipError):
 
 class TextCutWarning(UserWarning):
     """A text was longer than a text tower takes, and its end was left out."""
+
+
+def one_line(error: BaseException | str, limit: int = 200) -> str:
+    """What an error says, on one line of at most `limit` characters; its class name if it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.main import output
+from app.cli import output
 from app.paths import places
 from mobileclip.errors import PocketclipError
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli import output
 from app.cli.common import NOTHING, AsJson, Quiet, open_store
-from app.cli.main import output
 
 corrections = typer.Typer(no_args_is_help=True, help="What you decided on labels in the gallery: list it, train on it.")
 

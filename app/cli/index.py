@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli import output
 from app.cli.common import (
     INTERRUPTED,
     NOTHING,
@@ -21,7 +22,6 @@ from app.cli.common import (
     load_model,
     processors,
 )
-from app.cli.main import output
 from app.paths import places
 
 if TYPE_CHECKING:

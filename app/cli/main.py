@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
+from app.cli import output as cli_output
+from app.cli import plugins as cli_plugins
 from app.cli.common import guarded
 from app.cli.corrections import corrections
 from app.cli.gallery import gallery
 from app.cli.index import index
-from app.cli.main import output as cli_output
-from app.cli.main import plugins as cli_plugins
 from app.cli.search import search, tag
 from app.cli.status import labels, status
 

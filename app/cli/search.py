@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import output
 from app.cli.common import (
     NOTHING,
     AsJson,
@@ -19,7 +20,6 @@ from app.cli.common import (
     open_store,
     stop_without_labels,
 )
-from app.cli.main import output
 
 if TYPE_CHECKING:
     from app.library.search.rank import Hit, Term
@@ -83,8 +83,8 @@ def search(
 
 
 def _term(text: str, sign: float = 1.0) -> "Term":
-    from app.library.files.scan import PHOTO_SUFFIXES
     from app.library.search.rank import Term
+    from mobileclip.photos import PHOTO_SUFFIXES
 
     weighted = _WEIGHTED.fullmatch(text)
     weight, content = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)

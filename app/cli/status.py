@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli import output
 from app.cli.common import NOTHING, AsJson, ModelName, Quiet, load_model, open_store, stop_without_labels
-from app.cli.main import output
 
 if TYPE_CHECKING:
     from app.library.store.store import Store

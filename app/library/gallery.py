@@ -19,7 +19,7 @@ import numpy as np
 from app.library import storage as upkeep
 from app.library.errors import LibraryError, explain
 from app.library.files.exif import Details, read_details
-from app.library.index.run import excluded, roots
+from app.library.index import excluded, roots
 from app.library.labels import albums as album_queries
 from app.library.labels import corrections, rules
 from app.library.labels.albums import Album, Doubt, Suggestion
@@ -29,9 +29,9 @@ from app.library.labels.tags import decide_photo, refresh
 from app.library.labels.where import Where
 from app.library.labels.where import where as find_where
 from app.library.pictures.thumbnails import Thumbnails
+from app.library.search import query as find
+from app.library.search import timeline
 from app.library.search.query import Query, Results
-from app.library.search.rank import query as find
-from app.library.search.rank import timeline
 from app.library.search.timeline import EVERYTHING, Filter, Folder, Photo, Timeline
 from app.library.storage import Storage
 from app.library.store.matrix import Matrix, load_matrix

@@ -1,7 +1,7 @@
 """Dataset reinforcement: what teachers say of each photo under stored augmentations, computed once for many students.
 
 Faghri et al. 2023; for CLIP, MobileCLIP (Vasu et al. 2024, section 3.2). Each unit of the data becomes a shard
-(`distill.reinforce.shards`). Any number of processes, started by hand, by torchrun or by a cluster's scheduler, share the
+(`distill.reinforce.shards`). Any number of processes, by hand, by torchrun or by a scheduler, share the
 work: each takes units that nobody holds, under a lock that the operating system lifts when its holder dies.
 """
 

@@ -24,6 +24,7 @@ from distill.render import cards, desktop, graphics
 from distill.render import paper as papers
 from distill.render import phone_screens as screens
 from distill.render.camera import compress, photograph, surface
+from mobileclip.photos import PHOTO_SUFFIXES
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "receipt": (
@@ -223,7 +224,7 @@ def _photos(folder: Path | None, listed: Path | None, most: int, seed: int) -> l
     """Up to `most` photos of a folder, chosen by the seed, small enough to keep in memory."""
     if folder is None:
         return []
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     if listed is not None:
         with listed.open(encoding="utf-8", newline="") as rows:
             train = {Path(row["file"]).name for row in csv.DictReader(rows) if row["split"] == "train"}

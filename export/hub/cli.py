@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli import output
 from app.cli.common import NOTHING, AsJson, Quiet
-from app.cli.main import output
 from app.paths import places
 from export.hub.download import (
     Entry,

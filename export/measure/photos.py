@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.data.sources import DataError, read_splits, read_table
 from distill.evaluate.evidence import MEASURE, KnownPhoto, LabelEvidence
 from mobileclip.errors import PhotoError
-from mobileclip.photos import open_photo
+from mobileclip.photos import PHOTO_SUFFIXES, open_photo
 from mobileclip.preprocess import PixelRecipe
 
 CALIBRATION: Final = 64
@@ -22,7 +22,6 @@ MOST: Final = 1000
 """Photos of a gallery, where no captions say which."""
 LEAST: Final = 20
 """Photos of a folder, half of them for calibration."""
-SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}
 
 QUERIES: Final = tuple(
     f"{article} {thing}"
@@ -121,7 +120,7 @@ def from_folder(recipe: PixelRecipe, folder: Path) -> Gallery:
     Raises:
         DataError: there are too few, or none can be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if len(paths) < LEAST:
         raise DataError(f"{folder}: {len(paths)} photos, and at least {LEAST} are needed; a few hundred are better")
     calibration_paths = _take_apart(paths, min(CALIBRATION, len(paths) // 2))

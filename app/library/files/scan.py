@@ -13,10 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
-# Suffixes that are worth opening; what is really inside is for the decoder to say.
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .heic .heif".split()  # noqa: SIM905 (reads as a list)
-)
+from mobileclip.photos import PHOTO_SUFFIXES
 
 # Folders in which systems and NAS boxes keep bins and thumbnails; compared in lower case.
 SYSTEM_FOLDERS = frozenset(

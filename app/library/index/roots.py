@@ -21,7 +21,7 @@ def forget_root(store: Store, path: str) -> int:
 
 
 def exclude(store: Store, pattern: str) -> int:
-    """Pass over what matches `pattern` from now on, see `app.library.index.excluded`; returns how many photos that hides.
+    """Exclude what matches `pattern` (`app.library.index.excluded`); returns how many photos that hides.
 
     Raises:
         LibraryError: nothing but blanks, or an indexed folder itself.

@@ -1,8 +1,8 @@
 """What a person decided: this label is right on this photo, or wrong. It wins over any model, for ever.
 
 A decision hangs on the hash of the photo's content. It outlives a new bundle, a move, a copy, and the index's memory
-of the photo; only the person takes it back. Every decision moves the label's threshold (`app.library.labels.rules.refit`),
-and all of them can leave as training data.
+of the photo; only the person takes it back. Every decision moves the threshold of its label
+(`app.library.labels.rules.refit`), and all of them can leave as training data.
 """
 
 import os

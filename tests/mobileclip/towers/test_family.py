@@ -59,7 +59,7 @@ def test_evaluate_takes_another_projects_weights(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
     import typer
 
-    from app.cli.main import output as cli_output
+    from app.cli import output as cli_output
     from distill.evaluate.cli import evaluate
 
     app = typer.Typer()

@@ -12,9 +12,9 @@ from PIL import Image
 
 from app.library.errors import IndexBusyError, LibraryError
 from app.library.files.content import content_hash
+from app.library.index import changes
 from app.library.index.decode import ahead
 from app.library.index.lock import IndexLock
-from app.library.index.run import changes
 from app.library.store.store import Store
 from mobileclip.errors import EngineError, PhotoError
 
@@ -245,7 +245,7 @@ def test_a_broken_engine_ends_the_run_and_keeps_earlier_batches(photos, run, mod
 
 
 def test_a_photo_that_changes_while_it_is_read_is_not_stored(photos, run, monkeypatch) -> None:
-    from app.library.index.run import decode
+    from app.library.index import decode
 
     real = decode.open_photo
 
@@ -263,7 +263,7 @@ def test_a_photo_that_changes_while_it_is_read_is_not_stored(photos, run, monkey
 
 
 def test_a_bug_in_a_decoder_costs_one_photo(photos, run, monkeypatch) -> None:
-    from app.library.index.run import decode
+    from app.library.index import decode
 
     real = decode.open_photo
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app.library.errors import LibraryError, NothingIndexedError
+from app.library.index import roots
 from app.library.index.excluded import Excluded, patterns
-from app.library.index.run import roots
 from app.library.labels import albums
 from app.library.labels.corrections import correct
 from app.library.labels.rules import OwnLabel, own_labels, own_rule, rules_of, save_own_label
