@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,12 +19,29 @@ from rich.progress import (
 )
 from rich.text import Text
 
-if TYPE_CHECKING:  # evaluating a bundle needs no torch
-    from distill.training.trainer import Progress as Step
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Progress after one training step."""
+
+    step: int
+    """Steps taken, starting at 1."""
+    steps: int
+    """Steps of the whole run."""
+    epoch: int
+    """Starting at 0."""
+    photos_per_second: float
+    """Of all processes; texts per second in a stage without photos."""
+    losses: dict[str, float]
+    """Averaged over all processes: `loss`, the weighted sum, and each term by its name."""
+    wait: float = 0.0
+    """Share of the step spent waiting for data, 0 to 1."""
+    unread: int = 0
+    """Photos of the run so far that could not be read."""
 
 
 class Rate(ProgressColumn):
-    """How many a second, of late."""
+    """The current rate per second."""
 
     def render(self, task: Task) -> Text:
         """Return `12.3/s`, or nothing before the rate is known."""
@@ -68,7 +85,7 @@ class Bars:
             self.tasks[what] = self.bars.add_task(what, total=total, note=note)
         self.bars.update(self.tasks[what], completed=done, total=total, note=note)
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         """Show a training step; of waiting and unreadable photos only where there is something to say."""
         note = f"epoch {step.epoch + 1}  {step.photos_per_second:.0f} photos/s  loss {step.losses['loss']:.3f}"
         if step.wait >= 0.1:

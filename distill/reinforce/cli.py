@@ -42,15 +42,15 @@ def reinforce(
         import torch
 
         from distill.config import Recipe
+        from distill.config.command_line import parse_settings
         from distill.reinforce.run import Reinforcer, assemble_teachers
     except ModuleNotFoundError as error:
         raise PocketclipError(f"reinforcement needs {error.name}: pip install 'pocketclip[train]'") from error
     from distill.progress import Bars
-    from distill.training.cli import parse_setting
 
     if threads:
         torch.set_num_threads(threads)
-    changes = dict(parse_setting(text) for text in settings or [])
+    changes = parse_settings(settings or [])
     if augmentations:
         changes["reinforcement.augmentations"] = augmentations
     plan = Recipe.load(recipe, changes)

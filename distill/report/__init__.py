@@ -2,6 +2,5 @@
 
 from distill.report.page import REPORT, write_report
 from distill.report.plot import plot_losses
-from distill.report.settings import keep_recipe, kept_recipe
 
-__all__ = ["REPORT", "keep_recipe", "kept_recipe", "plot_losses", "write_report"]
+__all__ = ["REPORT", "plot_losses", "write_report"]

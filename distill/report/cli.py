@@ -25,10 +25,11 @@ def report(
     pocketclip report runs/pocket
     """
     try:
-        from distill.report import kept_recipe, plot_losses, write_report
-        from distill.training.logs import METRICS
+        from distill.config.saved import load_saved_recipe
+        from distill.logs import METRICS
+        from distill.report import plot_losses, write_report
 
-        recipe = kept_recipe(run)
+        recipe = load_saved_recipe(run)
         plot_losses(run / METRICS, run / "losses.png")
         page = write_report(run, recipe)
     except ModuleNotFoundError as error:

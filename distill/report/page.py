@@ -12,10 +12,10 @@ from typing import Any
 from distill.config import Recipe
 from distill.evaluate.tables import Grid, counts, grids
 from distill.files import write_whole
+from distill.logs import METRICS, Line, is_loss
 from distill.report.chart import Stage, line_chart
 from distill.report.series import Series, read_series
 from distill.report.settings import settings
-from distill.training.logs import METRICS, Line, is_loss
 
 REPORT = "report.html"
 TITLES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from distill.logs import is_loss
 from distill.report.series import read_series
-from distill.training.logs import is_loss
 
 COLUMNS = 4
 INK, FAINT, PALE = "#22577a", "#bccbd8", "#5b6773"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.training.logs import Line, read_metrics
+from distill.logs import Line, read_metrics
 
 Values = NDArray[np.float64]
 

@@ -1,19 +1,13 @@
-"""A recipe beside its run, and as a table."""
+"""A recipe as a table of settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from distill.config import Recipe, build
-from distill.files import write_whole
-from mobileclip.errors import ConfigError
-
-RECIPE = "recipe.json"
+from distill.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -23,29 +17,6 @@ class Setting:
     name: str
     value: str
     chosen: bool
-
-
-def keep_recipe(out: Path, recipe: Recipe) -> None:
-    """Write a recipe, `--set` and all, as `recipe.json` into its run's folder."""
-    text = json.dumps(_without_none(dataclasses.asdict(recipe)), indent=1, ensure_ascii=False)
-    write_whole(out / RECIPE, lambda stream: stream.write(text.encode()))
-
-
-def kept_recipe(out: Path) -> Recipe:
-    """Read the recipe of a run.
-
-    Raises:
-        ConfigError: there is none, or it is of another version.
-    """
-    path = out / RECIPE
-    try:
-        fields = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the folder of a run") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from error
-    recipe: Recipe = build(Recipe, fields, str(path))
-    return recipe
 
 
 def settings(recipe: Recipe) -> list[Setting]:
@@ -78,9 +49,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value

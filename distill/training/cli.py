@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,6 +46,7 @@ def train(
         import torch
 
         from distill.config import Recipe
+        from distill.config.command_line import parse_settings
         from distill.distributed import joined_processes, rank
         from distill.training.allocator import keep_freed_memory
         from distill.training.run import prepare
@@ -57,7 +57,7 @@ def train(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    plan = Recipe.load(recipe, dict(parse_setting(text) for text in settings or []))
+    plan = Recipe.load(recipe, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
         run = prepare(plan, recipe.parent, data, folder, progress.report, workers, device)
@@ -91,18 +91,3 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Read `name=value`, the value as TOML, or as a plain string where it is not TOML.
-
-    Raises:
-        typer.BadParameter: there is no `=`.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise typer.BadParameter(f"--set {text}: write name=value")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value

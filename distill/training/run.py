@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from distill.config import Recipe
+from distill.config.saved import save_recipe
 from distill.data.corpus import Corpus
 from distill.distributed import choose_device, rank
 from distill.feeds.cached import CorpusFeed, Feed
@@ -17,7 +18,6 @@ from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed
 from distill.files import locate
 from distill.reinforce.run import assemble_teachers
-from distill.report import keep_recipe
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
@@ -116,7 +116,7 @@ def prepare(
     if trainer.resume():
         report("resume", trainer.step, trainer.steps, "from the checkpoint")
     if rank() == 0:
-        keep_recipe(out, recipe)
+        save_recipe(out, recipe)
     return Run(recipe, trainer, merges, out)
 
 

@@ -16,9 +16,10 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.distributed import mean, rank, seed_all, size
 from distill.feeds.cached import Feed
+from distill.logs import RunLog
+from distill.progress import TrainingStep
 from distill.training.checkpoints import Snapshots
 from distill.training.gradient_cache import backward_in_parts, untouched_statistics
-from distill.training.logs import RunLog
 from distill.training.memory import compile_towers, recompute_activations
 from distill.training.optimizer import Average, parameter_groups, phase, schedule
 from distill.training.parallel import Parallel, fill, restore, whole
@@ -35,19 +36,6 @@ Validate = Callable[[CLIP, int, float], float]
 
 class TrainingError(PocketclipError):
     """Training that cannot go on."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a step reports: where it is, how fast, how it waited, and its losses averaged over all processes."""
-
-    step: int
-    steps: int
-    epoch: int
-    photos_per_second: float
-    losses: dict[str, float]
-    wait: float = 0.0
-    unread: int = 0
 
 
 @dataclass
@@ -123,7 +111,7 @@ class Trainer:
         kept.load_state_dict(whole(self.average.values if self.average else self.model.state_dict()))
         return kept
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Iterator[TrainingStep]:
         """Train from where the checkpoint left off; yields after each step.
 
         Raises:
@@ -151,7 +139,7 @@ class Trainer:
             if log:
                 log.close()
 
-    def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[Progress, dict[str, float]]]:
+    def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[TrainingStep, dict[str, float]]]:
         """Take the steps of an epoch from `first` on; yields progress, and figures for the log."""
         if first == 0:
             self.course.recent.clear()
@@ -165,7 +153,7 @@ class Trainer:
             self.course.step += 1
             self.course.unread += batch.unread
             took = time.perf_counter() - started
-            progress = Progress(
+            progress = TrainingStep(
                 step=self.step,
                 steps=self.steps,
                 epoch=epoch,

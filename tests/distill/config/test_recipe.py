@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from distill.config import Recipe
-from distill.training.cli import parse_setting
+from distill.config.command_line import parse_setting
 from distill.training.run import student_config
 from mobileclip.errors import ConfigError
 from mobileclip.towers.config import ModelConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.config import OpenClipConfig, OptimConfig, PhotoSource, Recipe, Stage
-from distill.training.logs import RunLog
+from distill.logs import RunLog
 
 TERMS = ("loss", "contrastive", "feature", "masked_feature", "affinity")
 Log = Callable[..., Path]

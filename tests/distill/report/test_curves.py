@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.logs import METRICS
 from distill.report import plot_losses
 from distill.report.chart import BOTTOM, HEIGHT, LEFT, POINTS, RIGHT, TOP, WIDTH, Stage, line_chart
 from distill.report.series import Series, read_series
-from distill.training.logs import METRICS
 from tests.distill.report.conftest import TERMS, Log
 
 

@@ -17,9 +17,10 @@ import typer
 from typer.testing import CliRunner
 
 from distill.config import OptimConfig, Recipe
-from distill.report import REPORT, keep_recipe, kept_recipe, write_report
+from distill.config.saved import load_saved_recipe, save_recipe
+from distill.logs import METRICS
+from distill.report import REPORT, write_report
 from distill.report.settings import settings
-from distill.training.logs import METRICS
 from mobileclip.errors import ConfigError
 from tests.distill.report.conftest import TERMS, Log
 
@@ -166,13 +167,13 @@ def test_what_was_chosen_comes_before_all(log: Log, recipe: Recipe) -> None:
 
 
 def test_a_recipe_is_kept_whole(tmp_path: Path, recipe: Recipe) -> None:
-    keep_recipe(tmp_path / "new/run", recipe)
-    assert kept_recipe(tmp_path / "new/run") == recipe
+    save_recipe(tmp_path / "new/run", recipe)
+    assert load_saved_recipe(tmp_path / "new/run") == recipe
     (tmp_path / "new/run/recipe.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
-        kept_recipe(tmp_path / "new/run")
+        load_saved_recipe(tmp_path / "new/run")
     with pytest.raises(ConfigError, match="name the folder of a run"):
-        kept_recipe(tmp_path)
+        load_saved_recipe(tmp_path)
 
 
 def test_a_run_going_on_and_one_not_begun(log: Log, recipe: Recipe) -> None:
@@ -224,7 +225,7 @@ def test_the_command_makes_it_again(log: Log, recipe: Recipe, tmp_path: Path) ->
     program = typer.Typer()
     program.command()(guarded(report))
     run = log(5)
-    keep_recipe(run, recipe)
+    save_recipe(run, recipe)
     done = CliRunner().invoke(program, [str(run)])
     assert done.exit_code == 0 and done.stdout.strip() == str(run / REPORT)
     assert read(run / REPORT).said("h1") == ["shapes"] and (run / "losses.png").stat().st_size > 1000

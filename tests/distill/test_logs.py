@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.training.logs import EVENTS, METRICS, LogError, RunLog, is_loss, read_metrics, tag
+from distill.logs import EVENTS, METRICS, LogError, RunLog, is_loss, read_metrics, tag
 
 
 def figures(step: int) -> dict[str, float]:
