@@ -2,27 +2,42 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PHOTOS ?= .photos
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: run test check bench screenshots clean
+# Without PHOTOS, `make run` indexes a few sample photographs into a library of their own, so that they never turn up in
+# your searches. With PHOTOS, it uses your library.
+DEMO := .demo
+PHOTOS ?= $(DEMO)/photos
+LIBRARY := $(if $(filter $(DEMO)/photos,$(PHOTOS)),POCKETCLIP_HOME=$(DEMO)/library)
+POCKETCLIP := $(LIBRARY) $(BIN)/pocketclip
 
-run: $(VENV)/light $(if $(filter .photos,$(PHOTOS)),.photos)
-	@$(BIN)/pocketclip index "$(PHOTOS)" || test $$? -eq 3  # 3: some files could not be read, which it has said
+.PHONY: run test quick check bench screenshots clean
+
+run: $(VENV)/light $(filter $(DEMO)/photos,$(PHOTOS))
+	@printf '== Indexing %s\n' "$(PHOTOS)"
+	@$(POCKETCLIP) index "$(PHOTOS)" || test $$? -eq 3  # 3: some files could not be read; the command has listed them
 	@printf '\n== Tags\n'
-	@$(BIN)/pocketclip tag "$(PHOTOS)"
+	@$(POCKETCLIP) tag "$(PHOTOS)"
 	@printf '\n== pocketclip search "a cat"\n'
-	@$(BIN)/pocketclip search "a cat" -t 3
+	@$(POCKETCLIP) search "a cat" -t 3
 	@printf '\n== pocketclip search "a red flower"\n'
-	@$(BIN)/pocketclip search "a red flower" -t 3
+	@$(POCKETCLIP) search "a red flower" -t 3
+	@printf '\nNext:  source %s/activate && pocketclip index ~/Pictures && pocketclip search "two dogs on a beach"\n' "$(BIN)"
 
-# One process a core, each on one thread: tests are many and small.
+# One process per core, each on one thread: the tests are many and small.
 test: $(VENV)/dev check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
+
+# Everything that is not marked slow, in under a minute: run it before each commit.
+quick: $(VENV)/dev
+	$(BIN)/ruff check --quiet .
+	$(PYTEST) -m "not slow" --quiet
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 bench: $(VENV)/dev
@@ -36,24 +51,27 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.evaluation
 	$(BIN)/python -m tests.benchmarks.export
 
-# Every screen of the gallery into build/screenshots, and those of the README beside the code; needs no display.
+# Every screen of the gallery into build/screenshots, and those of the README into app/ui/screenshots; needs no display.
 screenshots: $(VENV)/dev
 	$(BIN)/python -m tests.app.ui.screenshots
 
 # The light half: NumPy, Pillow, ONNX Runtime and the command line.
 $(VENV)/light: pyproject.toml
+	@echo "== Installing the command line into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --editable .
 	@touch $@
 
 $(VENV)/dev: pyproject.toml
+	@echo "== Installing everything into $(VENV), PyTorch included: a few minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/light
 
-# Real photographs out of the scikit-image and scikit-learn packages, which are not installed for it.
-.photos: tests/sample_photos.py
+# Real photographs from the scikit-image and scikit-learn packages, which are not installed for this.
+$(DEMO)/photos: tests/sample_photos.py | $(VENV)/light
+	@echo "== Fetching 14 sample photographs into $@"
 	@$(BIN)/python tests/sample_photos.py $@
 
 clean:
-	rm -rf $(VENV) .photos build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info
