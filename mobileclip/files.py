@@ -5,11 +5,17 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-__all__ = ["PathLike", "atomic_write", "sync_folder", "write_bytes"]
+__all__ = ["PHOTO_SUFFIXES", "PathLike", "atomic_write", "sync_folder", "write_bytes"]
 
 PathLike = str | os.PathLike[str]
 """What every public function that takes a path accepts."""
+
+PHOTO_SUFFIXES: Final = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .heic .heif".split()  # noqa: SIM905 (reads as a list)
+)
+"""Suffixes of files that are worth opening, in lower case; the decoder decides what is really inside."""
 
 
 @contextmanager

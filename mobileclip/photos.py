@@ -13,12 +13,7 @@ from PIL import Image
 
 from mobileclip.errors import PhotoError
 
-__all__ = ["PHOTO_SUFFIXES", "REASONS", "Header", "open_photo", "read_header"]
-
-PHOTO_SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .heic .heif".split()  # noqa: SIM905 (reads as a list)
-)
-"""Suffixes of files that are worth opening, in lower case; the decoder decides what is really inside."""
+__all__ = ["REASONS", "Header", "open_photo", "read_header"]
 
 REASONS: Final = (
     "missing",

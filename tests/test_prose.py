@@ -34,10 +34,10 @@ AVOIDED = {
     r"\bas ever\b": "as usual",
     r"\bwhatever (it|they|that) (is|was|are)\b": "of any kind",
     r"\btaken? back\b": "undo",
-    r"\b(colours?|coloured|grey|greyscale|licences?|neighbours?|neighbouring|catalogues?|behaviours?|labelled|labelling)\b": (
-        "US spelling"
-    ),
-    r"\b(normali|recogni|initiali|organi|quanti|seriali|optimi|minimi|maximi|summari)s(e|es|ed|ing|ation)\b": "US spelling",
+    r"\b(colours?|coloured|grey|greyscale|licences?|neighbours?|neighbouring|catalogues?)\b": "US spelling",
+    r"\b(behaviours?|labelled|labelling|cancelled|travell(ed|ing)|judgement)\b": "US spelling",
+    r"\b(normali|recogni|initiali|organi|quanti|seriali)s(e|es|ed|ing|ation)\b": "US spelling",
+    r"\b(optimi|minimi|maximi|summari)s(e|es|ed|ing|ation)\b": "US spelling",
     r"\b(centre|centres|centred|distils|modelled|analyse|analysed|artefacts?|favourites?|honour)\b": "US spelling",
 }
 """Patterns, with what to write instead. Phrases that read like a translation, mostly."""

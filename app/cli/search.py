@@ -84,7 +84,7 @@ def search(
 
 def _term(text: str, sign: float = 1.0) -> "Term":
     from app.library.search.rank import Term
-    from mobileclip.photos import PHOTO_SUFFIXES
+    from mobileclip.files import PHOTO_SUFFIXES
 
     weighted = _WEIGHTED.fullmatch(text)
     weight, content = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)

@@ -276,7 +276,7 @@ def subfolders(folder: str) -> tuple[list[str], int]:
     Raises:
         LibraryError: the folder may not be opened.
     """
-    from mobileclip.photos import PHOTO_SUFFIXES
+    from mobileclip.files import PHOTO_SUFFIXES
 
     names, photos = [], 0
     try:

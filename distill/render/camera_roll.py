@@ -24,7 +24,7 @@ from distill.render import cards, desktop, graphics
 from distill.render import paper as papers
 from distill.render import phone_screens as screens
 from distill.render.camera import compress, photograph, surface
-from mobileclip.photos import PHOTO_SUFFIXES
+from mobileclip.files import PHOTO_SUFFIXES
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "receipt": (

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from distill.data.sources import DataError, read_splits, read_table
 from distill.evaluate.evidence import MEASURE, KnownPhoto, LabelEvidence
 from mobileclip.errors import PhotoError
-from mobileclip.photos import PHOTO_SUFFIXES, open_photo
+from mobileclip.files import PHOTO_SUFFIXES
+from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 
 CALIBRATION: Final = 64

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
-from mobileclip.photos import PHOTO_SUFFIXES
+from mobileclip.files import PHOTO_SUFFIXES
 
 # Folders in which systems and NAS boxes keep bins and thumbnails; compared in lower case.
 SYSTEM_FOLDERS = frozenset(

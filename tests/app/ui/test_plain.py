@@ -20,7 +20,7 @@ from app.ui.screens.photo.model import heat_rgba, place
 from app.ui.screens.search.model import describe_days, divide, parse_day, usual_ranges
 from app.ui.settings import Settings, load_settings, save_settings
 
-UI = Path(strings.__file__).parent
+UI = Path(strings.__file__).parents[1]
 SOURCES = [*UI.rglob("*.py"), *UI.rglob("*.kv")]
 
 

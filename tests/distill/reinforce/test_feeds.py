@@ -170,7 +170,7 @@ def test_shuffling_keeps_every_sample_and_reads_few_shards_at_once(sizes: list[i
 
 def ranks(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
     for module in ("steps", "reinforced", "online"):
-        monkeypatch.setattr(f"distill.data.{module}.size", lambda: size)
+        monkeypatch.setattr(f"distill.feeds.{module}.size", lambda: size)
     monkeypatch.setattr("distill.feeds.steps.rank", lambda: rank)
 
 

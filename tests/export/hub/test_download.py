@@ -16,9 +16,9 @@ from huggingface_hub import errors
 from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 
 import mobileclip
+from export.hub import cli as models_cli
+from export.hub import download as hub
 from export.hub.download import HubError, NoNetworkError, catalogue, find_entry
-from export.hub.download import cli as models_cli
-from export.hub.download import download as hub
 from export.hub.processors import ReadyError
 
 REQUEST = httpx2.Request("GET", "http://hub.invalid/api/models/x")

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.formats import ExportError
 from export.measure.child import Child
+from export.onnx import quantize as onnx_quantize
 from export.onnx.convert import ONNX, ONNX_UINT8, OPSET, export_image, export_text
-from export.onnx.convert import quantize as onnx_quantize
 from export.onnx.weights import channel_axes, rounded, shrink_weights
 from mobileclip.runtimes import load_tower
 from mobileclip.towers import CLIP, reparameterize

@@ -14,7 +14,8 @@ from app.library.files.content import content_hash
 from app.library.search.rank import Term, search
 from app.library.search.timeline import photos as photos_of
 from app.library.search.timeline import timeline
-from app.library.store.store import Store, schema
+from app.library.store import schema
+from app.library.store.store import Store
 
 # The tables as version 1 made them, word for word, and never to be changed.
 VERSION_1 = """
