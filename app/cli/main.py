@@ -17,8 +17,10 @@ from app.cli.common import guarded
 from app.cli.corrections import corrections
 from app.cli.gallery import gallery
 from app.cli.index import index
-from app.cli.search import search, tag
-from app.cli.status import labels, status
+from app.cli.labels import labels
+from app.cli.search import search
+from app.cli.status import status
+from app.cli.tag import tag
 
 _EPILOG = (
     "Exit codes: 0 done · 1 nothing found, or no network to pull a model · 2 wrong usage · 3 some files failed"

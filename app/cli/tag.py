@@ -1,0 +1,80 @@
+"""`pocketclip tag`: the labels of indexed photos."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output
+from app.cli.common import (
+    NOTHING,
+    AsJson,
+    ModelName,
+    Quiet,
+    absolute,
+    load_model,
+    open_store,
+    stop_without_labels,
+)
+
+if TYPE_CHECKING:
+    from app.library.store.store import Tag
+
+
+def tag(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="DIR…", help="Only photos below these folders.")
+    ] = None,
+    model: ModelName = "pocket",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the labels of indexed photos.
+
+    Each label is decided on its own, and no label at all is a normal answer.
+
+    Labels come from stored vectors: no photo is opened, also when the label
+    set has changed.
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip tag ~/Pictures/2024
+    pocketclip tag --json | jq '.[] | select(any(.tags[]; .label == "dog")) | .path'
+    """
+    from app.library.errors import NothingIndexedError
+    from app.library.labels.tags import refresh
+    from app.library.search.rank import no_vectors
+
+    loaded = load_model(model)
+    stop_without_labels(loaded, quiet)
+    with open_store() as store:
+        refresh(store, loaded)
+        model_id = store.model_id(loaded.fingerprint)
+        if model_id is None or not store.count_vectors(model_id):
+            raise NothingIndexedError(no_vectors(store, loaded))
+        photos = store.tagged(model_id, absolute(folders))
+        shown = _show_tags_as_json(photos) if as_json else _show_tags(photos)
+    if not shown:
+        output.say("pocketclip: nothing is indexed below these folders", quiet=quiet)
+        raise typer.Exit(NOTHING)
+
+
+def _show_tags(photos: "Iterable[tuple[str, list[Tag]]]") -> int:
+    shown = 0
+    for path, tags in photos:
+        print(f"{output.printable(path)}\t{', '.join(f'{t.label} {t.score:.2f}' for t in tags) or '–'}")
+        shown += 1
+    return shown
+
+
+def _show_tags_as_json(photos: "Iterable[tuple[str, list[Tag]]]") -> int:
+    data = [
+        {
+            "path": path,
+            "tags": [{"label": t.label, "score": round(t.score, 4), "source": t.source} for t in tags],
+        }
+        for path, tags in photos
+    ]
+    output.show_json(data)
+    return len(data)
