@@ -1,4 +1,4 @@
-"""`python -m distill.render`: render a training set into a folder."""
+"""The command line, `python -m distill.render`."""
 
 from distill.render.camera_roll import main
 

@@ -1,10 +1,11 @@
-"""Render what fills a camera roll and photo sets lack: receipts, documents, cards, screens, memes.
+"""Render pictures that fill camera rolls but that photo sets lack: receipts, documents, cards, screens, memes.
 
-Every picture is decided by its kind and a seed (and by the background photos that are lent to it):
+A kind, a seed and the background photos determine a picture completely.
 
     python -m distill.render OUT --per-kind 60 --seed 0 --backgrounds PHOTOS
 
 writes OUT/images/*.webp, OUT/captions.jsonl (file, caption) and OUT/labels.csv (file, label, split).
+README.md in `distill` has an example with Flickr8k.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class _Shot:
-    """How a flat page becomes a picture: how often it is photographed, folded, held, small in the frame."""
+class _Capture:
+    """How to draw a page and turn it into a picture: `photographed` is the chance of a photo; see `photograph`."""
 
     draw: Callable[[random.Random], Image.Image]
     photographed: float = 1.0
@@ -111,30 +112,30 @@ class _Shot:
     held: float = 0.05
     far: float = 0.3
     hung: bool = False
-    bezel: float = 0.0  # how often a photographed picture is shown on a monitor
+    bezel: float = 0.0  # chance that a photographed page has a monitor's frame around it
 
 
-_FLAT: Mapping[str, _Shot] = {
-    "receipt": _Shot(papers.receipt, crumple=0.06, held=0.3),
-    "letter": _Shot(papers.letter, 0.9),
-    "form": _Shot(papers.form, 0.9),
-    "invoice": _Shot(papers.invoice, 0.8),
-    "handwriting": _Shot(papers.handwriting, crumple=0.04, held=0.1),
-    "book page": _Shot(papers.book_page, crumple=0.02, held=0.1, far=0.15),
-    "newspaper": _Shot(cards.newspaper, crumple=0.05, far=0.2),
-    "chart": _Shot(desktop.chart, 0.25, 0.0, 0.0, 0.1, bezel=0.5),
-    "map": _Shot(graphics.town_map, 0.45, 0.05, 0.05, 0.2),
-    "business card": _Shot(cards.business_card, crumple=0.0, held=0.25, far=0.4),
-    "id card": _Shot(cards.id_card, crumple=0.0, held=0.25, far=0.4),
-    "ticket": _Shot(cards.ticket, crumple=0.02, held=0.3),
-    "menu": _Shot(cards.menu, crumple=0.01, held=0.1),
-    "whiteboard": _Shot(cards.whiteboard, crumple=0.0, held=0.0, far=0.2, hung=True),
-    "slide": _Shot(desktop.slide, 0.5, 0.0, 0.0, 0.3, True, 0.4),
-    "spreadsheet": _Shot(desktop.table, 0.35, 0.0, 0.0, 0.1, True, 0.8),
-    "calendar": _Shot(graphics.calendar, 0.5, 0.01, 0.0, 0.3, True),
-    "qr code": _Shot(graphics.qr_poster, 0.65, 0.01, 0.1, 0.4),
-    "barcode": _Shot(cards.barcode, 0.9, 0.02, 0.1, 0.3),
-    "screenshot-code": _Shot(desktop.code, 0.12, 0.0, 0.0, 0.1, True, 1.0),
+_PAGES: Mapping[str, _Capture] = {
+    "receipt": _Capture(papers.receipt, crumple=0.06, held=0.3),
+    "letter": _Capture(papers.letter, 0.9),
+    "form": _Capture(papers.form, 0.9),
+    "invoice": _Capture(papers.invoice, 0.8),
+    "handwriting": _Capture(papers.handwriting, crumple=0.04, held=0.1),
+    "book page": _Capture(papers.book_page, crumple=0.02, held=0.1, far=0.15),
+    "newspaper": _Capture(cards.newspaper, crumple=0.05, far=0.2),
+    "chart": _Capture(desktop.chart, 0.25, 0.0, 0.0, 0.1, bezel=0.5),
+    "map": _Capture(graphics.town_map, 0.45, 0.05, 0.05, 0.2),
+    "business card": _Capture(cards.business_card, crumple=0.0, held=0.25, far=0.4),
+    "id card": _Capture(cards.id_card, crumple=0.0, held=0.25, far=0.4),
+    "ticket": _Capture(cards.ticket, crumple=0.02, held=0.3),
+    "menu": _Capture(cards.menu, crumple=0.01, held=0.1),
+    "whiteboard": _Capture(cards.whiteboard, crumple=0.0, held=0.0, far=0.2, hung=True),
+    "slide": _Capture(desktop.slide, 0.5, 0.0, 0.0, 0.3, True, 0.4),
+    "spreadsheet": _Capture(desktop.table, 0.35, 0.0, 0.0, 0.1, True, 0.8),
+    "calendar": _Capture(graphics.calendar, 0.5, 0.01, 0.0, 0.3, True),
+    "qr code": _Capture(graphics.qr_poster, 0.65, 0.01, 0.1, 0.4),
+    "barcode": _Capture(cards.barcode, 0.9, 0.02, 0.1, 0.3),
+    "screenshot-code": _Capture(desktop.code, 0.12, 0.0, 0.0, 0.1, True, 1.0),
 }
 _SCREENS: Mapping[str, Callable[[random.Random, Sequence[Image.Image]], Image.Image]] = {
     "screenshot-chat": screens.chat,
@@ -156,37 +157,37 @@ def _shrink(picture: Image.Image, short: int) -> Image.Image:
 
 
 def _plain_photo(rng: random.Random) -> Image.Image:
-    """A blurred, shaded surface for a meme when there is no photo to use."""
+    """Draw a blurred background for a meme if no photos are given."""
     made = surface(np.random.default_rng(rng.getrandbits(64)), 320, 320)
-    made.paste(cards.blot(rng, 200, 200), (60, 80))
+    made.paste(cards.abstract_picture(rng, 200, 200), (60, 80))
     return made.filter(ImageFilter.GaussianBlur(2))
 
 
 def render(kind: str, seed: int, backgrounds: Sequence[Image.Image] = ()) -> Image.Image:
-    """Draw one picture.
+    """Render one picture.
 
     Args:
-        kind: one of KINDS.
+        kind: a key of `KINDS`.
         seed: the same kind, seed and backgrounds give the same pixels.
-        backgrounds: photos for what pages lie on, for memes, feeds and wallpapers; without, drawn ones.
+        backgrounds: photos for surfaces, memes, feeds and wallpapers; without them, these are drawn.
 
     Returns:
-        RGB picture whose shorter side has 256 to 384 pixels.
+        RGB picture; the shorter side is 256 to 384 pixels.
 
     Raises:
-        KeyError: for a kind that is not in KINDS.
+        KeyError: the kind is unknown.
     """
     if kind not in KINDS:
         raise KeyError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
     rng = random.Random(f"{kind} {seed}")
-    if kind in _FLAT:
-        shot = _FLAT[kind]
-        page = shot.draw(rng)
-        if rng.random() < shot.photographed:
-            if rng.random() < shot.bezel:
+    if kind in _PAGES:
+        capture = _PAGES[kind]
+        page = capture.draw(rng)
+        if rng.random() < capture.photographed:
+            if rng.random() < capture.bezel:
                 page = ImageOps.expand(page, rng.randint(10, 26), rng.choice(BEZELS))
-            look = {"crumple": shot.crumple, "held": shot.held, "far": shot.far}
-            return photograph(page, rng, backgrounds, hung=shot.hung, **look)
+            look = {"crumple": capture.crumple, "held": capture.held, "far": capture.far}
+            return photograph(page, rng, backgrounds, hung=capture.hung, **look)
     elif kind in _SCREENS:
         page = _SCREENS[kind](rng, backgrounds)
     else:
@@ -196,9 +197,9 @@ def render(kind: str, seed: int, backgrounds: Sequence[Image.Image] = ()) -> Ima
 
 
 def write(out: Path, per_kind: int, seed: int, backgrounds: Sequence[Image.Image] = ()) -> int:
-    """Render per_kind pictures of every kind into a folder, with captions and labels, and return how many.
+    """Render `per_kind` pictures of every kind into a folder and return how many were written.
 
-    Files: images/*.webp, captions.jsonl (a caption a line), labels.csv (file, label, split; 15 % test).
+    Files: images/*.webp, captions.jsonl (one caption per line), labels.csv (file, label, split; 15 % test).
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     count = 0
@@ -221,7 +222,7 @@ def write(out: Path, per_kind: int, seed: int, backgrounds: Sequence[Image.Image
 
 
 def _photos(folder: Path | None, listed: Path | None, most: int, seed: int) -> list[Image.Image]:
-    """Up to `most` photos of a folder, chosen by the seed, small enough to keep in memory."""
+    """Load up to `most` photos of a folder, chosen by the seed and scaled to at most 512 pixels."""
     if folder is None:
         return []
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
@@ -240,14 +241,14 @@ def _photos(folder: Path | None, listed: Path | None, most: int, seed: int) -> l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: render a training set into a folder."""
+    """Render training pictures of receipts, documents, cards, screens and memes into a folder."""
     parser = argparse.ArgumentParser(prog="python -m distill.render", description=main.__doc__)
-    parser.add_argument("out", type=Path, help="folder to write images/, captions.jsonl and labels.csv into")
-    parser.add_argument("--per-kind", type=int, default=60, help="pictures of each kind")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("out", type=Path, help="folder for images/, captions.jsonl and labels.csv")
+    parser.add_argument("--per-kind", type=int, default=60, help="pictures per kind (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default: 0)")
     parser.add_argument("--backgrounds", type=Path, help="folder of photos to use as backgrounds")
-    parser.add_argument("--splits", type=Path, help="CSV file,split: use only backgrounds whose split is train")
-    parser.add_argument("--most-backgrounds", type=int, default=400, help="how many of those photos to load")
+    parser.add_argument("--splits", type=Path, help="CSV with file,split: only use backgrounds of the split train")
+    parser.add_argument("--most-backgrounds", type=int, default=400, help="load at most this many backgrounds")
     args = parser.parse_args(arguments)
     photos = _photos(args.backgrounds, args.splits, args.most_backgrounds, args.seed)
     print(f"{write(args.out, args.per_kind, args.seed, photos)} pictures in {args.out}")

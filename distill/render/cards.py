@@ -1,4 +1,4 @@
-"""More flat things: newspapers, menus, cards, tickets, whiteboards, barcodes."""
+"""Newspapers, menus, cards, tickets, whiteboards and barcodes, drawn flat."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import random
 from PIL import Image, ImageDraw
 
 from distill.render import text
-from distill.render.handwriting import Hand
-from distill.render.paper import BLACK, bars, paper, qr
-from distill.render.text import Colour, centred, column, font
+from distill.render.handwriting import Handwriting
+from distill.render.paper import BLACK, blank_sheet, draw_barcode, qr_code
+from distill.render.text import Color, column, draw_centered, font
 
-WHITE: Colour = (255, 255, 255)
-BRIGHT: tuple[Colour, ...] = (
+WHITE: Color = (255, 255, 255)
+BRIGHT: tuple[Color, ...] = (
     (30, 90, 180), (200, 50, 50), (20, 130, 100), (230, 150, 30), (110, 60, 160), (40, 40, 50), (0, 150, 190),
     (220, 90, 140),
 )  # fmt: skip
 
 
-def blot(rng: random.Random, width: int, height: int) -> Image.Image:
-    """A stand-in for a printed picture: sky, ground and a few shapes."""
+def abstract_picture(rng: random.Random, width: int, height: int) -> Image.Image:
+    """Draw a placeholder for a printed picture: sky, ground and a few shapes."""
     sky, ground = rng.choice(BRIGHT), rng.choice(BRIGHT)
     picture = Image.new("RGB", (width, height), tuple(min(255, v + 90) for v in sky))
     draw = ImageDraw.Draw(picture)
@@ -36,10 +36,10 @@ def blot(rng: random.Random, width: int, height: int) -> Image.Image:
 def newspaper(rng: random.Random) -> Image.Image:
     """A newspaper or magazine page: title, headlines, narrow columns, pictures."""
     width, height = 680, rng.choice((900, 860, 520))
-    sheet, draw = paper(rng, width, height, rng.choice(((232, 228, 216), (240, 238, 230), (245, 222, 200))))
+    sheet, draw = blank_sheet(rng, width, height, rng.choice(((232, 228, 216), (240, 238, 230), (245, 222, 200))))
     y = 24.0
     if rng.random() < 0.6:
-        centred(
+        draw_centered(
             draw,
             width / 2,
             y,
@@ -48,7 +48,7 @@ def newspaper(rng: random.Random) -> Image.Image:
             BLACK,
         )
         draw.line((30, y + 72, width - 30, y + 72), fill=BLACK, width=2)
-        centred(draw, width / 2, y + 76, text.date(rng), font("serif", 14), BLACK)
+        draw_centered(draw, width / 2, y + 76, text.date(rng), font("serif", 14), BLACK)
         y += 100
     count = rng.choice((3, 4, 5))
     pitch = (width - 50) / count
@@ -59,7 +59,7 @@ def newspaper(rng: random.Random) -> Image.Image:
         left, top = 30 + index * pitch, y
         while top < height - 60:
             if rng.random() < 0.3 and height - top > 200:
-                picture = blot(rng, round(pitch - 16), round(pitch * 0.7))
+                picture = abstract_picture(rng, round(pitch - 16), round(pitch * 0.7))
                 sheet.paste(
                     picture.convert("L").convert("RGB") if rng.random() < 0.5 else picture,
                     (round(left), round(top)),
@@ -83,28 +83,28 @@ def newspaper(rng: random.Random) -> Image.Image:
 
 
 def menu(rng: random.Random) -> Image.Image:
-    """A restaurant's menu card, on light or dark board, with dishes and prices."""
+    """A restaurant menu on light or dark board, with dishes and prices."""
     dark = rng.random() < 0.3
-    sheet, draw = paper(rng, 520, 760, rng.choice(((35, 38, 40), (28, 50, 44), (60, 30, 30))) if dark else None)
-    ink: Colour = (238, 232, 215) if dark else BLACK
-    accent: Colour = (230, 190, 110) if dark else rng.choice(BRIGHT)
+    sheet, draw = blank_sheet(rng, 520, 760, rng.choice(((35, 38, 40), (28, 50, 44), (60, 30, 30))) if dark else None)
+    ink: Color = (238, 232, 215) if dark else BLACK
+    accent: Color = (230, 190, 110) if dark else rng.choice(BRIGHT)
     family = rng.choice(("serif", "italic", "book", "sans"))
     if rng.random() < 0.5:
         draw.rectangle((16, 16, 504, 744), outline=accent, width=rng.choice((1, 3)))
     name = rng.choice(("MENU", "Menu", rng.choice(text.SHOPS).title(), "Speisekarte", "Carta", "Lunch"))
-    centred(draw, 260, 40, name, font(rng.choice(("italic", "serif")), 44, True), accent)
+    draw_centered(draw, 260, 40, name, font(rng.choice(("italic", "serif")), 44, True), accent)
     y, face = 110, font(family, rng.choice((17, 19)))
     sign = rng.choice(("", "", "$", "€", "£"))
     middle = rng.random() < 0.25
     for part in rng.sample(("Starters", "Soups", "Mains", "Pizza", "Pasta", "Desserts", "Drinks", "Specials"), 4):
         if y > 640:
             break
-        centred(draw, 260, y, part, font(family, 25, True), accent)
+        draw_centered(draw, 260, y, part, font(family, 25, True), accent)
         y += 42
         for dish in rng.sample(text.DISHES, rng.randint(3, 6)):
             cost = text.money(4 + text.price(rng, 20), sign)
             if middle:
-                centred(draw, 260, y, f"{dish}  {cost}", face, ink)
+                draw_centered(draw, 260, y, f"{dish}  {cost}", face, ink)
             else:
                 draw.text((50, y), dish, font=face, fill=ink)
                 draw.text((470, y), cost, font=face, fill=ink, anchor="ra")
@@ -119,11 +119,11 @@ def menu(rng: random.Random) -> Image.Image:
 
 
 def business_card(rng: random.Random) -> Image.Image:
-    """A visiting card: a mark, name, trade, telephone, mail."""
+    """A business card: logo, name, profession, phone number, email."""
     ground = rng.choice((WHITE, WHITE, (246, 242, 232), *BRIGHT))
-    sheet, draw = paper(rng, 520, 300, ground)
-    ink: Colour = BLACK if sum(ground) > 480 else WHITE
-    accent: Colour = rng.choice(BRIGHT) if ink == BLACK else (245, 220, 150)
+    sheet, draw = blank_sheet(rng, 520, 300, ground)
+    ink: Color = BLACK if sum(ground) > 480 else WHITE
+    accent: Color = rng.choice(BRIGHT) if ink == BLACK else (245, 220, 150)
     if rng.random() < 0.5:
         draw.rectangle(
             rng.choice(((0, 0, 24, 300), (0, 270, 520, 300), (360, 0, 520, 300), (0, 0, 520, 18))),
@@ -155,11 +155,11 @@ def business_card(rng: random.Random) -> Image.Image:
 
 
 def id_card(rng: random.Random) -> Image.Image:
-    """An identity, member or bank card; the person is a plain silhouette, all data is made up."""
+    """An identity, member or bank card with made-up data and a silhouette."""
     bank = rng.random() < 0.35
     tone = rng.choice(BRIGHT)
-    light: Colour = tuple(min(255, 170 + v // 3) for v in tone)  # type: ignore[assignment]
-    sheet, draw = paper(rng, 540, 340, tone if bank else light)
+    light: Color = tuple(min(255, 170 + v // 3) for v in tone)  # type: ignore[assignment]
+    sheet, draw = blank_sheet(rng, 540, 340, tone if bank else light)
     for index in range(0, 540, 9):
         draw.arc(
             (index - 300, -120, index + 260, 420),
@@ -205,9 +205,9 @@ def id_card(rng: random.Random) -> Image.Image:
 
 
 def ticket(rng: random.Random) -> Image.Image:
-    """A train, flight, cinema or concert ticket with a tear-off and a code."""
-    ground: Colour = rng.choice(((250, 250, 248), (255, 240, 205), (215, 235, 250), (250, 225, 225), (225, 245, 225)))
-    sheet, draw = paper(rng, 640, 270, ground)
+    """A train, flight, cinema or concert ticket with a stub and a code."""
+    ground: Color = rng.choice(((250, 250, 248), (255, 240, 205), (215, 235, 250), (250, 225, 225), (225, 245, 225)))
+    sheet, draw = blank_sheet(rng, 640, 270, ground)
     accent = rng.choice(BRIGHT)
     draw.rectangle((0, 0, 640, 52), fill=accent)
     kind = rng.choice(
@@ -234,21 +234,21 @@ def ticket(rng: random.Random) -> Image.Image:
     for y in range(4, 270, 12):
         draw.line((455, y, 455, y + 6), fill=(120, 120, 120), width=2)
     if rng.random() < 0.5:
-        sheet.paste(qr(rng, 150, ground=ground), (474, 74))
+        sheet.paste(qr_code(rng, 150, ground=ground), (474, 74))
     else:
-        bars(draw, rng, (480, 74, 615, 210), 2)
+        draw_barcode(draw, rng, (480, 74, 615, 210), 2)
         draw.text((548, 222), str(rng.randint(10**9, 10**10)), font=font("mono", 14), fill=BLACK, anchor="ma")
     return sheet
 
 
 def whiteboard(rng: random.Random) -> Image.Image:
-    """A whiteboard (or blackboard) with marker writing, boxes, arrows and a sketch of a graph."""
+    """A whiteboard or blackboard with writing, boxes, arrows and a sketched graph."""
     black = rng.random() < 0.2
     width, height = rng.choice(((760, 520), (700, 560), (900, 500)))
-    board: Colour = rng.choice(((38, 62, 50), (40, 42, 46))) if black else (238, 241, 243)
-    sheet, draw = paper(rng, width, height, board)
+    board: Color = rng.choice(((38, 62, 50), (40, 42, 46))) if black else (238, 241, 243)
+    sheet, draw = blank_sheet(rng, width, height, board)
     inks = ((240, 240, 235), (240, 220, 130)) if black else ((25, 25, 30), (20, 60, 170), (200, 35, 40), (20, 130, 60))
-    pens = [Hand(rng, rng.uniform(12, 18), ink, rng.choice((3, 4))) for ink in inks]
+    pens = [Handwriting(rng, rng.uniform(12, 18), ink, rng.choice((3, 4))) for ink in inks]
     rng.choice(pens).write(draw, width * 0.1, 70, text.phrase(rng, 1, 3))
     places = [(x, y) for x in (0.06, 0.38, 0.7) for y in (0.3, 0.55, 0.85)]
     for right, down in rng.sample(places, rng.randint(3, 8)):
@@ -279,20 +279,20 @@ def whiteboard(rng: random.Random) -> Image.Image:
                 y,
                 f"{rng.choice('xyabf')} = {rng.randint(2, 99)}{rng.choice('xyz')} + {rng.randint(1, 99)}",
             )
-    edge: Colour = rng.choice(((180, 184, 188), (120, 90, 60), (70, 74, 80)))
+    edge: Color = rng.choice(((180, 184, 188), (120, 90, 60), (70, 74, 80)))
     draw.rectangle((0, 0, width - 1, height - 1), outline=edge, width=rng.choice((8, 14)))
     return sheet
 
 
 def barcode(rng: random.Random) -> Image.Image:
     """A package label with a barcode, its number and a few words."""
-    ground: Colour = rng.choice((WHITE, WHITE, WHITE, (240, 225, 190), rng.choice(BRIGHT)))
-    sheet, draw = paper(rng, 460, rng.choice((300, 360)), ground)
+    ground: Color = rng.choice((WHITE, WHITE, WHITE, (240, 225, 190), rng.choice(BRIGHT)))
+    sheet, draw = blank_sheet(rng, 460, rng.choice((300, 360)), ground)
     box = (50, 60, 410, sheet.height - rng.choice((70, 120)))
     draw.rectangle((box[0] - 16, box[1] - 14, box[2] + 16, box[3] + 44), fill=WHITE)
-    bars(draw, rng, box, rng.choice((3, 4)))
+    draw_barcode(draw, rng, box, rng.choice((3, 4)))
     number = "  ".join(str(rng.randint(10**5, 10**6 - 1)) for _ in range(2))
     draw.text((230, box[3] + 6), number, font=font("mono", 26), fill=BLACK, anchor="ma")
-    ink: Colour = BLACK if sum(ground) > 480 else WHITE
+    ink: Color = BLACK if sum(ground) > 480 else WHITE
     draw.text((50, 12), text.phrase(rng, 1, 3).upper(), font=font("sans", 22, True), fill=ink)
     return sheet

@@ -1,4 +1,4 @@
-"""What a computer shows, drawn flat: charts, slides, tables and source code."""
+"""Charts, slides, tables and source code, as on a computer screen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import pairwise
 from PIL import Image, ImageDraw
 
 from distill.render import text
-from distill.render.cards import BRIGHT, WHITE, blot
+from distill.render.cards import BRIGHT, WHITE, abstract_picture
 from distill.render.paper import BLACK
-from distill.render.text import Colour, centred, column, font
+from distill.render.text import Color, column, draw_centered, font
 
 Box = tuple[float, float, float, float]
-SERIES: tuple[tuple[Colour, ...], ...] = (
+SERIES: tuple[tuple[Color, ...], ...] = (
     ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75)),
     ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88), (171, 71, 188), (0, 172, 193)),
     ((38, 70, 83), (42, 157, 143), (233, 196, 106), (244, 162, 97), (231, 111, 81), (120, 80, 90)),
@@ -23,11 +23,11 @@ SERIES: tuple[tuple[Colour, ...], ...] = (
 )
 
 
-def _axes(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, ink: Colour, names: Sequence[str]) -> None:
+def _axes(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, ink: Color, names: Sequence[str]) -> None:
     left, top, right, bottom = box
     small = font("sans", 13)
     top_value = rng.choice((5, 10, 40, 100, 500, 2000))
-    grid: Colour = (215, 218, 222) if sum(ink) < 400 else (70, 74, 80)
+    grid: Color = (215, 218, 222) if sum(ink) < 400 else (70, 74, 80)
     for tick in range(6):
         y = bottom - (bottom - top) * tick / 5
         if rng.random() < 0.9:
@@ -44,7 +44,7 @@ def _axes(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, ink: Colour, 
     draw.line((left, top, left, bottom, right, bottom), fill=ink, width=2)
 
 
-def _bars(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colours: Sequence[Colour], ink: Colour) -> None:
+def _bars(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colors: Sequence[Color], ink: Color) -> None:
     count, series = rng.randint(3, 12), rng.choice((1, 1, 2, 3))
     _axes(draw, rng, box, ink, [rng.choice(text.MONTHS)[:3] for _ in range(count)])
     slot = (box[2] - box[0]) / count
@@ -53,10 +53,10 @@ def _bars(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colours: Sequ
             wide = slot * 0.7 / series
             x = box[0] + slot * (index + 0.15) + serial * wide
             y = box[3] - (box[3] - box[1]) * rng.uniform(0.08, 0.95)
-            draw.rectangle((x, y, x + wide - 1, box[3]), fill=colours[serial])
+            draw.rectangle((x, y, x + wide - 1, box[3]), fill=colors[serial])
 
 
-def _lines(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colours: Sequence[Colour], ink: Colour) -> None:
+def _lines(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colors: Sequence[Color], ink: Color) -> None:
     _axes(draw, rng, box, ink, [str(2015 + year) for year in range(rng.randint(4, 8))])
     count, scatter = rng.randint(6, 40), rng.random() < 0.25
     for serial in range(rng.randint(1, 4)):
@@ -67,43 +67,43 @@ def _lines(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colours: Seq
         if scatter:
             for x, y in points:
                 x, y = x + rng.gauss(0, 6), y + rng.gauss(0, 20)
-                draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colours[serial])
+                draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colors[serial])
         else:
-            draw.line(points, fill=colours[serial], width=rng.choice((2, 3, 4)), joint="curve")
+            draw.line(points, fill=colors[serial], width=rng.choice((2, 3, 4)), joint="curve")
 
 
-def _pie(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colours: Sequence[Colour], ink: Colour) -> None:
+def _pie(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, colors: Sequence[Color], ink: Color) -> None:
     radius = min(box[2] - box[0], box[3] - box[1]) * 0.46
     x, y = box[0] + radius + 10, (box[1] + box[3]) / 2
     shares = [rng.uniform(0.5, 3) for _ in range(rng.randint(3, 6))]
     angle = -90.0
     for index, share in enumerate(shares):
         end = angle + 360 * share / sum(shares)
-        draw.pieslice((x - radius, y - radius, x + radius, y + radius), angle, end, fill=colours[index], outline=WHITE)
+        draw.pieslice((x - radius, y - radius, x + radius, y + radius), angle, end, fill=colors[index], outline=WHITE)
         middle = math.radians((angle + end) / 2)
         spot = x + math.cos(middle) * radius * 0.65, y + math.sin(middle) * radius * 0.65
         draw.text(spot, f"{100 * share / sum(shares):.0f}%", font=font("sans", 15, True), fill=WHITE, anchor="mm")
         row = box[1] + 20 + index * 30
-        draw.rectangle((x + radius + 40, row, x + radius + 56, row + 16), fill=colours[index])
+        draw.rectangle((x + radius + 40, row, x + radius + 56, row + 16), fill=colors[index])
         draw.text((x + radius + 66, row - 1), rng.choice(text.WORDS).capitalize(), font=font("sans", 16), fill=ink)
         angle = end
 
 
-def plot(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, ink: Colour) -> None:
+def plot(draw: ImageDraw.ImageDraw, rng: random.Random, box: Box, ink: Color) -> None:
     """Draw a bar, line, scatter or pie chart into the box (left, top, right, bottom)."""
-    colours = rng.choice(SERIES[:2] if sum(ink) > 400 else SERIES)  # the muted ones vanish on dark ground
-    rng.choice((_bars, _lines, _lines, _pie))(draw, rng, box, colours, ink)
+    colors = rng.choice(SERIES[:2] if sum(ink) > 400 else SERIES)  # muted colors vanish on a dark background
+    rng.choice((_bars, _lines, _lines, _pie))(draw, rng, box, colors, ink)
 
 
 def chart(rng: random.Random) -> Image.Image:
-    """A chart with a title, as a report or a phone app shows it."""
+    """A chart with a title, as in a report or a phone app."""
     width, height = rng.choice(((640, 480), (600, 600), (720, 440), (480, 640)))
     dark = rng.random() < 0.2
-    ink: Colour = (225, 228, 232) if dark else (45, 48, 54)
+    ink: Color = (225, 228, 232) if dark else (45, 48, 54)
     image = Image.new("RGB", (width, height), rng.choice(((24, 26, 32), (12, 20, 40))) if dark else (255, 255, 255))
     draw = ImageDraw.Draw(image)
     if rng.random() < 0.85:
-        centred(
+        draw_centered(
             draw,
             width / 2,
             18,
@@ -113,7 +113,7 @@ def chart(rng: random.Random) -> Image.Image:
         )
     plot(draw, rng, (74, 74, width - 34, height - 60), ink)
     if rng.random() < 0.5:
-        centred(draw, width / 2, height - 28, text.phrase(rng, 1, 2), font("sans", 15), ink)
+        draw_centered(draw, width / 2, height - 28, text.phrase(rng, 1, 2), font("sans", 15), ink)
     return image
 
 
@@ -121,9 +121,9 @@ def slide(rng: random.Random) -> Image.Image:
     """A presentation slide: title and bullets, a chart or a picture."""
     width, height = rng.choice(((720, 405), (640, 480)))
     dark = rng.random() < 0.35
-    ground: Colour = rng.choice(((22, 34, 66), (30, 30, 34), (16, 70, 90))) if dark else (255, 255, 255)
-    ink: Colour = (240, 240, 245) if dark else (40, 42, 50)
-    accent: Colour = (250, 190, 70) if dark else rng.choice(BRIGHT)
+    ground: Color = rng.choice(((22, 34, 66), (30, 30, 34), (16, 70, 90))) if dark else (255, 255, 255)
+    ink: Color = (240, 240, 245) if dark else (40, 42, 50)
+    accent: Color = (250, 190, 70) if dark else rng.choice(BRIGHT)
     image = Image.new("RGB", (width, height), ground)
     draw = ImageDraw.Draw(image)
     family = rng.choice(("sans", "light", "serif"))
@@ -162,19 +162,19 @@ def slide(rng: random.Random) -> Image.Image:
     if half and rng.random() < 0.6:
         plot(draw, rng, (width * 0.6, 110, width - 30, height - 60), ink)
     elif half:
-        image.paste(blot(rng, round(width * 0.36), round(height * 0.5)), (round(width * 0.58), 110))
+        image.paste(abstract_picture(rng, round(width * 0.36), round(height * 0.5)), (round(width * 0.58), 110))
     draw.text((width - 16, height - 22), str(rng.randint(1, 60)), font=font(family, 13), fill=ink, anchor="ra")
     return image
 
 
 def table(rng: random.Random) -> Image.Image:
-    """A spreadsheet or timetable: headed columns, ruled rows of words and numbers."""
+    """A spreadsheet or timetable with column headings and ruled rows."""
     columns, rows, tall = rng.randint(4, 9), rng.randint(9, 22), rng.choice((22, 26))
     first, rest = rng.randint(90, 150), rng.randint(62, 90)
     width, top = 30 + first + rest * columns, rng.choice((0, 46, 70))
     image = Image.new("RGB", (width, top + tall * (rows + 1)), (255, 255, 255))
     draw = ImageDraw.Draw(image)
-    accent: Colour = rng.choice(((33, 115, 70), (60, 90, 150), (90, 90, 95), (200, 120, 40)))
+    accent: Color = rng.choice(((33, 115, 70), (60, 90, 150), (90, 90, 95), (200, 120, 40)))
     face, bold = font("sans", 13), font("sans", 13, True)
     if top:
         draw.rectangle((0, 0, width, top), fill=accent if rng.random() < 0.6 else (238, 239, 241))
@@ -237,28 +237,28 @@ TOKENS = (
     '"text"',
     *text.WORDS[:150],
 )
-HUES: tuple[Colour, ...] = (
+HUES: tuple[Color, ...] = (
     (86, 156, 214), (206, 145, 120), (197, 134, 192), (106, 153, 85), (220, 220, 170), (78, 201, 176),
 )  # fmt: skip
 
 
-def _title_bar(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, dark: bool, ink: Colour) -> None:
+def _title_bar(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, dark: bool, ink: Color) -> None:
     draw.rectangle((0, 0, width, 30), fill=(60, 60, 64) if dark else (225, 225, 228))
     for index, dot in enumerate(((255, 95, 86), (255, 189, 46), (39, 201, 63))):
         draw.ellipse((12 + index * 20, 9, 24 + index * 20, 21), fill=dot)
     name = f"{rng.choice(text.WORDS)}.{rng.choice(('py', 'js', 'rs', 'c'))}"
-    centred(draw, width / 2, 7, name, font("sans", 13), ink)
+    draw_centered(draw, width / 2, 7, name, font("sans", 13), ink)
 
 
 def code(rng: random.Random) -> Image.Image:
-    """An editor or terminal: indented, coloured lines in a fixed-width face."""
+    """An editor or terminal with indented, colored lines in a monospaced font."""
     sizes = ((720, 450), (640, 480), (760, 430), (720, 450), (640, 480), (360, 700))
     width, height = rng.choice(sizes)
     dark = rng.random() < 0.75
     night = ((30, 30, 30), (40, 42, 54), (0, 43, 54), (12, 12, 12))
     image = Image.new("RGB", (width, height), rng.choice(night) if dark else (253, 253, 250))
     draw = ImageDraw.Draw(image)
-    plain: Colour = (212, 212, 212) if dark else (40, 40, 40)
+    plain: Color = (212, 212, 212) if dark else (40, 40, 40)
     hues = HUES if dark else tuple((r // 2, g // 2, b // 2) for r, g, b in HUES)
     face, step = font("mono", rng.choice((13, 14, 16))), rng.choice((19, 21))
     top = 30 if rng.random() < 0.7 else 0

@@ -1,4 +1,4 @@
-"""Drawn graphics: maps, calendars, QR posters and memes."""
+"""Maps, calendars, QR posters and memes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw
 
 from distill.render import text
 from distill.render.cards import BRIGHT, WHITE
-from distill.render.paper import BLACK, qr
-from distill.render.text import Colour, centred, font
+from distill.render.paper import BLACK, qr_code
+from distill.render.text import Color, draw_centered, font
 
 
-def streets(rng: random.Random, width: int, height: int) -> Image.Image:
-    """A town map: blocks, parks, a river, small and large roads with names."""
+def street_map(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A town map with parks, a river, and small and large roads with names."""
     ground, minor, major, green, blue = rng.choice(
         (
             ((242, 239, 233), (255, 255, 255), (250, 205, 110), (200, 230, 180), (165, 208, 238)),
@@ -36,7 +36,7 @@ def streets(rng: random.Random, width: int, height: int) -> Image.Image:
         )
     tilt, pitch = rng.uniform(-0.5, 0.5), rng.randint(34, 70)
     reach = width + height
-    ink: Colour = (90, 90, 95) if sum(ground) > 400 else (170, 175, 185)
+    ink: Color = (90, 90, 95) if sum(ground) > 400 else (170, 175, 185)
     if rng.random() < 0.7:
         bend, phase = rng.uniform(20, 90), rng.uniform(0, 6)
         base = rng.uniform(0.2, 0.8) * height
@@ -67,13 +67,13 @@ def streets(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def town_map(rng: random.Random) -> Image.Image:
-    """A printed or drawn map without a phone around it, sometimes of a country rather than a town."""
+    """A printed map of a town, or sometimes of a country."""
     width, height = rng.choice(((640, 480), (560, 560), (480, 640)))
     if rng.random() < 0.7:
-        return streets(rng, width, height)
+        return street_map(rng, width, height)
     image = Image.new("RGB", (width, height), rng.choice(((170, 211, 238), (196, 222, 240), (120, 170, 210))))
     draw = ImageDraw.Draw(image)
-    colours = rng.sample(
+    colors = rng.sample(
         (
             (244, 226, 176),
             (205, 228, 180),
@@ -84,7 +84,7 @@ def town_map(rng: random.Random) -> Image.Image:
         ),
         5,
     )
-    for colour in colours:
+    for color in colors:
         x, y = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
         shore = [
             (
@@ -93,7 +93,7 @@ def town_map(rng: random.Random) -> Image.Image:
             )
             for a in range(12)
         ]
-        draw.polygon(shore, fill=colour, outline=(130, 110, 110))
+        draw.polygon(shore, fill=color, outline=(130, 110, 110))
         draw.text(
             (x, y),
             rng.choice(text.TOWNS).upper(),
@@ -112,7 +112,7 @@ def calendar(rng: random.Random) -> Image.Image:
     """One month as a grid of days, with a few entries."""
     width, height = rng.choice(((560, 520), (420, 640), (600, 440)))
     dark, accent = rng.random() < 0.2, rng.choice(BRIGHT)
-    ink: Colour = (230, 230, 235) if dark else (35, 35, 40)
+    ink: Color = (230, 230, 235) if dark else (35, 35, 40)
     image = Image.new("RGB", (width, height), (22, 22, 26) if dark else (255, 255, 255))
     draw = ImageDraw.Draw(image)
     draw.text(
@@ -145,16 +145,16 @@ def calendar(rng: random.Random) -> Image.Image:
 
 
 def qr_poster(rng: random.Random) -> Image.Image:
-    """A QR code on a plain or coloured ground with a word or two around it."""
+    """A QR code on a white or colored background, with a few words."""
     width, height = rng.choice(((420, 420), (420, 560), (460, 500)))
-    ground: Colour = rng.choice((WHITE, WHITE, (245, 245, 245), rng.choice(BRIGHT)))
+    ground: Color = rng.choice((WHITE, WHITE, (245, 245, 245), rng.choice(BRIGHT)))
     image = Image.new("RGB", (width, height), ground)
-    ink: Colour = BLACK if sum(ground) > 480 else WHITE
+    ink: Color = BLACK if sum(ground) > 480 else WHITE
     size = rng.randint(260, 380)
-    code_ink: Colour = rng.choice((BLACK, BLACK, BLACK, (20, 40, 110)))
-    image.paste(qr(rng, size, code_ink), ((width - size) // 2, 20 if height == 420 else 70))
+    code_ink: Color = rng.choice((BLACK, BLACK, BLACK, (20, 40, 110)))
+    image.paste(qr_code(rng, size, code_ink), ((width - size) // 2, 20 if height == 420 else 70))
     if height > 420:
-        centred(
+        draw_centered(
             ImageDraw.Draw(image),
             width / 2,
             18,
@@ -162,12 +162,12 @@ def qr_poster(rng: random.Random) -> Image.Image:
             font("sans", 34, True),
             ink,
         )
-        centred(ImageDraw.Draw(image), width / 2, height - 50, text.phrase(rng, 2, 4), font("sans", 20), ink)
+        draw_centered(ImageDraw.Draw(image), width / 2, height - 50, text.phrase(rng, 2, 4), font("sans", 20), ink)
     return image
 
 
 def meme(rng: random.Random, photo: Image.Image) -> Image.Image:
-    """A photo with big outlined words at its top and bottom, or a joke above it on white."""
+    """A photo with large outlined text at top and bottom, or with a joke above it on white."""
     side = 420
     scale = side / min(photo.size)
     base = photo.convert("RGB").resize(

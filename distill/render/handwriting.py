@@ -1,6 +1,6 @@
-"""Handwriting for rendered pictures: an alphabet of pen strokes, bent anew for every letter.
+"""Handwriting: an alphabet of pen strokes, varied for every letter.
 
-No free package carries a script face, and a slanted print face does not look written.
+No free package has a script font, and slanted print doesn't look handwritten.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageDraw
 
-from distill.render.text import Colour
+from distill.render.text import Color
 
-# Points "xy" on a grid: x 0-5; y 0 descender, 3 baseline, 6 x-height, 9 ascender; a bar lifts the pen.
+# Points "xy" on a grid: x 0-5; y 0 descender, 3 baseline, 6 x-height, 9 ascender; `|` lifts the pen.
 STROKES = {
     "a": "46260504133345464453", "b": "0903042645442304", "c": "4536160504133344",
     "d": "452605042344494353", "e": "0445361604133344", "f": "4839282321|0646",
@@ -39,7 +39,7 @@ STROKES = {
 
 @lru_cache(maxsize=128)
 def _glyph(letter: str) -> tuple[npt.NDArray[np.float64], ...]:
-    """The strokes of a letter as smooth polylines, (n, 2) each, in x-heights from the baseline."""
+    """Return the strokes of a letter as smooth polylines, (n, 2) each, in x-heights from the baseline."""
     lines = []
     for stroke in STROKES.get(letter, "1333").split("|"):
         points = np.array([(int(x), int(y) - 3) for x, y in zip(stroke[::2], stroke[1::2], strict=True)]) / 3.0
@@ -47,24 +47,24 @@ def _glyph(letter: str) -> tuple[npt.NDArray[np.float64], ...]:
             padded = np.concatenate([points[:1], points, points[-1:]])
             p0, p1, p2, p3 = (padded[i : len(padded) - 3 + i, None] for i in range(4))
             t = np.linspace(0, 1, 4, endpoint=False)[None, :, None]
-            # Catmull-Rom: passes through every grid point, which keeps the letter legible.
+            # A Catmull-Rom spline passes through every grid point, so the letter stays legible.
             curve = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
             points = np.concatenate([curve.reshape(-1, 2), points[-1:]])
         lines.append(points)
     return tuple(lines)
 
 
-class Hand:
-    """One person's handwriting: slant, width, pen and unsteadiness stay, every letter differs a little.
+class Handwriting:
+    """One person's handwriting: slant, width, pen and wobble are fixed, and every letter varies slightly.
 
     Args:
-        rng: where the hand and every letter's wobble come from.
+        rng: source of the handwriting and of every letter's wobble.
         size: x-height in pixels.
-        ink: colour of the pen.
+        ink: color of the pen.
         pen: width of the line in pixels.
     """
 
-    def __init__(self, rng: random.Random, size: float, ink: Colour, pen: int = 2) -> None:
+    def __init__(self, rng: random.Random, size: float, ink: Color, pen: int = 2) -> None:
         self.rng, self.size, self.ink, self.pen = rng, size, ink, pen
         self.slant = rng.uniform(-0.1, 0.45)
         self.narrow = rng.uniform(0.6, 0.95)
@@ -73,12 +73,12 @@ class Hand:
         self._noise = np.random.default_rng(rng.getrandbits(32))
 
     def width(self, text: str) -> float:
-        """Width of the text in pixels, without the wobble."""
+        """Return the approximate width of a text in pixels."""
         per_letter = (4 / 3 * self.narrow * 0.85 + self.gap) * self.size
         return per_letter * len(text)
 
     def write(self, draw: ImageDraw.ImageDraw, x: float, y: float, text: str) -> float:
-        """Write a line from x on the baseline y (pixels) and return the x where it ended."""
+        """Write a line from x on the baseline y, in pixels; returns the x where it ends."""
         rise = self.rng.uniform(-0.02, 0.02)
         start = x
         for letter in text:

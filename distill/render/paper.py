@@ -1,6 +1,7 @@
-"""Things on paper, drawn flat: receipts, letters, forms, invoices, notes, book pages.
+"""Receipts, letters, forms, invoices, notes and book pages, drawn flat.
 
-Every function takes the random source of one picture and returns a flat RGB page; render.py photographs it.
+Every page function takes the random source of one picture and returns an RGB page, which
+`camera.photograph` turns into a photo.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import segno
 from PIL import Image, ImageDraw
 
 from distill.render import text
-from distill.render.handwriting import Hand
-from distill.render.text import Colour, centred, column, font
+from distill.render.handwriting import Handwriting
+from distill.render.text import Color, column, draw_centered, font
 
-BLACK: Colour = (25, 25, 28)
+BLACK: Color = (25, 25, 28)
 
 
-def paper(
-    rng: random.Random, width: int, height: int, tint: Colour | None = None
+def blank_sheet(
+    rng: random.Random, width: int, height: int, tint: Color | None = None
 ) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """An empty sheet, white to cream unless a tint is given, and a pen for it."""
+    """Return an empty sheet, white to cream unless a tint is given, and a drawing context for it."""
     white = rng.randint(232, 252)
     sheet = Image.new("RGB", (width, height), tint or (white, white - rng.randint(0, 4), white - rng.randint(0, 16)))
     return sheet, ImageDraw.Draw(sheet)
 
 
-def bars(draw: ImageDraw.ImageDraw, rng: random.Random, box: tuple[float, float, float, float], unit: float) -> None:
-    """A barcode's stripes over a box (left, top, right, bottom); unit is the thinnest stripe in pixels."""
+def draw_barcode(
+    draw: ImageDraw.ImageDraw, rng: random.Random, box: tuple[float, float, float, float], unit: float
+) -> None:
+    """Draw a barcode into a box (left, top, right, bottom); `unit` is the thinnest stripe in pixels."""
     x = box[0]
     while x < box[2] - 4 * unit:
         wide = rng.choice((1, 1, 1, 2, 2, 3)) * unit
@@ -36,8 +39,8 @@ def bars(draw: ImageDraw.ImageDraw, rng: random.Random, box: tuple[float, float,
         x += wide + rng.choice((1, 1, 2, 3)) * unit
 
 
-def qr(rng: random.Random, size: int, ink: Colour = (0, 0, 0), ground: Colour = (255, 255, 255)) -> Image.Image:
-    """A real QR code with its quiet zone, about size pixels wide."""
+def qr_code(rng: random.Random, size: int, ink: Color = (0, 0, 0), ground: Color = (255, 255, 255)) -> Image.Image:
+    """Draw a readable QR code with its quiet zone, `size` pixels wide."""
     link = f"https://example.org/{rng.choice(text.WORDS)}/{rng.getrandbits(rng.choice((32, 64, 160, 400))):x}"
     rows = [[bool(cell) for cell in row] for row in segno.make_qr(link, error="m").matrix_iter(border=3)]
     code = Image.new("RGB", (len(rows), len(rows)), ground)
@@ -49,14 +52,14 @@ def qr(rng: random.Random, size: int, ink: Colour = (0, 0, 0), ground: Colour = 
 
 
 def receipt(rng: random.Random) -> Image.Image:
-    """A till receipt: shop, items with prices, total, tax, card slip, sometimes a barcode."""
+    """A store receipt: shop, items with prices, total, tax and sometimes a barcode."""
     items = rng.randint(2, 18)
     size = rng.choice((15, 16, 18))
     width, step = 340, round(size * rng.uniform(1.2, 1.5))
     height = step * (items + rng.randint(15, 22)) + rng.choice((0, 60))
-    sheet, draw = paper(rng, width, height)
-    grey = rng.randint(15, 95)
-    ink = (grey, grey, grey + rng.choice((0, 0, 25)))
+    sheet, draw = blank_sheet(rng, width, height)
+    gray = rng.randint(15, 95)
+    ink = (gray, gray, gray + rng.choice((0, 0, 25)))
     face, bold = (
         font(rng.choice(("mono", "mono", "typewriter", "sans")), size),
         font("mono", round(size * 1.4), True),
@@ -65,10 +68,10 @@ def receipt(rng: random.Random) -> Image.Image:
     sign = sign if face.getname()[0] != "cmtt10" else ""
     street, town = text.address(rng)
     y = step * rng.uniform(0.6, 1.6)
-    centred(draw, width / 2, y, rng.choice(text.SHOPS)[:16], bold, ink)
+    draw_centered(draw, width / 2, y, rng.choice(text.SHOPS)[:16], bold, ink)
     y += step * 1.8
     for line in (street, town, f"TEL {rng.randint(10**8, 10**9)}", f"{text.date(rng)}  {text.clock(rng)}"):
-        centred(draw, width / 2, y, line, face, ink)
+        draw_centered(draw, width / 2, y, line, face, ink)
         y += step
 
     def row(left: str, right: str, y: float, used: text.Font = face) -> None:
@@ -76,7 +79,7 @@ def receipt(rng: random.Random) -> Image.Image:
         draw.text((width - 18, y), right, font=used, fill=ink, anchor="ra")
 
     rule = rng.choice(("-" * 28, "=" * 28, "*" * 26, ""))
-    centred(draw, width / 2, y, rule, face, ink)
+    draw_centered(draw, width / 2, y, rule, face, ink)
     y += step
     total = 0.0
     for _ in range(items):
@@ -89,7 +92,7 @@ def receipt(rng: random.Random) -> Image.Image:
             y,
         )
         y += step
-    centred(draw, width / 2, y, rule, face, ink)
+    draw_centered(draw, width / 2, y, rule, face, ink)
     row(
         rng.choice(("TOTAL", "TOTAL", "SUMME", "IMPORTE", "AMOUNT DUE"))[:9],
         text.money(total, sign, comma),
@@ -104,16 +107,16 @@ def receipt(rng: random.Random) -> Image.Image:
         rng.choice(("THANK YOU!", "THANKS FOR SHOPPING", "VIELEN DANK", "MERCI")),
         f"NO {rng.randint(10**5, 10**8)}",
     ):
-        centred(draw, width / 2, y + step * 0.5, line, face, ink)
+        draw_centered(draw, width / 2, y + step * 0.5, line, face, ink)
         y += step
     if height - y > step * 4:
-        bars(draw, rng, (60, y + step, width - 60, y + step * 3), 2)
+        draw_barcode(draw, rng, (60, y + step, width - 60, y + step * 3), 2)
     return sheet
 
 
 def letter(rng: random.Random) -> Image.Image:
     """A printed letter: sender, recipient, date, subject, paragraphs, signature."""
-    sheet, draw = paper(rng, 620, 876)
+    sheet, draw = blank_sheet(rng, 620, 876)
     family = rng.choice(("serif", "sans", "roman", "light", "book", "typewriter"))
     size = rng.choice((15, 16, 18))
     face, ink = font(family, size), (rng.randint(10, 60),) * 3
@@ -130,19 +133,19 @@ def letter(rng: random.Random) -> Image.Image:
     for _ in range(rng.randint(2, 5)):
         y = column(draw, (70, y + size * 1.6, 550, 740), text.paragraph(rng, rng.randint(2, 5)), face, ink, 1.35)
     draw.text((70, min(y + 20, 750)), "Kind regards,", font=face, fill=ink)
-    Hand(rng, 12, rng.choice(text.INKS)).write(draw, 75, min(y + 75, 815), text.person(rng))
+    Handwriting(rng, 12, rng.choice(text.INKS)).write(draw, 75, min(y + 75, 815), text.person(rng))
     return sheet
 
 
 def form(rng: random.Random) -> Image.Image:
-    """A form with a heading, labelled boxes and lines, tick boxes; some of it filled in by hand."""
-    sheet, draw = paper(rng, 620, 876)
-    accent: Colour = rng.choice(((30, 30, 30), (30, 70, 130), (20, 100, 90), (140, 40, 40)))
+    """A form with a heading, labeled boxes and lines, and check boxes, partly filled in by hand."""
+    sheet, draw = blank_sheet(rng, 620, 876)
+    accent: Color = rng.choice(((30, 30, 30), (30, 70, 130), (20, 100, 90), (140, 40, 40)))
     face = font(rng.choice(("sans", "light", "serif")), 14)
     draw.rectangle((40, 40, 580, 84), fill=accent if rng.random() < 0.6 else None, outline=accent, width=2)
     heading = (255, 255, 255) if sheet.getpixel((45, 78)) == accent else accent
     draw.text((54, 50), text.phrase(rng, 2, 4), font=font("sans", 22, True), fill=heading)
-    hand = Hand(rng, 9, rng.choice(text.INKS), 2)
+    hand = Handwriting(rng, 9, rng.choice(text.INKS), 2)
     filled = rng.random() * 1.2
     y = 104
     boxed = rng.random() < 0.5
@@ -173,9 +176,9 @@ def form(rng: random.Random) -> Image.Image:
 
 
 def invoice(rng: random.Random) -> Image.Image:
-    """An invoice: seller, customer, number, a table of positions and the sum."""
-    sheet, draw = paper(rng, 620, 876)
-    accent: Colour = rng.choice(((30, 30, 30), (25, 80, 160), (200, 90, 30), (20, 120, 90), (110, 50, 140)))
+    """An invoice: seller, customer, number, line items and the total."""
+    sheet, draw = blank_sheet(rng, 620, 876)
+    accent: Color = rng.choice(((30, 30, 30), (25, 80, 160), (200, 90, 30), (20, 120, 90), (110, 50, 140)))
     family = rng.choice(("sans", "light", "serif"))
     face, bold, sign = (
         font(family, 15),
@@ -224,7 +227,7 @@ def handwriting(rng: random.Random) -> Image.Image:
     sticky = rng.random() < 0.25
     width, height = (420, 420) if sticky else rng.choice(((480, 640), (520, 700), (560, 420)))
     tint = rng.choice(((252, 236, 120), (255, 190, 205), (170, 225, 250), (200, 240, 150))) if sticky else None
-    sheet, draw = paper(rng, width, height, tint)
+    sheet, draw = blank_sheet(rng, width, height, tint)
     step = round(size * rng.uniform(2.6, 3.4))
     style = "plain" if sticky else rng.choice(("lines", "lines", "squares", "plain"))
     if style != "plain":
@@ -236,7 +239,7 @@ def handwriting(rng: random.Random) -> Image.Image:
     margin = rng.randint(24, 70)
     if style == "lines" and rng.random() < 0.6:
         draw.line((margin - 10, 0, margin - 10, height), fill=(225, 120, 130), width=2)
-    hand = Hand(rng, size, rng.choice(text.INKS), rng.choice((2, 2, 3)))
+    hand = Handwriting(rng, size, rng.choice(text.INKS), rng.choice((2, 2, 3)))
     listed = rng.random() < 0.45
     y, last = step * 2, height - rng.choice((step, step, height // 3))
     while y < last:
@@ -255,12 +258,12 @@ def handwriting(rng: random.Random) -> Image.Image:
 
 
 def book_page(rng: random.Random) -> Image.Image:
-    """One or two printed book pages with running head, page number and justified text."""
+    """One or two book pages with running head, page number and justified text."""
     spread = rng.random() < 0.45
     width, height = 460, rng.randint(640, 720)
     family = rng.choice(("serif", "serif", "book", "roman"))
-    tint: Colour = rng.choice(((244, 238, 220), (250, 248, 240), (236, 226, 200)))
-    sheet, draw = paper(rng, width * (2 if spread else 1), height, tint)
+    tint: Color = rng.choice(((244, 238, 220), (250, 248, 240), (236, 226, 200)))
+    sheet, draw = blank_sheet(rng, width * (2 if spread else 1), height, tint)
     face = font(family, rng.choice((16, 17, 19)))
     for side in range(2 if spread else 1):
         left, right = side * width + 52, (side + 1) * width - 52
@@ -274,7 +277,7 @@ def book_page(rng: random.Random) -> Image.Image:
         y = 64.0
         if rng.random() < 0.25:
             y += 50
-            centred(draw, (left + right) / 2, y, f"Chapter {rng.randint(1, 30)}", font(family, 26, True), BLACK)
+            draw_centered(draw, (left + right) / 2, y, f"Chapter {rng.randint(1, 30)}", font(family, 26, True), BLACK)
             y += 70
         while y < height - 80:
             y = column(
@@ -287,7 +290,7 @@ def book_page(rng: random.Random) -> Image.Image:
                 True,
             )
             y += face.size * rng.choice((0, 0.4))
-        centred(draw, (left + right) / 2, height - 42, str(rng.randint(2, 500)), font(family, 13), BLACK)
+        draw_centered(draw, (left + right) / 2, height - 42, str(rng.randint(2, 500)), font(family, 13), BLACK)
     if spread:  # the pages bend down into the fold
         for x in range(-46, 46):
             dark = Image.new("RGB", (1, height), (60, 50, 40))

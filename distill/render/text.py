@@ -1,6 +1,6 @@
 """Fonts, made-up words and typesetting for rendered pictures.
 
-The typefaces are those that Matplotlib carries (DejaVu, STIX, Computer Modern), so no font is downloaded.
+The fonts are those that Matplotlib includes (DejaVu, STIX, Computer Modern), so none is downloaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 from PIL import ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont
 
 
@@ -91,7 +91,7 @@ TODO = _words(
     "|",
 )
 MONTHS = _words("January February March April May June July August September October November December")
-INKS: tuple[Colour, ...] = (
+INKS: tuple[Color, ...] = (
     (25, 35, 110),
     (20, 20, 30),
     (40, 60, 150),
@@ -103,7 +103,7 @@ INKS: tuple[Colour, ...] = (
 
 @lru_cache(maxsize=512)
 def font(face: str, size: int, bold: bool = False) -> Font:
-    """A typeface of FACES at a size in pixels."""
+    """Load a font of `FACES` at a size in pixels."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(str(folder / FACES[face][bold]), max(size, 5))
 
@@ -114,7 +114,7 @@ def person(rng: random.Random) -> str:
 
 
 def address(rng: random.Random) -> tuple[str, str]:
-    """Street line and town line of a made-up address."""
+    """Return the street line and the town line of a made-up address."""
     return (
         f"{rng.randint(1, 240)} {rng.choice(STREETS)} Street",
         f"{rng.randint(10000, 99999)} {rng.choice(TOWNS)}",
@@ -122,18 +122,18 @@ def address(rng: random.Random) -> tuple[str, str]:
 
 
 def price(rng: random.Random, top: float = 60.0) -> float:
-    """An amount of money that is more often small than large."""
+    """Return an amount of money; small amounts are more likely."""
     return round(0.4 + top * rng.random() ** 2.5, 2)
 
 
 def money(value: float, sign: str = "", comma: bool = False) -> str:
-    """The amount with two digits after a point or a comma, and its currency sign in front."""
+    """Format an amount with two decimals, after a point or a comma, and with its currency sign in front."""
     text = f"{value:.2f}"
     return sign + (text.replace(".", ",") if comma else text)
 
 
 def date(rng: random.Random) -> str:
-    """A day in one of the ways in which people write it."""
+    """Return a random date in one of five common formats."""
     day, month, year = rng.randint(1, 28), rng.randint(1, 12), rng.randint(2009, 2026)
     return rng.choice(
         (
@@ -168,7 +168,7 @@ def paragraph(rng: random.Random, sentences: int) -> str:
 
 
 def wrap(text: str, face: Font, width: float) -> list[str]:
-    """Break a text into lines no wider than width pixels; widths are summed word by word."""
+    """Break a text into lines no wider than `width` pixels; widths are summed word by word."""
     space = face.getlength(" ")
     lines: list[str] = []
     line: list[str] = []
@@ -188,11 +188,11 @@ def column(
     box: tuple[float, float, float, float],
     text: str,
     face: Font,
-    ink: Colour,
+    ink: Color,
     leading: float = 1.3,
     justify: bool = False,
 ) -> float:
-    """Set a text into the box (left, top, right, bottom) and return the y where it ended."""
+    """Typeset a text in the box (left, top, right, bottom) and return the y where it ended."""
     left, y, right, bottom = box
     step = face.size * leading
     lines = wrap(text, face, right - left)
@@ -212,6 +212,6 @@ def column(
     return y
 
 
-def centred(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, face: Font, ink: Colour) -> None:
-    """Draw one line with its middle at x and its top at y."""
+def draw_centered(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, face: Font, ink: Color) -> None:
+    """Draw one line, centered at x, with its top at y."""
     draw.text((x, y), text, font=face, fill=ink, anchor="ma")

@@ -1,4 +1,4 @@
-"""Rendered pictures: the same every time, different from each other, readable by the training code."""
+"""Rendered pictures are reproducible, differ from each other, and can be read by the training code."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ LABELS = Path(__file__).parents[3] / "distill" / "recipes" / "pocket" / "labels.
 
 
 def photo(seed: int) -> Image.Image:
-    """A small colourful stand-in for a background photo."""
+    """A small colorful stand-in for a background photo."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
 
@@ -35,9 +35,9 @@ def test_picture_is_rgb_sized_and_not_blank(kind: str, pictures: dict[str, list[
         assert picture.mode == "RGB"
         assert 256 <= min(picture.size) <= 384
         assert max(picture.size) <= 5 * min(picture.size)
-        grey = np.asarray(picture.convert("L"), dtype=np.float32)
-        assert grey.std() > 4, "blank"
-        assert np.abs(np.diff(grey, axis=1)).max() > 30, "no edge anywhere: nothing was written"
+        gray = np.asarray(picture.convert("L"), dtype=np.float32)
+        assert gray.std() > 4, "blank"
+        assert np.abs(np.diff(gray, axis=1)).max() > 30, "no sharp edge: nothing was drawn"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,28 +46,28 @@ def test_same_seed_same_pixels(kind: str, pictures: dict[str, list[Image.Image]]
 
 
 def test_same_backgrounds_same_pixels() -> None:
-    lent = [photo(1), photo(2)]
+    backgrounds = [photo(1), photo(2)]
     for kind in ("receipt", "meme", "screenshot-home"):
-        assert render(kind, 5, lent).tobytes() == render(kind, 5, lent).tobytes()
-    assert render("meme", 5, lent).tobytes() != render("meme", 5, [photo(3)]).tobytes()
+        assert render(kind, 5, backgrounds).tobytes() == render(kind, 5, backgrounds).tobytes()
+    assert render("meme", 5, backgrounds).tobytes() != render("meme", 5, [photo(3)]).tobytes()
 
 
-def test_backgrounds_are_left_as_they_were() -> None:
-    lent = [photo(1)]
-    before = lent[0].tobytes()
+def test_backgrounds_are_not_changed() -> None:
+    backgrounds = [photo(1)]
+    before = backgrounds[0].tobytes()
     for kind in KINDS:
-        render(kind, 4, lent)
-    assert lent[0].tobytes() == before
+        render(kind, 4, backgrounds)
+    assert backgrounds[0].tobytes() == before
 
 
 def test_kinds_and_seeds_differ(pictures: dict[str, list[Image.Image]]) -> None:
     small = {
         (kind, index): np.asarray(picture.convert("L").resize((32, 32)), dtype=np.float32)
-        for kind, made in pictures.items()
-        for index, picture in enumerate(made)
+        for kind, rendered in pictures.items()
+        for index, picture in enumerate(rendered)
     }
-    for one, other in combinations(small, 2):
-        assert np.abs(small[one] - small[other]).mean() > 1, f"{one} looks like {other}"
+    for first, second in combinations(small, 2):
+        assert np.abs(small[first] - small[second]).mean() > 1, f"{first} looks like {second}"
 
 
 def test_unknown_kind_names_the_choices() -> None:
@@ -75,7 +75,7 @@ def test_unknown_kind_names_the_choices() -> None:
         render("no such kind", 0)
 
 
-def test_every_kind_has_captions_of_its_own() -> None:
+def test_every_kind_has_its_own_captions() -> None:
     captions = [caption for texts in KINDS.values() for caption in texts]
     assert len(captions) == len(set(captions))
     assert all(len(texts) >= 2 for texts in KINDS.values())
@@ -87,8 +87,8 @@ def test_command_line_output_reads_back(tmp_path: Path, capsys: pytest.CaptureFi
     for seed in range(3):
         photo(seed).save(photos / f"{seed}.png")
     (tmp_path / "splits.csv").write_text("file,split\nx/0.png,train\nx/1.png,test\nx/2.png,train\n", encoding="utf-8")
-    lent = ["--backgrounds", str(photos), "--splits", str(tmp_path / "splits.csv")]
-    main([str(out), "--per-kind", "4", "--seed", "3", *lent])
+    options = ["--backgrounds", str(photos), "--splits", str(tmp_path / "splits.csv")]
+    main([str(out), "--per-kind", "4", "--seed", "3", *options])
     assert f"{4 * len(KINDS)} pictures" in capsys.readouterr().out
     with (out / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -105,7 +105,7 @@ def test_command_line_output_reads_back(tmp_path: Path, capsys: pytest.CaptureFi
         assert picture.format == "WEBP"
 
 
-def test_labels_name_only_what_is_rendered() -> None:
+def test_labels_only_name_rendered_kinds() -> None:
     labels = tomllib.loads(LABELS.read_text(encoding="utf-8"))["label"]
     named = {
         entry.removeprefix("rendered:")
