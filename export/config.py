@@ -8,7 +8,7 @@ from typing import Final
 
 import distill
 from export.formats import FORMATS, ExportError
-from mobileclip.checkpoints import WEIGHTS
+from mobileclip.checkpoint_files import WEIGHTS
 
 RECIPES: Final = Path(distill.__file__).parent / "recipes"
 LABELS: Final = "labels.toml"

@@ -19,15 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS
 from mobileclip.errors import PocketclipError
 from mobileclip.layouts import apple, openclip
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, model_names
-
-WEIGHTS = "model.safetensors"
-MERGES = "merges.txt.gz"
-OPENCLIP_CONFIG = "open_clip_config.json"
-OPENCLIP_WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class CheckpointError(PocketclipError):

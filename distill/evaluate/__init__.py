@@ -1,1 +1,1 @@
-"""Accuracy, measured: retrieval, zero-shot classification and tagging. NumPy only, so that bundles need no torch."""
+"""Measure retrieval, zero-shot classification and tagging, with NumPy only, so that bundles need no torch."""

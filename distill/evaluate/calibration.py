@@ -1,4 +1,4 @@
-"""Per-label thresholds, fitted for one engine and precision."""
+"""Fit one threshold per label, for one engine and precision."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from mobileclip.vectors import Floats
 
 BETA = 0.5
-"""Precision counts twice as much as recall: a wrong tag annoys more than a missing one."""
+"""Weights precision twice as much as recall, because a wrong tag is worse than a missing one."""
 ENOUGH = 10
-"""Positives that a label needs for a threshold of its own."""
+"""Positives that a label needs for its own threshold."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Decisions for a list of labels; every array has one entry a label.
+    """Fitted thresholds; every array has one entry per label.
 
     Attributes:
-        threshold: cosine from which the label is given.
+        threshold: lowest cosine at which the label is given.
         slope: of the logistic score, per unit of cosine.
-        positives: photos that the threshold rests on; 0 where the pooled rule was used.
-        optimism: how much higher cosines of photos seen in training are, in spreads of the background.
+        positives: photos that the threshold was fitted on; 0 if it is the pooled one.
+        optimism: how much higher the cosines of training photos are, in standard deviations of the background.
     """
 
     threshold: NDArray[np.float64]
@@ -38,42 +38,42 @@ class Fit:
 
 
 def fit_thresholds(cosines: Floats, truth: NDArray[np.int8], seen: NDArray[np.bool_]) -> Fit:
-    """Fit each label's threshold on its own.
+    """Fit each label's threshold separately.
 
-    A threshold maximises F-beta at the label's own frequency, held within 1 % and 30 %. Photos that the model was
-    trained on flatter it, so their cosines are first lowered by as much as, in the median over labels, they exceed
-    those of held-out photos of the same label. A label with too few photos gets the median distance above its
-    background, in spreads of the background.
+    A threshold maximizes F-beta at the label's own frequency, clipped to 1 % and 30 %. Training photos
+    have higher cosines than held-out photos of the same label, so theirs are lowered first, by the median of this
+    gap over all labels. A label with too few photos gets the median of the fitted thresholds, in standard deviations
+    above its background.
 
     Args:
         cosines: (photos, labels).
-        truth: (photos, labels): 1 shown, 0 not shown, −1 not known.
-        seen: (photos,) whether the model was trained on the photo.
+        truth: (photos, labels): 1 shown, 0 not shown, −1 unknown.
+        seen: (photos,), whether the model was trained on the photo.
     """
     background = [cosines[truth[:, i] == 0, i].astype(np.float64) for i in range(cosines.shape[1])]
     mean = np.array([column.mean() if len(column) else cosines.mean() for column in background])
     spread = np.array([max(float(column.std()), 1e-6) if len(column) else cosines.std() for column in background])
     z = (cosines - mean) / spread
     optimism = _optimism(z, truth, seen)
-    z_seen_fairly = z - np.where(seen, optimism, 0)[:, None]
+    corrected = z - np.where(seen, optimism, 0)[:, None]
     positives = (truth == 1).sum(axis=0)
-    own = np.full(len(mean), np.nan)
+    fitted_z = np.full(len(mean), np.nan)
     for label, column in enumerate(background):
         if positives[label] >= ENOUGH and len(column):
-            shown = z_seen_fairly[truth[:, label] == 1, label]
-            own[label] = best_threshold(shown, (column - mean[label]) / spread[label])
-    fitted = ~np.isnan(own)
-    own[~fitted] = np.median(own[fitted]) if fitted.any() else 3.0
+            shown = corrected[truth[:, label] == 1, label]
+            fitted_z[label] = best_threshold(shown, (column - mean[label]) / spread[label])
+    fitted = ~np.isnan(fitted_z)
+    fitted_z[~fitted] = np.median(fitted_z[fitted]) if fitted.any() else 3.0
     return Fit(
-        threshold=mean + own * spread,
-        slope=_slope(z_seen_fairly - own, truth) / spread,
+        threshold=mean + fitted_z * spread,
+        slope=_slope(corrected - fitted_z, truth) / spread,
         positives=np.where(fitted, positives, 0),
         optimism=optimism,
     )
 
 
 def _optimism(z: NDArray[np.float64], truth: NDArray[np.int8], seen: NDArray[np.bool_]) -> float:
-    """By how much photos seen in training exceed held-out ones of the same label, in spreads of the background."""
+    """Return the median gap between training and held-out photos of the same label, in background deviations."""
     gaps = []
     for label in range(z.shape[1]):
         shown = truth[:, label] == 1
@@ -84,7 +84,7 @@ def _optimism(z: NDArray[np.float64], truth: NDArray[np.int8], seen: NDArray[np.
 
 
 def best_threshold(shown: NDArray[np.float64], background: NDArray[np.float64]) -> float:
-    """Return the cosine that maximises F-beta when `shown` photos are as frequent as in the data, 1 % to 30 %."""
+    """Return the cosine that maximizes F-beta at the frequency of `shown` in the data, clipped to 1 % and 30 %."""
     share = np.clip(len(shown) / (len(shown) + len(background)), 0.01, 0.3)
     candidates = np.quantile(shown, np.linspace(0.0, 0.98, 99))
     order = np.sort(background)
@@ -92,15 +92,15 @@ def best_threshold(shown: NDArray[np.float64], background: NDArray[np.float64]) 
     true_rate = (shown[None, :] >= candidates[:, None]).mean(axis=1)
     hits, wrong = share * true_rate, (1 - share) * false_rate
     f_beta = (1 + BETA**2) * hits / (hits + wrong + BETA**2 * share)
-    # A plateau's middle is steadier than its edge.
+    # The middle of a plateau is more stable than its edge.
     best = candidates[f_beta >= f_beta.max() - 1e-3]
     return float(np.median(best))
 
 
 def _slope(margins: NDArray[np.float64], truth: NDArray[np.int8]) -> float:
-    """Fit one logistic slope to all labels' margins, in spreads above the threshold, by likelihood.
+    """Fit one logistic slope to the margins of all labels, in deviations from the threshold, by maximum likelihood.
 
-    Both classes weigh the same near the threshold, where a score should mean something.
+    Only margins near the threshold count, and both classes weigh the same.
     """
     near = (truth >= 0) & (np.abs(margins) < 2)
     m, y = margins[near], truth[near] == 1

@@ -1,4 +1,4 @@
-"""`pocketclip evaluate`."""
+"""The command `pocketclip evaluate`."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ def evaluate(
         Path | None, typer.Option(help="Measure tagging on this labels file, or on a .toml of labels with evidence.")
     ] = None,
     column: Annotated[str, typer.Option(help="The column of --labels or --tags that holds the label.")] = "label",
-    splits: Annotated[Path | None, typer.Option(help="A file,split table.")] = None,
-    split: Annotated[str | None, typer.Option(help="Measure on this split only.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="A CSV table with the columns file and split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Measure this split only.")] = None,
     templates: Annotated[
-        Path | None, typer.Option(help="Prompts for class names, one a line with {} in it, instead of the own ones.")
+        Path | None,
+        typer.Option(help="Prompt templates instead of the built-in ones, one per line, with {} for the class name."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the photo sets that a .toml of labels names.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data sets that the --tags .toml names.")] = None,
     limits: Annotated[
-        bool, typer.Option("--limits", help="Also measure numbers, positions, colours: captions with one wrong word.")
+        bool, typer.Option("--limits", help="Also measure numbers, positions and colors: captions with one wrong word.")
     ] = False,
     config: Annotated[
-        str | None, typer.Option(help="Configuration of a checkpoint that does not carry one: a model name or .toml.")
+        str | None, typer.Option(help="Model name or .toml, for a checkpoint without a configuration.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Which of a bundle's engines; ONNX if it has it.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Which of that engine's towers, as `export` wrote them; the default otherwise.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
+    engine: Annotated[str | None, typer.Option(help="Engine of a bundle. [onnx if available]")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision of a bundle. [the bundle's default]")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
 ) -> None:
     """Measure a model on photos with captions, classes or tags.
 
-    Files are CSV, TSV or JSONL with the columns `file` and `caption` or `label`; photo paths are relative to them.
-    Every rate comes with the interval that covers 95 % of 1,000 resamples of the photos.
+    Files are CSV, TSV or JSONL with the columns `file` and `caption` or `label`. Photo paths are relative to the file.
+    Every rate comes with a 95 % confidence interval from 1,000 resamples of the photos.
 
     [bold]Examples[/bold]
 
@@ -52,12 +51,12 @@ def evaluate(
     pocketclip evaluate my-bundle --precision int8 --labels house-rooms/labels.csv
     """
     if sum(file is not None for file in (captions, labels, tags)) != 1:
-        raise typer.BadParameter("name one of --captions FILE, --labels FILE and --tags FILE")
+        raise typer.BadParameter("pass exactly one of --captions, --labels and --tags")
     if (limits and captions is None) or (templates is not None and captions is not None):
-        raise typer.BadParameter("--limits goes with --captions; --templates with --labels and --tags")
+        raise typer.BadParameter("--limits needs --captions; --templates needs --labels or --tags")
     evidence = tags is not None and tags.suffix == ".toml"
     if evidence != (data is not None):
-        raise typer.BadParameter("--data FOLDER goes with --tags LABELS.toml, and that needs it")
+        raise typer.BadParameter("--data and --tags LABELS.toml need each other")
     from distill.evaluate import run
     from distill.evaluate.encoders import open_encoder
     from distill.progress import Bars
@@ -67,22 +66,22 @@ def evaluate(
     encoder = open_encoder(model, threads or None, config, engine, precision)
     with Bars(quiet=quiet) as bars:
 
-        def report(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             bars.report("photos", done, total)
 
         if captions is not None:
-            result = run.evaluate_captions(encoder, captions, splits, split, limits, report)
+            result = run.evaluate_captions(encoder, captions, splits, split, limits, progress)
         elif labels is not None:
-            result = run.evaluate_labels(encoder, labels, splits, split, column, prompts, report)
+            result = run.evaluate_labels(encoder, labels, splits, split, column, prompts, progress)
         elif tags is not None and data is not None:
-            result = run.evaluate_evidence(encoder, tags, data, report)
+            result = run.evaluate_evidence(encoder, tags, data, progress)
         elif tags is not None:
-            result = run.evaluate_tags(encoder, tags, splits, split, column, prompts, report)
+            result = run.evaluate_tags(encoder, tags, splits, split, column, prompts, progress)
     show(result, as_json)
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:
-    """Print a result on stdout, as JSON or as tables."""
+    """Print a result as JSON or as tables."""
     if as_json:
         print(json.dumps(result, indent=2))
         return

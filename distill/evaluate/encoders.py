@@ -1,47 +1,48 @@
-"""What can be evaluated: a bundle through its engine, or a checkpoint through torch, behind one interface."""
+"""One interface for models to evaluate: a bundle run by its engine, or a checkpoint run by torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mobileclip.checkpoint_files import OPENCLIP_CONFIG, WEIGHTS, WEIGHTS_SUFFIXES
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
+from mobileclip.vectors import Floats
 from mobileclip.zeroshot import LabelSet
 
 if TYPE_CHECKING:
     from mobileclip.tokenizer import Tokenizer
     from mobileclip.towers import CLIP
 
-Floats = NDArray[np.float32]
 
-
-class Encoder(Protocol):
-    """Both towers, and the labels that thresholds were fitted for."""
+class DualEncoder(Protocol):
+    """Both towers, and the labels that have thresholds."""
 
     recipe: PixelRecipe
 
     @property
     def labels(self) -> LabelSet:
-        """Labels with thresholds; of a checkpoint none."""
+        """Labels with thresholds; empty for a checkpoint."""
 
     @property
     def label_vectors(self) -> Floats:
-        """Unit vectors of these labels, (labels, d)."""
+        """Unit vectors of these labels (labels, d)."""
 
     def encode_pixels(self, pixels: Floats) -> Floats:
-        """Map normalised pixels (n, 3, s, s) to unit vectors (n, d)."""
+        """Map normalized pixels (n, 3, s, s) to unit vectors (n, d)."""
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Map texts to unit vectors (n, d)."""
 
 
 class TorchEncoder:
-    """A checkpoint's towers run by torch, on one device."""
+    """Runs a checkpoint's towers with torch on one device."""
 
     def __init__(self, model: CLIP, tokenizer: Tokenizer, device: str = "cpu") -> None:
         self.model, self.tokenizer, self.device = model.eval().to(device), tokenizer, device
@@ -49,7 +50,7 @@ class TorchEncoder:
         self.label_vectors = np.zeros((0, model.config.embed_dim), np.float32)
 
     def encode_pixels(self, pixels: Floats) -> Floats:
-        """Map normalised pixels (n, 3, s, s) to unit vectors (n, d)."""
+        """Map normalized pixels (n, 3, s, s) to unit vectors (n, d)."""
         import torch
 
         with torch.inference_mode():
@@ -68,31 +69,27 @@ class TorchEncoder:
         return np.concatenate(rows)
 
 
-CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-
-
 def open_encoder(
-    name_or_path: str,
+    name_or_path: PathLike,
     threads: int | None = None,
     config: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
-) -> Encoder:
-    """Open a bundle (name, folder or zip) or a checkpoint (a folder or a file, see `load_checkpoint`).
+) -> DualEncoder:
+    """Open a bundle (name, folder or zip) or a checkpoint (folder or file, see `load_checkpoint`).
 
     Args:
-        name_or_path: which.
-        threads: of a bundle's engine.
-        config: the name or .toml of a checkpoint's configuration, where it does not carry one.
-        engine: which of a bundle's engines; None for the one it prefers.
-        precision: which of that engine's towers; None for those it prefers.
+        name_or_path: a bundle or a checkpoint.
+        threads: CPU threads of a bundle's engine.
+        config: model name or .toml file, for a checkpoint that doesn't include its configuration.
+        engine: one of a bundle's engines; None for its default.
+        precision: one of that engine's precisions; None for its default.
 
     Raises:
-        PocketclipError: it is neither, or what it needs is not installed.
+        PocketclipError: it is neither a bundle nor a checkpoint, or a package is missing.
     """
     path = Path(name_or_path)
-    inside = ("model.safetensors", "open_clip_config.json")
-    if path.suffix in CHECKPOINTS or any((path / name).is_file() for name in inside):
+    if path.suffix in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (WEIGHTS, OPENCLIP_CONFIG)):
         try:
             import torch
 
@@ -104,4 +101,4 @@ def open_encoder(
         return TorchEncoder(checkpoint.model, checkpoint.tokenizer, device)
     import mobileclip
 
-    return mobileclip.load(name_or_path, engine=engine, precision=precision, threads=threads)
+    return mobileclip.load(os.fspath(name_or_path), engine=engine, precision=precision, threads=threads)

@@ -1,4 +1,4 @@
-"""Which photos show which label: the evidence that thresholds are fitted on and tags are measured against."""
+"""Which photos show which label: evidence for fitting thresholds and measuring tags."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.sources import DataError, read_splits, read_table
+from mobileclip.errors import one_line
+from mobileclip.files import PathLike
 
 SEEN, CALIBRATE, MEASURE = "seen", "calibrate", "measure"
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """A label with its prompts and where labelled photos of it are.
+    """A label with its prompts and the evidence for it.
 
     Attributes:
-        words: whole words or phrases; a caption that holds one says that the photo shows the label.
-        classes: `set:class` or `set:*`; photos of that class show it.
-        unsure: words, classes or `*`; such photos count neither way unless `words` or `classes` claim them.
+        words: words or phrases; a photo shows the label if a caption contains one.
+        classes: `dataset:class` or `dataset:*`; photos of that class show the label.
+        unsure: words, classes or `*`; these photos count neither way, unless `words` or `classes` match them.
     """
 
     name: str
@@ -37,27 +39,27 @@ class LabelEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A labels file: the labels, and the captioned sets that their words are looked for in."""
+    """A labels file: the labels, and the captioned data sets to search for their words."""
 
     labels: tuple[LabelEvidence, ...]
     captioned: tuple[str, ...]
 
     @property
     def collections(self) -> set[str]:
-        """Every set of photos that the file names."""
+        """All data sets in the file."""
         return {entry.split(":")[0] for label in self.labels for entry in label.classes} | set(self.captioned)
 
 
 @dataclass(frozen=True)
 class KnownPhoto:
-    """A photo of which something is known.
+    """A photo with known classes or captions.
 
     Attributes:
         path: the file.
-        collection: name of its set's folder.
-        classes: its class names, of a labelled set.
-        text: its captions as ` lower case words `, of a captioned set.
-        role: `seen` in training, held out to `calibrate`, or held out to `measure`.
+        collection: the folder name of its data set.
+        classes: its class names, in a labeled data set.
+        text: its captions as ` lower case words `, in a captioned data set.
+        role: `seen` in training, or held out to `calibrate` or to `measure`.
     """
 
     path: Path
@@ -67,14 +69,14 @@ class KnownPhoto:
     role: str
 
 
-def read_evidence(path: Path) -> Evidence:
+def read_evidence(path: PathLike) -> Evidence:
     """Read a labels file with evidence.
 
     Raises:
-        DataError: it is missing, malformed, or names a label twice.
+        DataError: it is missing or malformed, or defines a label twice.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(Path(path).read_text("utf-8"))
         captioned = tuple(table.get("captioned", ()))
         labels = tuple(
             LabelEvidence(
@@ -86,26 +88,26 @@ def read_evidence(path: Path) -> Evidence:
             for entry in table["label"]
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a labels file ({error})") from error
+        raise DataError(f"{path}: not a labels file ({one_line(error)})") from error
     names = [label.name for label in labels]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise DataError(f"{path}: {sorted(twice)[0]} is there twice")
+        raise DataError(f"{path}: {sorted(twice)[0]} is defined twice")
     return Evidence(labels, captioned)
 
 
-def read_known_photos(data: Path, collections: Iterable[str]) -> list[KnownPhoto]:
-    """Read the sets below `data` that carry labels or captions.
+def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownPhoto]:
+    """Read the data sets in `data` that have labels or captions.
 
-    A set is a folder with `labels.csv` (`file, label` and perhaps `split`), or with `captions.jsonl`
-    (`file, caption`) and `splits.csv`. Rows of the split `test` were not trained on: those of labelled sets go half
-    to calibrating and half to measuring, those of captioned sets are only measured.
+    A data set is a folder with `labels.csv` (`file, label` and optionally `split`), or with `captions.jsonl`
+    (`file, caption`) and `splits.csv`. Rows with split `test` were not trained on: half of those in labeled data sets
+    calibrate and half measure; those in captioned data sets only measure.
 
     Raises:
-        DataError: a set is not there.
+        DataError: a data set is missing.
     """
     photos: list[KnownPhoto] = []
     for name in sorted(set(collections)):
-        folder = data / name
+        folder = Path(data) / name
         if (folder / "labels.csv").is_file():
             for row in read_table(folder / "labels.csv"):
                 classes = tuple(row["label"].split("|"))
@@ -118,16 +120,16 @@ def read_known_photos(data: Path, collections: Iterable[str]) -> list[KnownPhoto
             texts: dict[str, list[str]] = {}
             for row in read_table(folder / "captions.jsonl"):
                 texts.setdefault(row["file"], []).append(row["caption"])
-            for file, said in texts.items():
+            for file, captions in texts.items():
                 role = MEASURE if splits.get(file) == "test" else SEEN
-                photos.append(KnownPhoto(folder / file, name, (), _words(" | ".join(said)), role))
+                photos.append(KnownPhoto(folder / file, name, (), _words(" | ".join(captions)), role))
         else:
-            raise DataError(f"{folder}: neither labels.csv nor captions.jsonl is there")
+            raise DataError(f"{folder}: has neither labels.csv nor captions.jsonl")
     return photos
 
 
 def truth(photos: Sequence[KnownPhoto], labels: Sequence[LabelEvidence]) -> NDArray[np.int8]:
-    """Say of each photo and label (n, labels): 1 shown, 0 not shown, −1 not known."""
+    """Return, for each photo and label (n, labels): 1 shown, 0 not shown, −1 unknown."""
     table = np.zeros((len(photos), len(labels)), dtype=np.int8)
     for column, label in enumerate(labels):
         yes = _matcher(label.words, label.classes)
@@ -145,19 +147,19 @@ def truth(photos: Sequence[KnownPhoto], labels: Sequence[LabelEvidence]) -> NDAr
 
 
 def _matcher(words: Sequence[str], classes: Sequence[str]) -> Callable[[KnownPhoto], bool]:
-    """A test whether a photo's captions hold one of the words or its class is one of the classes."""
+    """Return a test: does a caption contain one of the words, or is the photo's class one of the classes?"""
     pattern = re.compile("|".join(re.escape(_words(word)) for word in words)) if words else None
-    whole = {entry[:-2] for entry in classes if entry.endswith(":*")}
+    complete = {entry[:-2] for entry in classes if entry.endswith(":*")}
     named = set(classes)
 
     def matches(photo: KnownPhoto) -> bool:
         if photo.classes:
-            return photo.collection in whole or any(f"{photo.collection}:{c}" in named for c in photo.classes)
+            return photo.collection in complete or any(f"{photo.collection}:{c}" in named for c in photo.classes)
         return pattern is not None and pattern.search(photo.text) is not None
 
     return matches
 
 
 def _words(text: str) -> str:
-    """Lower-case words with one space around each, so that whole words can be found as substrings."""
+    """Return lower-case words with one space around each, so that a substring search matches full words only."""
     return " " + " ".join(re.findall(r"[a-z0-9']+", text.lower())) + " "

@@ -1,7 +1,7 @@
-"""The known limits of CLIP, measured: does a photo prefer its caption to the same caption with one word made wrong?
+"""Measure known limits of CLIP: does a photo prefer its caption to the same caption with one wrong word?
 
-A model that matches bags of words does well on `colour` and `person` and stays near chance, 50 %, on `number` and
-`position` (the idea of minimal pairs: Yuksekgonul et al. 2023; Hsieh et al. 2023).
+A model that matches bags of words does well on `color` and `person` and stays near chance, 50 %, on `number` and
+`position` (minimal pairs: Yuksekgonul et al. 2023; Hsieh et al. 2023).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.evaluate.encoders import Encoder, Floats
+from distill.evaluate.encoders import DualEncoder
 from distill.evaluate.metrics import bootstrap, share
+from mobileclip.vectors import Floats
 
 
 def _both_ways(*pairs: tuple[str, str]) -> dict[str, str]:
@@ -25,38 +26,38 @@ PROBES: Mapping[str, Mapping[str, str]] = {
     "position": _both_ways(
         ("left", "right"), ("above", "below"), ("over", "under"), ("in front of", "behind"), ("inside", "outside")
     ),
-    "colour": {
+    "color": {
         **_both_ways(("red", "blue"), ("black", "white"), ("green", "yellow"), ("pink", "orange")),
         "brown": "black",
         "purple": "green",
     },
     "person": _both_ways(("man", "woman"), ("boy", "girl"), ("men", "women"), ("boys", "girls")),
 }
-"""What is swapped for what, by what it probes."""
+"""For each probe, the words to swap and their replacements."""
 
 
 def minimal_pair(caption: str, swaps: Mapping[str, str]) -> str | None:
-    """Return the caption with its first such word or phrase swapped, or None where it has none."""
+    """Return the caption with the first of these words or phrases swapped, or None if it contains none."""
     pattern = r"\b(" + "|".join(sorted(swaps, key=len, reverse=True)) + r")\b"
     changed, count = re.subn(pattern, lambda found: swaps[found[1].lower()], caption, count=1, flags=re.IGNORECASE)
     return changed if count else None
 
 
 def measure_limits(
-    encoder: Encoder, photos: Floats, texts: Floats, captions: Sequence[str], owner: Sequence[int]
+    encoder: DualEncoder, photos: Floats, texts: Floats, captions: Sequence[str], owner: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """Measure, for each probe, how often a photo is nearer to its own caption than to the wrong one.
+    """Measure, for each probe, how often a photo is closer to its own caption than to the wrong one.
 
     Args:
-        encoder: for the changed captions.
+        encoder: encodes the changed captions.
         photos: unit vectors (n, d).
         texts: unit vectors (m, d) of the captions.
         captions: (m,).
-        owner: for each caption the row of its photo, (m,).
+        owner: the row of each caption's photo, (m,).
 
     Returns:
-        For each probe with a caption to change: `n`, `accuracy` and its `interval`, see `bootstrap`; chance is 0.5.
-        Ties count as wrong.
+        For each probe that applies to a caption: `n`, `accuracy` and its `interval` (see `bootstrap`). Chance is 0.5;
+        ties count as wrong.
     """
     result: dict[str, dict[str, Any]] = {}
     for probe, swaps in PROBES.items():

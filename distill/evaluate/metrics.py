@@ -1,7 +1,7 @@
 """Retrieval and zero-shot accuracy from unit vectors, as CLIP_benchmark defines them (LAION, `clip_benchmark/metrics`).
 
-Where ours differ: ties count against the model, so that one that says the same of everything gets nothing (there, the
-sort's order decides); and a photo may have several right classes (there, such sets are only measured by `map`).
+Ours differ in two ways. Ties count against the model, so a constant model scores zero (in CLIP_benchmark the sort order
+decides). A photo may have several correct classes (CLIP_benchmark measures these data sets only by `map`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from mobileclip.vectors import Floats
+
 Numbers = NDArray[np.intp]
 
 RECALLS = (1, 5, 10)
 ROUNDS, COVERED = 1000, 0.95
 CELLS = 2**23
-"""Similarities held at a time: 32 MB, however many photos and texts there are."""
+"""Similarities in memory at a time: 32 MB, for any number of photos and texts."""
 
 TIE = np.float32(5e-7)
-"""Similarities as near as this are equal: the same vector's come out of a matrix product a bit apart."""
+"""Similarities this close count as equal, because a matrix product rounds equal vectors differently."""
 
 
 def bootstrap(n: int, rate: Callable[[Numbers], float]) -> list[float]:
-    """Return how far a rate may be off by the luck of the draw (Efron 1979, percentile interval).
+    """Return the 95 % confidence interval of a rate (percentile bootstrap, Efron 1979).
 
     Args:
-        n: photos. Photos are drawn, never captions: the captions of one photo stand or fall together.
-        rate: computes the rate of a sample, given as photo numbers (n,) drawn with repetition.
+        n: number of photos. Photos are resampled, not captions, because captions of one photo aren't independent.
+        rate: computes the rate of a sample, given as photo numbers (n,) drawn with replacement.
 
     Returns:
-        The two ends of the interval that covers 95 % of 1,000 samples; the same for the same data.
+        Both ends of the interval that covers 95 % of 1,000 samples. The seed is fixed, so the result is reproducible.
     """
     random = np.random.default_rng(0)
     rates = [rate(random.integers(0, n, n)) for _ in range(ROUNDS)]
@@ -40,24 +41,23 @@ def bootstrap(n: int, rate: Callable[[Numbers], float]) -> list[float]:
 
 
 def share(hits: NDArray[Any], of: NDArray[Any]) -> Callable[[Numbers], float]:
-    """Return the rate of hits among the photos drawn, each photo counting as often as `of` says."""
+    """Return a function that computes the rate of hits among the photos drawn, with weights `of`."""
     return lambda drawn: float(hits[drawn].sum() / max(of[drawn].sum(), 1e-12))
 
 
 def ranks(queries: Floats, targets: Floats, asked: Numbers, right: Numbers) -> NDArray[np.int64]:
-    """Return the rank of each query's nearest right target among all wrong ones, 1 for the best.
+    """Return the rank of each query's best correct target among all wrong ones; 1 is the best.
 
-    Similarities are made a few rows at a time, so memory does not grow with the number of queries.
+    Similarities are computed a few rows at a time, so memory doesn't grow with the number of queries.
 
     Args:
         queries: unit vectors (n, d).
         targets: unit vectors (m, d).
-        asked: rows of queries (p,), each with the right target beside it in `right`; no pair twice.
-        right: rows of targets (p,).
+        asked: rows of queries (p,).
+        right: rows of their correct targets (p,); every pair is unique.
 
     Returns:
-        (n,); a query without a right target ranks behind everything. Equal similarities, and those that are no
-        number, rank before.
+        (n,). A query without a correct target ranks last. Wrong targets with an equal or NaN similarity rank first.
     """
     order = np.argsort(asked, kind="stable")
     asked, right = np.asarray(asked)[order], np.asarray(right)[order]
@@ -79,17 +79,17 @@ def ranks(queries: Floats, targets: Floats, asked: Numbers, right: Numbers) -> N
 
 
 def retrieval(photos: Floats, texts: Floats, owner: Sequence[int]) -> dict[str, Any]:
-    """Measure recall@k in both directions, as CLIP papers count it.
+    """Measure recall@k in both directions, as in the CLIP papers.
 
     Args:
         photos: unit vectors (n, d).
         texts: unit vectors (m, d).
-        owner: for each text the row of its photo, (m,).
+        owner: the row of each text's photo, (m,).
 
     Returns:
         `text_to_photo`: share of texts whose photo is among the k nearest photos (CLIP_benchmark's
         `image_retrieval_recall@k`); `photo_to_text`: share of photos with *any* of their texts among the k nearest
-        texts (`text_retrieval_recall@k`). `intervals`: the same shape, see `bootstrap`.
+        texts (`text_retrieval_recall@k`). `intervals` has the same structure, see `bootstrap`.
     """
     n, owners, texts_of_all = len(photos), np.asarray(owner), np.arange(len(texts))
     text_rank = ranks(texts, photos, texts_of_all, owners)
@@ -108,21 +108,21 @@ def retrieval(photos: Floats, texts: Floats, owner: Sequence[int]) -> dict[str, 
 
 
 def classification(photos: Floats, classes: Floats, labels: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Measure zero-shot accuracy: the nearest class wins.
+    """Measure zero-shot accuracy: the most similar class wins.
 
     Args:
         photos: unit vectors (n, d).
         classes: unit vectors (c, d).
-        labels: for each photo the rows of the classes that are right.
+        labels: the rows of each photo's correct classes.
 
     Returns:
-        `top1` and `top5` over photos (CLIP_benchmark's `acc1`, `acc5`; of four classes or fewer the latter is always
-        1, there not a number); `mean_per_class`, top-1 averaged over the classes that have photos, one with several
-        counting for each (`mean_per_class_recall`). `intervals`: the same names, see `bootstrap`.
+        `top1` and `top5` over photos (CLIP_benchmark's `acc1` and `acc5`; with four classes or fewer, top-5 is 1 here
+        and NaN there); `mean_per_class`, top-1 averaged over the classes that have photos, where a photo counts for
+        each of its classes (`mean_per_class_recall`). `intervals` has the same names, see `bootstrap`.
     """
     n = len(labels)
     photo = np.repeat(np.arange(n), [len(right) for right in labels])
-    label = np.array([one for right in labels for one in right], dtype=np.intp)
+    label = np.array([row for right in labels for row in right], dtype=np.intp)
     rank = ranks(photos, classes, photo, label)
     top1, top5 = rank <= 1, rank <= 5
 

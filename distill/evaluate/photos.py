@@ -1,36 +1,40 @@
-"""Vectors of many photos on disk, in bounded memory."""
+"""Encode many photos from disk in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from distill.evaluate.encoders import Encoder, Floats
+from distill.evaluate.encoders import DualEncoder
 from mobileclip.errors import PhotoError
+from mobileclip.files import PathLike
 from mobileclip.photos import open_photo
+from mobileclip.vectors import Floats
 
 BATCH = 32
 
+PhotoProgress = Callable[[int, int], None]
+"""Called with the number of photos done and the total."""
+
 
 def encode_photos(
-    encoder: Encoder, paths: Sequence[Path], report: Callable[[int, int], None] | None = None
+    encoder: DualEncoder, paths: Sequence[PathLike], progress: PhotoProgress | None = None
 ) -> tuple[Floats, list[int], list[PhotoError]]:
     """Encode photos in batches.
 
     Args:
         encoder: the model.
         paths: the photos.
-        report: called with (done, total).
+        progress: called after each batch.
 
     Returns:
-        Unit vectors (k, d) of the readable photos, their positions in `paths`, and the errors of the others.
+        Unit vectors (k, d) of the readable photos, their positions in `paths`, and the errors for the others.
     """
     recipe = encoder.recipe
 
-    def read(path: Path) -> Floats | PhotoError:
+    def read(path: PathLike) -> Floats | PhotoError:
         try:
             return recipe(open_photo(path, min_side=2 * recipe.size))
         except PhotoError as error:
@@ -45,6 +49,6 @@ def encode_photos(
             if good:
                 vectors.append(encoder.encode_pixels(np.stack([pixels for _, pixels in good])))
                 kept += [i for i, _ in good]
-            if report:
-                report(min(start + BATCH, len(paths)), len(paths))
+            if progress:
+                progress(min(start + BATCH, len(paths)), len(paths))
     return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), kept, errors

@@ -1,54 +1,56 @@
-"""Retrieval, zero-shot classification and tagging on files of captions or labels."""
+"""Measure retrieval, zero-shot classification and tagging on files of captions or labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill.data.sources import DataError, read_splits, read_table, spoken
-from distill.evaluate.encoders import Encoder, Floats
+from distill.evaluate.encoders import DualEncoder
 from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos, truth
 from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
-from distill.evaluate.photos import encode_photos
+from distill.evaluate.photos import PhotoProgress, encode_photos
 from distill.evaluate.tagging import ENOUGH, Scores, Truth, tagging
+from mobileclip.errors import one_line
+from mobileclip.files import PathLike
+from mobileclip.vectors import Floats
 from mobileclip.zeroshot import TEMPLATES, average_prompts, expand
-
-Report = Callable[[int, int], None]
 
 
 def evaluate_captions(
-    encoder: Encoder,
-    file: Path,
-    splits: Path | None = None,
+    encoder: DualEncoder,
+    file: PathLike,
+    splits: PathLike | None = None,
     split: str | None = None,
     limits: bool = False,
-    report: Report | None = None,
+    progress: PhotoProgress | None = None,
 ) -> dict[str, Any]:
-    """Measure retrieval on a captions file (`file, caption`; several lines a photo).
+    """Measure retrieval on a captions file (`file, caption`; a photo may have several).
 
     Args:
         encoder: the model.
         file: JSONL, CSV or TSV; photo paths are relative to it.
-        splits: a `file,split` table, where the captions carry no `split` themselves.
-        split: the split to measure on.
-        limits: also measure what CLIP is known to be bad at, see `distill.evaluate.limits`.
-        report: called with (done, total) photos.
+        splits: a `file,split` table, if the captions have no `split` column.
+        split: the split to measure on; None for all.
+        limits: also measure known limits of CLIP, see `distill.evaluate.limits`.
+        progress: called with the number of photos done and the total.
 
     Returns:
-        `n_photos`, `n_captions`, `n_failed` photos that could not be read, what `retrieval` returns, and perhaps
-        `limits`.
+        `n_photos`, `n_captions`, `n_failed` (photos that can't be read), what `retrieval` returns, and `limits` if
+        measured.
 
     Raises:
-        DataError: a column is missing or nothing is left to measure.
+        DataError: a column is missing, or no photo is left to measure.
     """
+    file = Path(file)
     rows = _of_split(_rows(file, "caption"), file, splits, split)
     position: dict[str, int] = {}
     pairs = [(position.setdefault(row["file"], len(position)), row["caption"]) for row in rows]
-    vectors, kept, failed = _encoded(encoder, file, [file.parent / name for name in position], report)
+    vectors, kept, failed = _encoded(encoder, file, [file.parent / name for name in position], progress)
     row_of = {number: row for row, number in enumerate(kept)}
     pairs = [(row_of[number], caption) for number, caption in pairs if number in row_of]
     owner, captions = [row for row, _ in pairs], [caption for _, caption in pairs]
@@ -61,56 +63,58 @@ def evaluate_captions(
 
 
 def evaluate_labels(
-    encoder: Encoder,
-    file: Path,
-    splits: Path | None = None,
+    encoder: DualEncoder,
+    file: PathLike,
+    splits: PathLike | None = None,
     split: str | None = None,
     column: str = "label",
     templates: Sequence[str] = TEMPLATES,
-    report: Report | None = None,
+    progress: PhotoProgress | None = None,
 ) -> dict[str, Any]:
     """Measure zero-shot classification on a labels file (`file, label`; several labels joined by `|`).
 
-    The classes are all that the file names, in whatever split; each is described by the templates, averaged as
-    open_clip does.
+    The classes are all labels in the file, in any split. Each is described by the templates, averaged as in
+    open_clip.
 
     Returns:
         `n`, `classes`, `n_failed`, and what `classification` returns.
 
     Raises:
-        DataError: a column is missing or nothing is left to measure.
+        DataError: a column is missing, or no photo is left to measure.
     """
+    file = Path(file)
     every = [row for row in _rows(file, column) if _names(row[column])]
     names = sorted({name for row in every for name in _names(row[column])})
     rows = _of_split(every, file, splits, split)
     number = {name: i for i, name in enumerate(names)}
     classes = class_vectors(encoder, [spoken(name) for name in names], templates)
-    vectors, kept, failed = _encoded(encoder, file, [file.parent / row["file"] for row in rows], report)
+    vectors, kept, failed = _encoded(encoder, file, [file.parent / row["file"] for row in rows], progress)
     labels = [sorted({number[name] for name in _names(rows[i][column])}) for i in kept]
     return {"n": len(kept), "classes": len(names), "n_failed": failed, **classification(vectors, classes, labels)}
 
 
 def evaluate_tags(
-    encoder: Encoder,
-    file: Path,
-    splits: Path | None = None,
+    encoder: DualEncoder,
+    file: PathLike,
+    splits: PathLike | None = None,
     split: str | None = None,
     column: str = "label",
     templates: Sequence[str] = TEMPLATES,
-    report: Report | None = None,
+    progress: PhotoProgress | None = None,
 ) -> dict[str, Any]:
     """Measure tagging on a table (`file, label`; several labels joined by `|`, or in several rows).
 
-    The table must be complete: a photo shows no label of the table but its own. Labels that the model knows by name
-    are decided by its own vectors and thresholds; others are described by the templates, and only ranked. A
-    checkpoint has no thresholds, so all of its are.
+    The table must be complete: a photo shows none of the table's other labels. Labels that the model knows by name
+    are decided by its own vectors and thresholds. Other labels, and all labels of a checkpoint, are described by the
+    templates and only ranked.
 
     Returns:
         `n`, `n_failed`, and what `tagging` returns.
 
     Raises:
-        DataError: a column is missing or nothing is left to measure.
+        DataError: a column is missing, or no photo is left to measure.
     """
+    file = Path(file)
     every = _rows(file, column)
     names = sorted({name for row in every for name in _names(row[column])})
     number = {name: i for i, name in enumerate(names)}
@@ -122,75 +126,78 @@ def evaluate_tags(
         known[row_number, sorted(labels)] = 1
     prompts = [expand(spoken(name), templates) for name in names]
     paths = [file.parent / name for name in shown]
-    return _measure_tags(encoder, file, paths, known, names, prompts, 1, report)
+    return _measure_tags(encoder, file, paths, known, names, prompts, 1, progress)
 
 
-def evaluate_evidence(encoder: Encoder, file: Path, data: Path, report: Report | None = None) -> dict[str, Any]:
-    """Measure tagging as `pocketclip export` does: on the held-out photos of the sets that a labels file names.
+def evaluate_evidence(
+    encoder: DualEncoder, file: PathLike, data: PathLike, progress: PhotoProgress | None = None
+) -> dict[str, Any]:
+    """Measure tagging as `pocketclip export` does: on the held-out photos of the data sets in a labels file.
 
     Args:
-        encoder: the model; a label that it does not know is described by the file's prompts, and only ranked.
+        encoder: the model. Labels that it doesn't know are described by the file's prompts and only ranked.
         file: a labels file with evidence, .toml.
-        data: the folder of these sets.
-        report: called with (done, total) photos.
+        data: the folder of these data sets.
+        progress: called with the number of photos done and the total.
 
     Returns:
-        As `evaluate_tags`; labels that fewer than 5 photos show are left out.
+        The same as `evaluate_tags`, without labels that fewer than 5 photos show.
 
     Raises:
-        DataError: the file or a set is missing or malformed, or nothing is held out.
+        DataError: the file or a data set is missing or malformed, or has no held-out photos.
     """
+    file = Path(file)
     evidence = read_evidence(file)
-    photos = [photo for photo in read_known_photos(data, evidence.collections) if photo.role == MEASURE]
+    photos = [photo for photo in read_known_photos(Path(data), evidence.collections) if photo.role == MEASURE]
     if not photos:
-        raise DataError(f"{file}: none of its sets below {data} has photos of a split `test` to measure on")
+        raise DataError(f"{file}: none of its data sets in {data} has photos with split `test`")
     names, prompts = [label.name for label in evidence.labels], [label.prompts for label in evidence.labels]
     known = truth(photos, evidence.labels)
-    return _measure_tags(encoder, file, [photo.path for photo in photos], known, names, prompts, ENOUGH, report)
+    return _measure_tags(encoder, file, [photo.path for photo in photos], known, names, prompts, ENOUGH, progress)
 
 
-def class_vectors(encoder: Encoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Floats:
-    """Return one unit vector a class name, (c, d): the average over all templates."""
+def class_vectors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Floats:
+    """Return one unit vector per class name (c, d): the average over all templates."""
     prompts = [text for name in names for text in expand(name, templates)]
     vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)
     return average_prompts(vectors)
 
 
-def read_templates(file: Path) -> tuple[str, ...]:
-    """Read prompt templates, one a line with `{}` (or CLIP_benchmark's `{c}`) where the class name goes.
+def read_templates(file: PathLike) -> tuple[str, ...]:
+    """Read prompt templates, one per line, with `{}` (or CLIP_benchmark's `{c}`) for the class name.
 
     Raises:
-        DataError: the file cannot be read, or a line of it has no place for the name.
+        DataError: the file can't be read or is empty, or a line has no placeholder.
     """
     try:
-        lines = [line.strip().replace("{c}", "{}") for line in file.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip().replace("{c}", "{}") for line in Path(file).read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
+        raise DataError(f"{file}: cannot be read ({one_line(error)})") from error
     templates = tuple(line for line in lines if line)
     if wrong := [line for line in templates if "{}" not in line]:
         raise DataError(f"{file}: no {{}} for the class name in {wrong[0]!r}")
     if not templates:
-        raise DataError(f"{file}: no template in it")
+        raise DataError(f"{file}: contains no template")
     return templates
 
 
 def _measure_tags(
-    encoder: Encoder,
+    encoder: DualEncoder,
     file: Path,
     paths: Sequence[Path],
     known: Truth,
     names: Sequence[str],
     prompts: Sequence[Sequence[str]],
     least: int,
-    report: Report | None,
+    progress: PhotoProgress | None,
 ) -> dict[str, Any]:
-    own = {spoken(label.name): i for i, label in enumerate(encoder.labels)}
-    found = [own.get(spoken(name), -1) for name in names]
+    position = {spoken(label.name): i for i, label in enumerate(encoder.labels)}
+    found = [position.get(spoken(name), -1) for name in names]
     rows = [
         encoder.label_vectors[i] if i >= 0 else average_prompts(encoder.encode_texts(list(texts)))
         for i, texts in zip(found, prompts, strict=True)
     ]
-    vectors, kept, failed = _encoded(encoder, file, paths, report)
+    vectors, kept, failed = _encoded(encoder, file, paths, progress)
     cosines: Floats = vectors @ np.stack(rows).T
     scores: Scores | None = None
     if len(encoder.labels):
@@ -200,12 +207,12 @@ def _measure_tags(
 
 
 def _encoded(
-    encoder: Encoder, file: Path, paths: Sequence[Path], report: Report | None
+    encoder: DualEncoder, file: Path, paths: Sequence[Path], progress: PhotoProgress | None
 ) -> tuple[Floats, list[int], int]:
-    """Vectors of the photos that can be read, their positions, and the number of the others."""
-    vectors, kept, errors = encode_photos(encoder, paths, report)
+    """Return vectors of the readable photos, their positions, and the number of unreadable photos."""
+    vectors, kept, errors = encode_photos(encoder, paths, progress)
     if not kept:
-        raise DataError(f"{file}: no photo of it can be read ({errors[0]})")
+        raise DataError(f"{file}: none of its photos can be read ({errors[0]})")
     return vectors, kept, len(errors)
 
 
@@ -216,15 +223,17 @@ def _names(label: str) -> list[str]:
 def _rows(file: Path, column: str) -> list[dict[str, str]]:
     rows = list(read_table(file))
     if not rows or "file" not in rows[0] or column not in rows[0]:
-        raise DataError(f"{file}: the columns `file` and `{column}` are needed")
+        raise DataError(f"{file}: needs the columns `file` and `{column}`")
     return rows
 
 
-def _of_split(rows: list[dict[str, str]], file: Path, splits: Path | None, split: str | None) -> list[dict[str, str]]:
+def _of_split(
+    rows: list[dict[str, str]], file: Path, splits: PathLike | None, split: str | None
+) -> list[dict[str, str]]:
     if not split:
         return rows
-    of = read_splits(splits) if splits else {row["file"]: row.get("split", "") for row in rows}
+    of = read_splits(Path(splits)) if splits else {row["file"]: row.get("split", "") for row in rows}
     kept = [row for row in rows if of.get(row["file"]) == split]
     if not kept:
-        raise DataError(f"{file}: no row in the split `{split}`")
+        raise DataError(f"{file}: no row with split `{split}`")
     return kept

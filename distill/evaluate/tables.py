@@ -1,4 +1,4 @@
-"""The results of `pocketclip evaluate` as tables, for the terminal and for a run's report."""
+"""Results of `pocketclip evaluate` as tables, for the terminal and for a run's report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-WORDS = {
+DISPLAY_NAMES = {
     "n": "photos",
     "n_photos": "photos",
     "n_captions": "captions",
@@ -24,57 +24,60 @@ WORDS = {
     "labels_with_threshold": "of them with a threshold",
     "calibration_error_given": "calibration error of given tags",
 }
-"""What a person calls a figure, where that is not its name with spaces."""
-NO_RATES = {"tags_per_photo"}
+"""Display names of figures, if different from the name with spaces."""
+NOT_RATES = {"tags_per_photo"}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts: the first column names what the others measure."""
+    """A table of strings; the first column names what the others measure."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def word(name: str) -> str:
-    """Return what a person calls a figure."""
-    return WORDS.get(name, name.replace("_", " "))
+def display_name(name: str) -> str:
+    """Return the display name of a figure."""
+    return DISPLAY_NAMES.get(name, name.replace("_", " "))
 
 
 def counts(result: Mapping[str, Any]) -> str:
-    """Say in one line what was measured on: `1,000 photos, 5,000 captions`."""
+    """Summarize what was measured: `1,000 photos, 5,000 captions`."""
     numbers = [(name, value) for name, value in result.items() if type(value) is int and (value or name != "n_failed")]
-    return ", ".join(f"{value:,} {word(name)}" for name, value in numbers)
+    return ", ".join(f"{value:,} {display_name(name)}" for name, value in numbers)
 
 
 def grids(result: Mapping[str, Any]) -> list[Grid]:
-    """Lay out a result's rates in percent, each with its 95 % interval; what is no result is left out."""
-    spread = result.get("intervals")
-    spread = spread if isinstance(spread, dict) else {}
-    made = []
+    """Format a result's rates in percent, each with its 95 % interval; ignores everything else."""
+    intervals = result.get("intervals")
+    intervals = intervals if isinstance(intervals, dict) else {}
+    tables = []
     directions = {name: rates for name, rates in result.items() if name != "intervals" and _all_floats(rates)}
     if directions:
         columns = list(next(iter(directions.values())))
         rows = [
-            (word(name), *(_rate(column, rates.get(column), _ends(spread, name, column)) for column in columns))
+            (
+                display_name(name),
+                *(_rate(column, rates.get(column), _interval(intervals, name, column)) for column in columns),
+            )
             for name, rates in directions.items()
         ]
-        made.append(Grid(("", *columns), tuple(rows)))
+        tables.append(Grid(("", *columns), tuple(rows)))
     if rates := {name: value for name, value in result.items() if type(value) is float}:
-        rows = [(word(name), _rate(name, value, _ends(spread, name))) for name, value in rates.items()]
-        made.append(Grid(("", ""), tuple(rows)))
+        rows = [(display_name(name), _rate(name, value, _interval(intervals, name))) for name, value in rates.items()]
+        tables.append(Grid(("", ""), tuple(rows)))
     limits = result.get("limits")
     if isinstance(limits, dict) and limits and all(isinstance(found, dict) for found in limits.values()):
         rows = [
-            (word(probe), f"{found.get('n', 0):,}", _rate(probe, found.get("accuracy"), found.get("interval")))
+            (display_name(probe), f"{found.get('n', 0):,}", _rate(probe, found.get("accuracy"), found.get("interval")))
             for probe, found in limits.items()
         ]
-        made.append(Grid(("own caption before a wrong one", "captions", "accuracy"), tuple(rows)))
-    return made
+        tables.append(Grid(("prefers its own caption to a wrong one", "captions", "accuracy"), tuple(rows)))
+    return tables
 
 
 def for_terminal(result: Mapping[str, Any]) -> Group:
-    """Make a result printable by rich."""
+    """Format a result for rich."""
     parts: list[Text | Table] = [Text(counts(result))]
     for grid in grids(result):
         table = Table(box=box.SIMPLE_HEAD, show_header=any(grid.head), pad_edge=False)
@@ -84,7 +87,7 @@ def for_terminal(result: Mapping[str, Any]) -> Group:
             table.add_row(*map(Text, row))
         parts.append(table)
     if "map" in result and not result.get("labels_with_threshold"):
-        parts.append(Text("None of these labels has a threshold in this model: they can be ranked, not decided."))
+        parts.append(Text("None of these labels has a threshold in this model, so they can be ranked, not decided."))
     return Group(*parts)
 
 
@@ -92,19 +95,19 @@ def _all_floats(rates: object) -> bool:
     return isinstance(rates, dict) and bool(rates) and all(type(value) is float for value in rates.values())
 
 
-def _ends(spread: Mapping[str, Any], *names: str) -> object:
-    found: object = spread
+def _interval(intervals: Mapping[str, Any], *names: str) -> object:
+    found: object = intervals
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
     return found
 
 
-def _rate(name: str, value: object, ends: object) -> str:
-    """A rate and its interval: `22.8 % (21.6–24.0)`."""
+def _rate(name: str, value: object, interval: object) -> str:
+    """Format a rate and its interval: `22.8 % (21.6–24.0)`."""
     if not isinstance(value, float):
         return "–"
-    scale, places, unit = (1, 2, "") if name in NO_RATES else (100, 1, " %")
+    scale, places, unit = (1, 2, "") if name in NOT_RATES else (100, 1, " %")
     text = f"{scale * value:.{places}f}{unit}"
-    if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, float) for end in ends):
-        text += f" ({scale * ends[0]:.{places}f}–{scale * ends[1]:.{places}f})"
+    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, float) for end in interval):
+        text += f" ({scale * interval[0]:.{places}f}–{scale * interval[1]:.{places}f})"
     return text

@@ -1,4 +1,4 @@
-"""How good tags are: what is ranked first, what is given from a threshold on, and whether scores mean what they say."""
+"""Measure tags: the ranking of photos, the decisions by thresholds, and the calibration of scores."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluate.metrics import Floats, Numbers, bootstrap, share
+from distill.evaluate.metrics import Numbers, bootstrap, share
+from mobileclip.vectors import Floats
 from mobileclip.zeroshot import GIVEN_AT
 
 BINS = 15
-"""Of equal width, over which scores are compared with how often they are right."""
+"""Bins of equal width for the calibration error."""
 ENOUGH = 5
-"""Photos of a label without which its figures would be noise, where what a photo shows is guessed from its captions."""
+"""Photos that a label needs to be measured if the truth is guessed from captions; with fewer, its figures are noise."""
 
 Truth = NDArray[np.int8]
 Scores = NDArray[np.float64]
 
 
 def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: int = 1) -> dict[str, Any]:
-    """Measure tags on photos that neither training nor thresholds have seen.
+    """Measure tags on photos that were used neither for training nor for thresholds.
 
     Args:
-        cosines: (photos, labels), in whose order photos are ranked.
-        truth: (photos, labels): 1 shown, 0 not shown, −1 not known; what is not known counts neither way.
-        scores: (photos, labels), probabilities, a tag being given from 0.5 on; NaN for labels without a threshold,
-            None where none has one.
-        least: photos that must show a label for it to be measured.
+        cosines: (photos, labels), which rank the photos.
+        truth: (photos, labels): 1 shown, 0 not shown, −1 unknown; unknown entries are ignored.
+        scores: (photos, labels), probabilities; a tag is given from 0.5. NaN for labels without a threshold; None if
+            no label has one.
+        least: measure labels that at least this many photos show.
 
     Returns:
-        `labels` measured and, over them, `map`: the mean of their average precisions (CLIP_benchmark's
-        `mean_average_precision`, but that labels which no photo shows are left out instead of counting as 0).
-        With scores also `labels_with_threshold` and over those: `precision` and `recall` of all decisions together;
-        `macro_precision` (over labels that were given at all) and `macro_recall`; `calibration_error`, how far the
-        scores are from the share that is right, over 15 bins weighted by their decisions (expected calibration
-        error: Naeini et al. 2015; Guo et al. 2017), and `calibration_error_given`, the same over given tags alone;
-        `tags_per_photo`, over all labels, measured or not. `intervals`: the same names, see `bootstrap`.
+        `labels`, the number measured, and `map`, the mean of their average precisions (CLIP_benchmark's
+        `mean_average_precision`, but labels that no photo shows are left out instead of counting as 0). With scores,
+        also `labels_with_threshold` and, over those labels: `precision` and `recall` of all decisions together;
+        `macro_precision` (over labels given at least once) and `macro_recall`; `calibration_error`, the expected
+        calibration error over 15 bins (Naeini et al. 2015; Guo et al. 2017); `calibration_error_given`, the same over
+        given tags only; and `tags_per_photo`, over all labels, measured or not. `intervals` has the same names, see
+        `bootstrap`.
     """
     n = len(cosines)
     measured = ((truth == 1).sum(axis=0) >= least) & (truth == 0).any(axis=0)
@@ -57,14 +58,13 @@ def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: 
 
 
 class Ranking:
-    """Photos in the order of each label's cosine, made ready for the average precision of many samples of them.
+    """Photos sorted by each label's cosine, to compute the average precision of many resamples quickly.
 
-    Photos of equal cosine share a rank, as in scikit-learn's `average_precision_score`; a cosine that is no number is
-    the lowest.
+    Photos with equal cosines share a rank, as in scikit-learn's `average_precision_score`. NaN ranks last.
 
     Args:
         cosines: (photos, labels).
-        truth: (photos, labels): 1, 0, or −1 for not known; every label has a photo that shows it.
+        truth: (photos, labels): 1, 0, or −1 for unknown; at least one photo shows each label.
     """
 
     def __init__(self, cosines: Floats, truth: Truth) -> None:
@@ -75,7 +75,7 @@ class Ranking:
             rows = np.flatnonzero(known >= 0)
             rows = rows[np.argsort(-ranked[rows], kind="stable")]
             ends = _ends_of_ties(ranked[rows], known[rows] == 1)
-            # Behind the last photo that shows the label, nothing counts.
+            # Nothing counts after the last photo that shows the label.
             photos.append(rows[: ends[-1]])
             starts.append(offset + np.concatenate([[0], ends[:-1]]))
             labels.append(segments)
@@ -87,10 +87,10 @@ class Ranking:
         self._right = truth[self._photos, columns] == 1
 
     def mean_average_precision(self, times: NDArray[np.int64]) -> float:
-        """Return the mean, over labels, of the precision at the rank of each photo that shows the label.
+        """Return the average precision, averaged over labels.
 
         Args:
-            times: (photos,) how often each photo counts. Labels that no counting photo shows are left out.
+            times: (photos,), how often each photo counts. Labels that none of them shows are left out.
         """
         seen = times[self._photos].astype(np.float64)
         right = np.add.reduceat(seen * self._right, self._starts)
@@ -100,32 +100,26 @@ class Ranking:
         return float(np.nanmean(average)) if (total > 0).any() else float("nan")
 
     def _running(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Running sums that start anew with each label."""
+        """Return running sums that restart with each label."""
         sums = np.cumsum(counts)
         before = sums[self._labels] - counts[self._labels]
         running: NDArray[np.float64] = sums - before[self._label_of]
         return running
 
 
-def average_precision(cosines: Floats, right: NDArray[np.bool_]) -> float:
-    """Return the mean, over the right photos (at least one), of the precision at each one's rank."""
-    ranking = Ranking(np.asarray(cosines)[:, None], np.asarray(right)[:, None].astype(np.int8))
-    return ranking.mean_average_precision(np.ones(len(right), np.int64))
-
-
 def _ends_of_ties(values: Floats, right: NDArray[np.bool_]) -> Numbers:
-    """Ends of those runs of equal values, in a sorted row, that hold something right."""
+    """Return the ends of runs of equal values, in a sorted row, that contain a correct one."""
     ends = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1
     hits = np.add.reduceat(right, np.concatenate([[0], ends[:-1]]), dtype=np.int64)
     return ends[hits > 0]
 
 
 def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
-    """The rates that rest on decisions, each a function of the photos drawn."""
+    """Return the rates of decisions, each as a function of the photos drawn."""
     n, known, right = len(scores), truth >= 0, truth == 1
     given = (scores >= GIVEN_AT) & known
     hits = (given & right).astype(np.float64)
-    said, shown = given.astype(np.float64), right.astype(np.float64)
+    tagged, shown = given.astype(np.float64), right.astype(np.float64)
 
     def macro(of: NDArray[np.float64]) -> Any:
         def rate(drawn: Numbers) -> float:
@@ -136,9 +130,9 @@ def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
         return rate
 
     return {
-        "precision": share(hits.sum(axis=1), said.sum(axis=1)),
+        "precision": share(hits.sum(axis=1), tagged.sum(axis=1)),
         "recall": share(hits.sum(axis=1), shown.sum(axis=1)),
-        "macro_precision": macro(said),
+        "macro_precision": macro(tagged),
         "macro_recall": macro(shown),
         "calibration_error": _calibration_error(scores, right, known),
         "calibration_error_given": _calibration_error(scores, right, given),
@@ -146,7 +140,7 @@ def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
 
 
 def _calibration_error(scores: Scores, right: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Any:
-    """Expected calibration error of the decisions that are counted, as a function of the photos drawn."""
+    """Return the expected calibration error of the counted decisions, as a function of the photos drawn."""
     n = len(scores)
     photo, _ = np.nonzero(counted)
     bins = np.minimum((scores[counted] * BINS).astype(np.intp), BINS - 1)

@@ -96,7 +96,7 @@ def _crumple(noise: np.random.Generator, width: int, height: int, strength: floa
 def _corners(
     rng: random.Random, page: tuple[int, int], frame: tuple[int, int], fill: float, askew: float
 ) -> list[Point]:
-    """Return the page's corners, clockwise from top left. `fill` is its share of the frame, `askew` the chance of a turn."""
+    """Return the page's corners, clockwise from top left; `fill` is its share of the frame, `askew` how often it is."""
     width, height = frame
     scale = fill * min(width / page[0], height / page[1])
     half = np.array([page[0] * scale / 2, page[1] * scale / 2])

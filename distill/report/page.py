@@ -16,6 +16,7 @@ from distill.logs import METRICS, Line, is_loss
 from distill.report.chart import Stage, line_chart
 from distill.report.series import Series, read_series
 from distill.report.settings import settings
+from mobileclip.checkpoint_files import WEIGHTS
 
 REPORT = "report.html"
 TITLES = {
@@ -97,7 +98,7 @@ def _facts(out: Path, recipe: Recipe, lines: Sequence[Line], series: Mapping[str
     epochs, seconds, when = sum(stage.epochs for stage in recipe.stages), series.get("seconds"), series.get("time")
     step = int(lines[-1]["step"] or 0) if lines else 0
     epoch = series["epoch"].values[-1] + 1 if "epoch" in series else 0
-    student = out / "student/model.safetensors"
+    student = out / "student" / WEIGHTS
     # A student older than the last step (but for a rounded clock) is another run's.
     finished = student.is_file() and bool(lines) and student.stat().st_mtime >= (lines[-1].get("time") or 0) - 1
     facts = [

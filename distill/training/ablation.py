@@ -20,7 +20,7 @@ import typer
 
 from distill.config import Recipe
 from distill.config.tables import build
-from distill.evaluate.encoders import Encoder, open_encoder
+from distill.evaluate.encoders import DualEncoder, open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.files import write_whole
 from distill.progress import Bars
@@ -48,7 +48,7 @@ class Measure:
     splits: str = ""
     split: str = ""
 
-    def of(self, encoder: Encoder, data: Path) -> float:
+    def of(self, encoder: DualEncoder, data: Path) -> float:
         """Return the rate, 0 to 1."""
         file, splits = data / self.file, data / self.splits if self.splits else None
         if file.suffix == ".jsonl":

@@ -24,6 +24,7 @@ from export.hub.download import (
     plain_name,
 )
 from mobileclip.bundle import Bundle, named_bundles
+from mobileclip.checkpoint_files import OPENCLIP_CONFIG, OPENCLIP_SAFETENSORS
 from mobileclip.errors import BundleError
 from mobileclip.home import models_folder
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from export.hub.ready import Ready, Source
 
 models = typer.Typer(rich_markup_mode="rich")
-
-_CHECKPOINTS = ("open_clip_model.safetensors", "model.safetensors")
-_CONFIG = "open_clip_config.json"
 
 
 @models.callback(invoke_without_command=True)
@@ -134,7 +132,7 @@ def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path
 
     files = folder_files(folder)
     ready = choose_towers(files, precision)
-    if ready is None and _CONFIG in files:
+    if ready is None and OPENCLIP_CONFIG in files:
         raise HubError(f"{folder} is a checkpoint; {_how_to_export(folder)}")
     if ready is None:
         raise HubError(f"{folder} holds neither vision_model.onnx and text_model.onnx nor a checkpoint")
@@ -155,13 +153,13 @@ def _build(folder: Path, ready: Ready, source: Source, out: Path, quiet: bool) -
 
 def _checkpoint(entry: Entry, repository: Repository, precision: str, force: bool, quiet: bool) -> Path:
     """Fetch safetensors; pickled weights are never read, so they are not fetched either."""
-    weights = next((name for name in _CHECKPOINTS if name in repository.files), None)
-    if weights is None or _CONFIG not in repository.files:
-        raise HubError(f"{entry.repo} has neither ready ONNX towers nor safetensors with {_CONFIG}")
+    weights = next((name for name in OPENCLIP_SAFETENSORS if name in repository.files), None)
+    if weights is None or OPENCLIP_CONFIG not in repository.files:
+        raise HubError(f"{entry.repo} has neither ready ONNX towers nor safetensors with {OPENCLIP_CONFIG}")
     if precision:
         raise HubError(f"{entry.repo} has no ready ONNX towers, so there is no {precision} to choose")
     out = _free(f"{entry.name}.checkpoint", force)
-    names = [weights, _CONFIG, *(name for name in ("LICENSE", "README.md") if name in repository.files)]
+    names = [weights, OPENCLIP_CONFIG, *(name for name in ("LICENSE", "README.md") if name in repository.files)]
     staging = _download(entry, repository, names, quiet)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():

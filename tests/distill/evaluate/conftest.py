@@ -1,4 +1,4 @@
-"""A small world to measure on: coloured pictures with captions, classes and tags, and an untrained checkpoint."""
+"""A small data set of colored pictures with captions, classes and tags, and an untrained checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COLOURS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
+COLORS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
 MODEL = """
 name = "tiny"
 embed_dim = 32
@@ -32,34 +32,34 @@ std = [0.5, 0.5, 0.5]
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder: `shapes` with captions and splits, `colours` with labels, and a table of tags beside both."""
+    """A data folder: `shapes` with captions and splits, `colors` with labels, and a table of tags next to both."""
     root = tmp_path_factory.mktemp("data")
     captions, splits, labels, tags = [], ["file,split"], ["file,label,split"], ["file,label"]
-    for folder in ("shapes", "colours"):
+    for folder in ("shapes", "colors"):
         (root / folder / "images").mkdir(parents=True)
     for number in range(32):
-        colour, round_one = list(COLOURS)[number % 4], number // 4 % 2
+        color, is_disc = list(COLORS)[number % 4], number // 4 % 2
         name, split = f"images/{number}.png", "test" if number >= 16 else "train"
-        picture = _draw(COLOURS[colour], round_one, number)
-        for folder in ("shapes", "colours"):
+        picture = _draw(COLORS[color], is_disc, number)
+        for folder in ("shapes", "colors"):
             picture.save(root / folder / name)
-        shape = "disc" if round_one else "square"
-        captions += [{"file": name, "caption": text} for text in (f"a {colour} {shape}", f"a {shape} on grey")]
+        shape = "disc" if is_disc else "square"
+        captions += [{"file": name, "caption": text} for text in (f"a {color} {shape}", f"a {shape} on gray")]
         splits.append(f"{name},{split}")
-        labels.append(f"{name},{colour},{split}")
-        tags.append(f"colours/{name},{'|'.join([colour, 'cat'] if round_one else ['dog'])}")
+        labels.append(f"{name},{color},{split}")
+        tags.append(f"colors/{name},{'|'.join([color, 'cat'] if is_disc else ['dog'])}")
     (root / "shapes/captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in captions))
     (root / "shapes/splits.csv").write_text("\n".join(splits) + "\n")
-    (root / "colours/labels.csv").write_text("\n".join(labels) + "\n")
+    (root / "colors/labels.csv").write_text("\n".join(labels) + "\n")
     (root / "tags.csv").write_text("\n".join(tags) + "\n")
     return root
 
 
-def _draw(colour: tuple[int, int, int], round_one: int, seed: int) -> Image.Image:
+def _draw(color: tuple[int, int, int], is_disc: int, seed: int) -> Image.Image:
     random = np.random.default_rng(seed)
     pixels = random.integers(90, 150, (72, 72, 3)).astype(np.uint8)
     y, x = np.mgrid[0:72, 0:72] - 36 + random.uniform(-6, 6, (2, 1, 1))
-    pixels[np.hypot(x, y) < 23 if round_one else np.maximum(abs(x), abs(y)) < 20] = colour
+    pixels[np.hypot(x, y) < 23 if is_disc else np.maximum(abs(x), abs(y)) < 20] = color
     return Image.fromarray(pixels)
 
 
@@ -73,7 +73,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mobileclip.towers import ModelConfig, create_model
 
     folder = tmp_path_factory.mktemp("student")
-    merges = train_merges([f"a {colour} disc on a grey square" for colour in COLOURS], 600)
+    merges = train_merges([f"a {color} disc on a gray square" for color in COLORS], 600)
     save_merges(merges, folder / "merges.txt.gz")
     (folder / "tiny.toml").write_text(MODEL.replace("VOCABULARY", str(514 + len(merges))))
     torch.manual_seed(0)

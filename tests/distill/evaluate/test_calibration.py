@@ -1,4 +1,4 @@
-"""Thresholds between photos that show a label and photos that do not."""
+"""Thresholds separate photos that show a label from photos that don't."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_a_threshold_between_two_clouds_finds_the_gap() -> None:
     assert 0.2 < best_threshold(shown, background) < 0.4
 
 
-def test_thresholds_are_per_label_and_pooled_where_photos_lack() -> None:
+def test_thresholds_are_per_label_and_pooled_for_rare_labels() -> None:
     random = np.random.default_rng(8)
     truth = np.zeros((600, 3), np.int8)
     truth[:60, 0] = truth[60:120, 1] = 1
@@ -29,8 +29,8 @@ def test_thresholds_are_per_label_and_pooled_where_photos_lack() -> None:
     assert result["precision"] > 0.95 and result["recall"] > 0.9
 
 
-def test_photos_seen_in_training_are_corrected_by_how_much_they_flatter() -> None:
-    """Labels with held-out photos show how much seen ones flatter; a label without any is lowered by that."""
+def test_cosines_of_training_photos_are_lowered_by_their_gap_to_held_out_ones() -> None:
+    """The gap comes from labels with held-out photos, and is applied to a label that has none."""
     random = np.random.default_rng(9)
     truth = np.zeros((2000, 5), np.int8)
     for label in range(5):

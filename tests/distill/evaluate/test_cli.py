@@ -25,15 +25,15 @@ prompts = ["a disc"]
 evidence = { words = ["disc"] }
 [[label]]
 name = "red things"
-group = "colours"
+group = "colors"
 prompts = ["a red disc", "a red square"]
-evidence = { words = ["red"], classes = ["colours:red"] }
+evidence = { words = ["red"], classes = ["colors:red"] }
 """
 
 
 @pytest.fixture
 def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """Run the command in this process, its errors turned into exit codes as on the command line."""
+    """Run the command in this process, with errors turned into exit codes."""
     from app.cli.common import guarded
     from distill.evaluate.cli import evaluate as command
 
@@ -44,13 +44,13 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
 
 
 def test_the_command_is_part_of_the_program(student: Path, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "app", "evaluate", str(student), "--labels", str(data / "colours/labels.csv")]
+    command = [sys.executable, "-m", "app", "evaluate", str(student), "--labels", str(data / "colors/labels.csv")]
     environment = {**os.environ, "POCKETCLIP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and "32 photos, 4 classes" in done.stdout
 
 
-def test_captions_as_json_and_for_people(evaluate: Evaluate, student: Path, data: Path) -> None:
+def test_captions_as_json_and_as_tables(evaluate: Evaluate, student: Path, data: Path) -> None:
     options = ["--captions", data / "shapes/captions.jsonl", "--splits", data / "shapes/splits.csv", "--split", "test"]
     done = evaluate(student, *options, "--limits", "--json")
     result = json.loads(done.stdout)
@@ -60,17 +60,17 @@ def test_captions_as_json_and_for_people(evaluate: Evaluate, student: Path, data
         for name, rate in result[direction].items():
             low, high = result["intervals"][direction][name]
             assert 0 <= low <= rate <= high <= 1
-    assert result["limits"]["colour"]["n"] > 0 and done.stderr == ""
+    assert result["limits"]["color"]["n"] > 0 and done.stderr == ""
     text = evaluate(student, *options, "--limits").stdout
     rate, (low, high) = result["text_to_photo"]["R@5"], result["intervals"]["text_to_photo"]["R@5"]
-    assert "16 photos, 32 captions" in text and "text → photo" in text and "colour" in text
+    assert "16 photos, 32 captions" in text and "text → photo" in text and "color" in text
     assert f"{100 * rate:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in text
 
 
 def test_labels_with_an_unreadable_photo(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
-    shutil.copytree(data / "colours", tmp_path / "colours")
-    (tmp_path / "colours/images/21.png").write_bytes(b"")
-    options = ["--labels", tmp_path / "colours/labels.csv", "--split", "test"]
+    shutil.copytree(data / "colors", tmp_path / "colors")
+    (tmp_path / "colors/images/21.png").write_bytes(b"")
+    options = ["--labels", tmp_path / "colors/labels.csv", "--split", "test"]
     result = json.loads(evaluate(student, *options, "--json").stdout)
     assert (result["n"], result["classes"], result["n_failed"]) == (15, 4, 1)
     assert set(result["intervals"]) == {"top1", "top5", "mean_per_class"}
@@ -78,18 +78,18 @@ def test_labels_with_an_unreadable_photo(evaluate: Evaluate, student: Path, data
 
 
 def test_classes_of_other_splits_compete_too(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
-    table = (data / "colours/labels.csv").read_text().replace(",red,test", ",green,test")
-    (data / "colours/other.csv").write_text(table)
-    result = json.loads(evaluate(student, "--labels", data / "colours/other.csv", "--split", "test", "--json").stdout)
+    table = (data / "colors/labels.csv").read_text().replace(",red,test", ",green,test")
+    (data / "colors/other.csv").write_text(table)
+    result = json.loads(evaluate(student, "--labels", data / "colors/other.csv", "--split", "test", "--json").stdout)
     assert (result["n"], result["classes"]) == (16, 4)
 
 
-def test_templates_of_ones_own(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+def test_custom_templates(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
     from distill.evaluate.run import read_templates
 
     (tmp_path / "templates.txt").write_text("a {} disc\n\nis it {c}?\n")
     assert read_templates(tmp_path / "templates.txt") == ("a {} disc", "is it {}?")
-    options = ["--labels", data / "colours/labels.csv", "--json"]
+    options = ["--labels", data / "colors/labels.csv", "--json"]
     own = json.loads(evaluate(student, *options, "--templates", tmp_path / "templates.txt").stdout)
     assert own["n"] == 32 and own != json.loads(evaluate(student, *options).stdout)
 
@@ -100,23 +100,23 @@ def test_tags_of_a_checkpoint_are_only_ranked(evaluate: Evaluate, student: Path,
     assert set(result) == {"n", "n_failed", "labels", "map", "intervals"}
     assert result["intervals"]["map"][0] < result["map"] < result["intervals"]["map"][1]
     text = evaluate(student, "--tags", data / "tags.csv").stdout
-    assert f"{100 * result['map']:.1f} %" in text and "they can be ranked, not decided" in text
+    assert f"{100 * result['map']:.1f} %" in text and "so they can be ranked, not decided" in text
 
 
 def test_tags_of_a_bundle_are_decided_by_its_own_thresholds(evaluate: Evaluate, data: Path) -> None:
-    """Against `decide`, which is how the app gives tags; the colours are no labels of the bundle."""
+    """Compared with `decide`, which the app uses; the colors aren't labels of the bundle."""
     import mobileclip
 
     got = json.loads(evaluate("pocket", "--tags", data / "tags.csv", "--json").stdout)
     model = mobileclip.load("pocket")
     assert "cat" in model.labels and "dog" in model.labels and "red" not in model.labels
-    vectors = model.encode_images([data / f"colours/images/{number}.png" for number in range(32)])
+    vectors = model.encode_images([data / f"colors/images/{number}.png" for number in range(32)])
     given = [{label.name for label, _ in model.labels.decide(row)} for row in vectors @ model.label_vectors.T]
     shown = [{"cat"} if number // 4 % 2 else {"dog"} for number in range(32)]
-    said = sum(len(tags & {"cat", "dog"}) for tags in given)
+    n_tags = sum(len(tags & {"cat", "dog"}) for tags in given)
     right = sum(len(tags & own) for tags, own in zip(given, shown, strict=True))
     assert (got["labels"], got["labels_with_threshold"]) == (6, 2)
-    assert got["precision"] == (right / said if said else 0) and got["recall"] == right / 32
+    assert got["precision"] == (right / n_tags if n_tags else 0) and got["recall"] == right / 32
     assert 0 <= got["calibration_error"] <= 1 and set(got["intervals"]) >= {"map", "precision", "recall"}
 
 
@@ -125,28 +125,28 @@ def test_tags_by_evidence_as_the_export_measures_them(
 ) -> None:
     (tmp_path / "labels.toml").write_text(EVIDENCE)
     result = json.loads(evaluate(student, "--tags", tmp_path / "labels.toml", "--data", data, "--json").stdout)
-    # All test photos of `shapes`, and those of `colours` that the export does not calibrate on.
+    # All test photos of `shapes`, and those of `colors` that the export does not calibrate on.
     assert 16 < result["n"] < 32 and result["labels"] in (1, 2)
     assert 0 < result["map"] <= 1
 
 
-def test_a_split_that_shows_nothing_of_a_label_leaves_it_out(student: Path, data: Path, tmp_path: Path) -> None:
+def test_labels_that_a_split_never_shows_are_left_out(student: Path, data: Path, tmp_path: Path) -> None:
     from distill.evaluate.encoders import open_encoder
     from distill.evaluate.run import evaluate_tags
 
-    rows = [f"{data}/colours/images/{i}.png,{'a|b' if i < 4 else 'b' if i < 6 else ''},{i < 8}" for i in range(12)]
+    rows = [f"{data}/colors/images/{i}.png,{'a|b' if i < 4 else 'b' if i < 6 else ''},{i < 8}" for i in range(12)]
     (tmp_path / "tags.csv").write_text(
-        "file,label,split\n" + "\n".join(rows) + f"\n{data}/colours/images/9.png,c,late\n"
+        "file,label,split\n" + "\n".join(rows) + f"\n{data}/colors/images/9.png,c,late\n"
     )
     result = evaluate_tags(open_encoder(str(student)), tmp_path / "tags.csv", split="True")
     assert (result["n"], result["labels"]) == (8, 2)
     assert np.isfinite(result["map"])
 
 
-def test_wrong_usage_and_missing_files_are_one_line(
+def test_wrong_usage_and_missing_files_give_one_line(
     evaluate: Evaluate, student: Path, data: Path, tmp_path: Path
 ) -> None:
-    captions, labels, tags = data / "shapes/captions.jsonl", data / "colours/labels.csv", data / "tags.csv"
+    captions, labels, tags = data / "shapes/captions.jsonl", data / "colors/labels.csv", data / "tags.csv"
     (tmp_path / "templates.txt").write_text("no place\n")
     for usage in (
         (),
@@ -159,7 +159,7 @@ def test_wrong_usage_and_missing_files_are_one_line(
         assert evaluate(student, *usage).exit_code == 2
     for arguments, said in (
         ((student, "--captions", tmp_path / "no.csv"), "cannot be read"),
-        ((student, "--labels", labels, "--split", "nothing"), "no row in the split"),
+        ((student, "--labels", labels, "--split", "nothing"), "no row with split"),
         ((student, "--labels", labels, "--column", "x"), "columns `file` and `x`"),
         ((student, "--labels", labels, "--templates", tmp_path / "templates.txt"), "no {} for the class name"),
         ((student, "--tags", tmp_path / "labels.toml", "--data", data), "not a labels file"),
@@ -171,14 +171,14 @@ def test_wrong_usage_and_missing_files_are_one_line(
 
 
 def test_a_bundle_is_evaluated_without_torch(data: Path) -> None:
-    """The light install measures bundles: torch and its friends are made impossible to import."""
+    """The light install can evaluate bundles: importing torch and related packages is blocked."""
     program = f"""
 import sys
 for name in ("torch", "torchvision", "timm", "safetensors", "open_clip", "transformers", "matplotlib", "onnx"):
     sys.modules[name] = None
 from pathlib import Path
 from distill.evaluate.cli import evaluate
-evaluate("pocket", labels=Path({str(data / "colours/labels.csv")!r}), split="test", as_json=True)
+evaluate("pocket", labels=Path({str(data / "colors/labels.csv")!r}), split="test", as_json=True)
 evaluate("pocket", tags=Path({str(data / "tags.csv")!r}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

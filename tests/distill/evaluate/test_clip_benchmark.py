@@ -1,4 +1,4 @@
-"""Our rates against those of CLIP_benchmark and open_clip, whose published definitions are written down here again.
+"""Our rates match CLIP_benchmark and open_clip, whose published definitions are reimplemented here.
 
 CLIP_benchmark, `metrics/zeroshot_retrieval.py`: a query is a hit where at least one of its positives is among the k
 highest scores. `metrics/zeroshot_classification.py`: accuracy of the k highest logits; scikit-learn's balanced
@@ -14,7 +14,12 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from distill.evaluate.metrics import classification, retrieval
 from distill.evaluate.run import class_vectors
-from distill.evaluate.tagging import average_precision, tagging
+from distill.evaluate.tagging import Ranking, tagging
+
+
+def average_precision(cosines: np.ndarray, right: np.ndarray) -> float:
+    ranking = Ranking(np.asarray(cosines)[:, None], np.asarray(right)[:, None].astype(np.int8))
+    return ranking.mean_average_precision(np.ones(len(right), np.int64))
 
 
 def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -100,7 +105,7 @@ def test_where_we_differ_labels_without_a_photo_are_left_out() -> None:
     assert ours["map"] == pytest.approx(2 * np.mean(theirs))
 
 
-def test_where_we_differ_ties_do_not_flatter() -> None:
+def test_where_we_differ_ties_count_against_the_model() -> None:
     """Everything equal: there the file's order decides, here nothing is found, and precision is the label's share."""
     same, truth = np.ones((20, 2), np.float32) / np.sqrt(2), (np.arange(20) < 5)
     assert classification(same, same[:7], [[0]] * 20)["top1"] == 0

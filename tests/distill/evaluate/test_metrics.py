@@ -1,4 +1,4 @@
-"""Rates against plain counting."""
+"""Rates match plain counting."""
 
 import tracemalloc
 
@@ -15,7 +15,7 @@ def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def test_retrieval_counts_like_a_reader_of_the_ranking() -> None:
+def test_retrieval_matches_a_count_over_the_ranking() -> None:
     random = np.random.default_rng(3)
     photos, texts = unit(random, 30, 12), unit(random, 90, 12)
     owner = [i % 30 for i in range(90)]
@@ -39,12 +39,12 @@ def test_retrieval_agrees_with_sklearns_top_k() -> None:
     assert got == pytest.approx(top_k_accuracy_score(range(20), texts @ photos.T, k=5))
 
 
-def test_a_model_that_says_the_same_of_everything_gets_nothing() -> None:
+def test_a_constant_model_scores_zero() -> None:
     same = np.tile(np.array([[1.0, 0.0]], np.float32), (20, 1))
     assert retrieval(same, same, list(range(20)))["text_to_photo"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
 
 
-def test_a_model_whose_vectors_are_no_numbers_gets_nothing() -> None:
+def test_a_model_that_returns_nan_scores_zero() -> None:
     broken = np.full((20, 2), np.nan, np.float32)
     assert not any(retrieval(broken, broken, list(range(20)))["text_to_photo"].values())
     assert classification(broken, broken[:7], [[i % 7] for i in range(20)])["top5"] == 0
@@ -59,9 +59,9 @@ def test_a_photo_without_a_text_is_never_found_by_one() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(11)
     photos, texts, owner = unit(random, 40, 8), unit(random, 97, 8), random.integers(0, 40, 97).tolist()
-    whole = retrieval(photos, texts, owner)
+    expected = retrieval(photos, texts, owner)
     monkeypatch.setattr(metrics, "CELLS", 300)  # rows of three and seven
-    assert retrieval(photos, texts, owner) == whole
+    assert retrieval(photos, texts, owner) == expected
 
 
 def test_memory_does_not_grow_with_the_number_of_photos_and_texts() -> None:
@@ -86,8 +86,8 @@ def test_classification_with_several_right_classes() -> None:
     assert all(low <= got[name] <= high for name, (low, high) in got["intervals"].items())
 
 
-def test_intervals_are_those_of_statistics() -> None:
-    """For a plain share they are the normal approximation's, and they shrink with the root of the sample."""
+def test_intervals_match_the_normal_approximation() -> None:
+    """They also shrink with the square root of the sample size."""
     widths = []
     for n in (400, 1600):
         right = np.arange(n) % 10 < 3
@@ -98,8 +98,8 @@ def test_intervals_are_those_of_statistics() -> None:
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
 
 
-def test_captions_of_one_photo_stand_or_fall_together() -> None:
-    """Five captions a photo, all right or all wrong, say no more than one; drawn apart they would seem to."""
+def test_captions_of_one_photo_are_resampled_together() -> None:
+    """Five captions per photo, all right or all wrong, carry no more information than one."""
     photos = np.eye(100, dtype=np.float32)
     texts = np.repeat(photos[[i if i % 2 else (i + 50) % 100 for i in range(100)]], 5, axis=0)
     low, high = retrieval(photos, texts, np.repeat(np.arange(100), 5).tolist())["intervals"]["text_to_photo"]["R@1"]
@@ -111,7 +111,7 @@ def test_captions_of_one_photo_stand_or_fall_together() -> None:
     [
         ("number", "Two dogs run .", "three dogs run ."),
         ("position", "A man in front of a wall", "A man behind a wall"),
-        ("colour", "a redhead in a red hat", "a redhead in a blue hat"),
+        ("color", "a redhead in a red hat", "a redhead in a blue hat"),
         ("person", "a woman and a man", "a man and a man"),
         ("person", "a human", None),
     ],
@@ -120,8 +120,8 @@ def test_a_minimal_pair_changes_one_whole_word(probe: str, caption: str, wrong: 
     assert minimal_pair(caption, PROBES[probe]) == wrong
 
 
-def test_limits_count_photos_that_prefer_the_truth() -> None:
-    """An encoder that only counts: it knows two from three, and nothing of colours."""
+def test_limits_count_photos_that_prefer_their_own_caption() -> None:
+    """An encoder that tells two from three, but not colors."""
 
     class Counting:
         def encode_texts(self, texts: list[str]) -> np.ndarray:
@@ -132,12 +132,12 @@ def test_limits_count_photos_that_prefer_the_truth() -> None:
     result = measure_limits(Counting(), texts, texts, captions, [0, 1, 2])
     assert result == {
         "number": {"n": 2, "accuracy": 1.0, "interval": [1.0, 1.0]},
-        "colour": {"n": 2, "accuracy": 0.0, "interval": [0.0, 0.0]},
+        "color": {"n": 2, "accuracy": 0.0, "interval": [0.0, 0.0]},
     }
 
 
 def test_the_interval_of_a_limit_draws_photos_not_captions() -> None:
-    """Twenty captions a photo, all right or all wrong, say no more than one."""
+    """Twenty captions per photo, all right or all wrong, carry no more information than one."""
 
     class Blind:
         def encode_texts(self, texts: list[str]) -> np.ndarray:
@@ -146,6 +146,6 @@ def test_the_interval_of_a_limit_draws_photos_not_captions() -> None:
     photos = np.array([[1.0, 0.0], [0.0, 1.0]] * 50, np.float32)
     owner = [i // 20 for i in range(2000)]
     texts = np.tile(np.array([[1.0, 0.0]], np.float32), (2000, 1))
-    found = measure_limits(Blind(), photos, texts, ["a red hat"] * 2000, owner)["colour"]
+    found = measure_limits(Blind(), photos, texts, ["a red hat"] * 2000, owner)["color"]
     assert found["accuracy"] == 0.5
     assert found["interval"][1] - found["interval"][0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.1)

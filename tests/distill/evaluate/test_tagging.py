@@ -1,4 +1,4 @@
-"""Tags: decisions, calibration and their intervals, against plain counting."""
+"""Decisions, calibration and their intervals match plain counting."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from distill.evaluate.tagging import BINS, Ranking, tagging
 
 
 def album(seed: int = 0, photos: int = 300, labels: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosines, truth with unknowns, and scores that are right as often as they say."""
+    """Cosines, truth with unknowns, and calibrated scores."""
     random = np.random.default_rng(seed)
     scores = random.beta(0.5, 2, (photos, labels))
     truth = (random.random((photos, labels)) < scores).astype(np.int8)
@@ -16,8 +16,8 @@ def album(seed: int = 0, photos: int = 300, labels: int = 6) -> tuple[np.ndarray
 
 
 def counted(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """The same rates by loops."""
-    hit = said = shown = 0
+    """The same rates, computed with loops."""
+    hit = given = shown = 0
     precisions, recalls, errors, given_errors = [], [], {}, {}
     decisions = given_decisions = 0
     for label in range(scores.shape[1]):
@@ -34,11 +34,11 @@ def counted(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
             own[0] += int(score >= 0.5 and true)
             own[1] += int(score >= 0.5)
             own[2] += int(true)
-        hit, said, shown = hit + own[0], said + own[1], shown + own[2]
+        hit, given, shown = hit + own[0], given + own[1], shown + own[2]
         precisions.append(own[0] / own[1])
         recalls.append(own[0] / own[2])
     return {
-        "precision": hit / said,
+        "precision": hit / given,
         "recall": hit / shown,
         "macro_precision": float(np.mean(precisions)),
         "macro_recall": float(np.mean(recalls)),
@@ -48,7 +48,7 @@ def counted(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_every_rate_is_what_loops_count() -> None:
+def test_every_rate_matches_a_count_by_loops() -> None:
     cosines, truth, scores = album()
     got = tagging(cosines, truth, scores)
     assert BINS == 15
@@ -56,17 +56,20 @@ def test_every_rate_is_what_loops_count() -> None:
         assert got[name] == pytest.approx(rate), name
 
 
-def test_every_rate_has_an_interval_that_holds_it() -> None:
+def test_every_interval_contains_its_rate() -> None:
     got = tagging(*album())
     rates = {name for name, value in got.items() if isinstance(value, float)}
     assert len(rates) == 8 and set(got["intervals"]) == rates
-    for name in rates - {"calibration_error", "calibration_error_given"}:  # an error of luck only grows by resampling
+    for name in rates - {
+        "calibration_error",
+        "calibration_error_given",
+    }:  # resampling only increases a calibration error
         low, high = got["intervals"][name]
         assert low < got[name] < high and high - low < 0.4, name
 
 
-def test_mean_average_precision_of_drawn_photos_is_that_of_their_rows() -> None:
-    """The bootstrap counts how often a photo was drawn; the rows themselves, some several times, say the same."""
+def test_mean_average_precision_of_a_resample_matches_its_rows() -> None:
+    """The bootstrap passes how often each photo was drawn; repeating the rows gives the same result."""
     cosines, truth, _ = album(photos=60)
     random = np.random.default_rng(1)
     for _ in range(30):
@@ -85,12 +88,12 @@ def _mean_average_precision(cosines: np.ndarray, truth: np.ndarray) -> float:
     )
 
 
-def test_scores_that_lie_are_found_out() -> None:
+def test_miscalibrated_scores_are_detected() -> None:
     cosines, truth, scores = album(photos=2000)
-    honest, proud = tagging(cosines, truth, scores), tagging(cosines, truth, scores**0.2)
-    assert honest["calibration_error"] < 0.02 and honest["calibration_error_given"] < 0.05
-    assert proud["calibration_error"] > 0.3 and proud["calibration_error_given"] > 0.2
-    assert proud["map"] == honest["map"]
+    calibrated, overconfident = tagging(cosines, truth, scores), tagging(cosines, truth, scores**0.2)
+    assert calibrated["calibration_error"] < 0.02 and calibrated["calibration_error_given"] < 0.05
+    assert overconfident["calibration_error"] > 0.3 and overconfident["calibration_error_given"] > 0.2
+    assert overconfident["map"] == calibrated["map"]
 
 
 def test_labels_without_a_threshold_are_only_ranked() -> None:
@@ -104,7 +107,7 @@ def test_labels_without_a_threshold_are_only_ranked() -> None:
     assert set(ranked) == {"labels", "map", "intervals"} and set(ranked["intervals"]) == {"map"}
 
 
-def test_too_rare_labels_are_left_out_and_nothing_is_made_up() -> None:
+def test_rare_labels_are_left_out() -> None:
     cosines, truth, scores = album()
     truth[:, 0] = 0
     truth[:3, 0] = 1
@@ -112,7 +115,7 @@ def test_too_rare_labels_are_left_out_and_nothing_is_made_up() -> None:
     assert tagging(cosines, np.zeros_like(truth), scores) == {"labels": 0, "intervals": {}}
 
 
-def test_cosines_that_are_no_numbers_rank_last() -> None:
+def test_nan_cosines_rank_last() -> None:
     truth = np.array([[1], [0], [0], [0]], np.int8)
     assert tagging(np.array([[np.nan], [0.1], [0.2], [0.3]], np.float32), truth)["map"] == 0.25
     assert tagging(np.full((4, 1), np.nan, np.float32), truth)["map"] == 0.25
