@@ -1,6 +1,4 @@
-"""What a run looked like: a picture of its losses, and a page about all of it."""
+"""Reports of a run: `page.write_report` writes report.html, `plot.plot_losses` draws losses.png.
 
-from distill.report.page import REPORT, write_report
-from distill.report.plot import plot_losses
-
-__all__ = ["REPORT", "plot_losses", "write_report"]
+Nothing is imported here, because `pocketclip report --help` must work without the packages that draw.
+"""

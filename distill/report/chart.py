@@ -1,4 +1,4 @@
-"""Line charts as SVG whose colours come from the page's CSS, which is why no plotting library draws them."""
+"""Line charts as SVG, written by hand so that the page's CSS can set their colors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from distill.report.series import Series, Values
 WIDTH, HEIGHT = 420, 190
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 20, 26
 POINTS = 300
-"""Points of a line at most: what a screen can show of a run of a million steps."""
+"""Most points of a line, so that a run of a million steps stays small."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """From which step on pictures have a size, for the marks in a chart."""
+class SizeMark:
+    """The step where the picture size changes, marked in a chart."""
 
     step: float
     label: str
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where steps and values lie in a chart."""
+class PlotArea:
+    """Maps steps and values to positions in a chart."""
 
     first: float
     last: float
@@ -35,51 +35,51 @@ class Frame:
     high: float
 
     def x(self, steps: Values) -> Values:
-        """Map steps to the right."""
+        """Return x positions."""
         return LEFT + (steps - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
 
     def y(self, values: Values) -> Values:
-        """Map values upwards, those outside to the edge."""
+        """Return y positions, clipped to the plot area."""
         share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
         inside: Values = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
         return inside
 
 
-def line_chart(series: Series, stages: Sequence[Stage] = ()) -> Markup:
+def line_chart(series: Series, marks: Sequence[SizeMark] = ()) -> Markup:
     """Draw a series of at least one step, raw and smoothed, as one `<svg>`.
 
-    The height shows all of the smoothed line; single steps far outside it are cut off.
+    The y range covers the smoothed line; outliers of the raw line are clipped.
     """
     smooth = series.smooth
     first, last = float(series.steps[0]), float(series.steps[-1])
-    frame = Frame(first, max(last, first + 1), *_limits(series.values, smooth))
+    area = PlotArea(first, max(last, first + 1), *_limits(series.values, smooth))
     parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, series.name)]
-    parts += _axes(frame)
-    for stage in stages:
-        if frame.first <= stage.step <= frame.last:
-            x = float(frame.x(np.array(stage.step)))
+    parts += _axes(area)
+    for mark in marks:
+        if area.first <= mark.step <= area.last:
+            x = float(area.x(np.array(mark.step)))
             line = Markup('<line class="stage" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>')
             parts.append(line.format(x, TOP - 4, HEIGHT - BOTTOM))
-            parts.append(Markup('<text x="{:.1f}" y="12">{}</text>').format(x + 3, stage.label))
+            parts.append(Markup('<text x="{:.1f}" y="12">{}</text>').format(x + 3, mark.label))
     rows = _extremes(series.values)
-    parts.append(_path("raw", frame.x(series.steps[rows]), frame.y(series.values[rows])))
+    parts.append(_path("raw", area.x(series.steps[rows]), area.y(series.values[rows])))
     rows = _middles(len(smooth))
-    parts.append(_path("line", frame.x(series.steps[rows]), frame.y(smooth[rows])))
-    end = float(frame.x(series.steps[-1:])[0]), float(frame.y(smooth[-1:])[0])
+    parts.append(_path("line", area.x(series.steps[rows]), area.y(smooth[rows])))
+    end = float(area.x(series.steps[-1:])[0]), float(area.y(smooth[-1:])[0])
     parts.append(Markup('<circle class="end" cx="{:.1f}" cy="{:.1f}" r="2.6"/></svg>').format(*end))
     return Markup("").join(parts)
 
 
-def _axes(frame: Frame) -> list[Markup]:
-    """Grid lines with their values, and steps below."""
+def _axes(area: PlotArea) -> list[Markup]:
+    """Draw grid lines with their values, and step labels below."""
     parts = []
-    for value in _ticks(frame.low, frame.high, 4):
-        y = float(frame.y(np.array(value)))
+    for value in _ticks(area.low, area.high, 4):
+        y = float(area.y(np.array(value)))
         line = Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>')
         parts.append(line.format(LEFT, WIDTH - RIGHT, y))
         parts.append(Markup('<text class="y" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, f"{value:.4g}"))
-    for step in _ticks(frame.first, frame.last, 5, integer=True):
-        x = float(frame.x(np.array(step)))
+    for step in _ticks(area.first, area.last, 5, integer=True):
+        x = float(area.x(np.array(step)))
         parts.append(Markup('<text class="x" x="{:.1f}" y="{}">{}</text>').format(x, HEIGHT - 6, _short(step)))
     return parts
 
@@ -95,12 +95,12 @@ def _ticks(low: float, high: float, most: int, integer: bool = False) -> list[fl
     from matplotlib.ticker import MaxNLocator
 
     found = MaxNLocator(nbins=most, integer=integer, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    # Adding steps up leaves a hair beside zero.
+    # Summed ticks can miss zero by a rounding error.
     return [float(tick) if abs(tick) > 1e-9 * (high - low) else 0.0 for tick in found if low <= tick <= high]
 
 
 def _short(step: float) -> str:
-    """A number of steps in few letters: `1.5k`."""
+    """Abbreviate a number of steps: `1.5k`."""
     return f"{step / 1e6:g}M" if step >= 1e6 else f"{step / 1e3:g}k" if step >= 1e4 else f"{step:g}"
 
 
@@ -114,11 +114,11 @@ def _buckets(count: int) -> list[NDArray[np.intp]]:
 
 
 def _extremes(values: Values) -> list[int]:
-    """Rows of the lowest and the highest value of each bucket, in the order in which they came."""
+    """Return the rows of the lowest and the highest value of each bucket, in order."""
     ends = ({int(part[values[part].argmin()]), int(part[values[part].argmax()])} for part in _buckets(len(values)))
     return [row for pair in ends for row in sorted(pair)]
 
 
 def _middles(count: int) -> list[int]:
-    """The middle row of each bucket; the line begins and ends where the run does."""
+    """Return the middle row of each bucket, and the first and last row of the run."""
     return [0, *(int(part[len(part) // 2]) for part in _buckets(count)), count - 1]

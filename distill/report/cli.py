@@ -1,4 +1,4 @@
-"""`pocketclip report`."""
+"""The command `pocketclip report`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mobileclip.errors import PocketclipError
 def report(
     run: Annotated[Path, typer.Argument(help="The run's folder, as `train` wrote it.", show_default=False)],
 ) -> None:
-    """Make the report and the loss plot of a run again.
+    """Recreate the report and the loss plot of a run, even while it is training.
 
-    The run may still be going on. Results that `pocketclip evaluate --json` printed are part of the report where they
-    lie in the run's folder as evaluation.json or evaluation-SOMETHING.json. Prints the report's path.
+    To include results of `pocketclip evaluate --json`, save them in the run's folder as evaluation.json or
+    evaluation-NAME.json. Prints the report's path.
 
     [bold]Examples[/bold]
 
@@ -27,7 +27,8 @@ def report(
     try:
         from distill.config.saved import load_saved_recipe
         from distill.logs import METRICS
-        from distill.report import plot_losses, write_report
+        from distill.report.page import write_report
+        from distill.report.plot import plot_losses
 
         recipe = load_saved_recipe(run)
         plot_losses(run / METRICS, run / "losses.png")

@@ -1,41 +1,41 @@
-"""`losses.png`: every loss of a run in one picture."""
+"""`losses.png`: all losses of a run in one picture."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from distill.logs import is_loss
 from distill.report.series import read_series
+from mobileclip.files import PathLike
 
 COLUMNS = 4
 INK, FAINT, PALE = "#22577a", "#bccbd8", "#5b6773"
 
 
-def plot_losses(metrics: Path, picture: Path) -> None:
-    """Draw each loss of a metrics file over the steps, raw and smoothed, as a PNG or SVG by `picture`'s ending.
+def plot_losses(metrics: PathLike, picture: PathLike) -> None:
+    """Plot the losses of a metrics file, raw and smoothed, as PNG or SVG, depending on the suffix of `picture`.
 
-    Nothing is drawn of a file without a step.
+    Writes nothing if the file has no steps.
 
     Raises:
-        LogError: the file cannot be read.
+        LogError: the file can't be read.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    drawn = [series for name, series in read_series(metrics)[1].items() if is_loss(name)]
-    if not drawn:
+    losses = [series for name, series in read_series(metrics)[1].items() if is_loss(name)]
+    if not losses:
         return
-    columns = min(COLUMNS, len(drawn))
-    # Rows as full as can be: five losses are three and two, not four and one.
-    rows = math.ceil(len(drawn) / columns)
-    columns = math.ceil(len(drawn) / rows)
+    columns = min(COLUMNS, len(losses))
+    # Fill rows evenly: five losses become 3 + 2, not 4 + 1.
+    rows = math.ceil(len(losses) / columns)
+    columns = math.ceil(len(losses) / rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.5 * columns, 2.5 * rows), squeeze=False, sharex=True, layout="constrained"
     )
-    for axis, series in zip(axes.flat, drawn, strict=False):
+    for axis, series in zip(axes.flat, losses, strict=False):
         smooth = series.smooth
         axis.plot(series.steps, series.values, color=FAINT, linewidth=0.6)
         axis.plot(series.steps, smooth, color=INK, linewidth=1.7)
@@ -45,7 +45,7 @@ def plot_losses(metrics: Path, picture: Path) -> None:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[:].set_visible(False)
         axis.margins(x=0.01)
-    for axis in axes.flat[len(drawn) :]:
+    for axis in axes.flat[len(losses) :]:
         axis.set_visible(False)
     figure.get_layout_engine().set(h_pad=0.12)
     figure.supxlabel("step", fontsize=9, color=PALE)

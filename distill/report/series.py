@@ -1,4 +1,4 @@
-"""A run's figures over its steps, smoothed for the eye."""
+"""A run's figures over its steps, raw and smoothed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.logs import Line, read_metrics
+from mobileclip.files import PathLike
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One figure over the steps that have it, finite numbers only.
+    """One figure over the steps that have it; finite values only.
 
     Attributes:
         name: of the figure.
-        steps: (n,), rising.
+        steps: (n,), increasing.
         values: (n,).
     """
 
@@ -30,7 +31,7 @@ class Series:
 
     @property
     def smooth(self) -> Values:
-        """A running mean (n,) over a fiftieth of the run, shorter at its ends."""
+        """Running mean (n,) over a fiftieth of the run, shorter at both ends."""
         window = np.ones(max(1, len(self.values) // 50))
         sums = np.convolve(self.values, window, mode="full")
         counts = np.convolve(np.ones(len(self.values)), window, mode="full")
@@ -39,13 +40,13 @@ class Series:
         return means
 
 
-def read_series(metrics: Path) -> tuple[list[Line], dict[str, Series]]:
-    """Read a metrics file: its lines, and each figure but the step as a series, in the order of their first mention.
+def read_series(metrics: PathLike) -> tuple[list[Line], dict[str, Series]]:
+    """Read a metrics file: its lines, and every figure except the step as a series, in order of appearance.
 
     Raises:
-        LogError: the file cannot be read.
+        LogError: the file can't be read.
     """
-    lines = read_metrics(metrics)
+    lines = read_metrics(Path(metrics))
     names = dict.fromkeys(name for line in lines for name in line if name != "step")
     return lines, {name: series for name in names if len((series := _series(name, lines)).values)}
 

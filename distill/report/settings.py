@@ -12,7 +12,7 @@ from distill.config import Recipe
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a recipe, its dotted name and value as texts, and whether somebody chose it."""
+    """A setting's dotted name, its value as text, and whether it differs from the default."""
 
     name: str
     value: str
@@ -20,7 +20,7 @@ class Setting:
 
 
 def settings(recipe: Recipe) -> list[Setting]:
-    """List all settings, those of tables under dotted names: `optim.lr`, `photos[cats].file`, `stages[1].px`."""
+    """List all settings of a recipe by dotted names: `optim.lr`, `photos[cats].file`, `stages[1].px`."""
     return list(_settings(recipe, ""))
 
 
@@ -37,13 +37,13 @@ def _settings(table: Any, prefix: str) -> Iterator[Setting]:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """What a setting is if nobody sets it; one that must be set has nothing equal."""
+    """Return the default of a setting; for a required one, a value that equals nothing."""
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {said}" for key, said in value.items())
+        return "; ".join(f"{key}: {item}" for key, item in value.items())
     if isinstance(value, tuple):
         return ", ".join(map(_text, value))
     if isinstance(value, bool):

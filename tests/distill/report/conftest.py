@@ -1,4 +1,4 @@
-"""Runs that were never trained: a recipe and a log, written as training writes them."""
+"""Runs without training: a recipe and a log, written as training writes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    """Write so many steps of falling losses into a run's folder, with more figures if wanted, and return it."""
+    """Write this many steps of falling losses, and optionally more figures, into a run's folder; returns the folder."""
 
     def write(steps: int, **more: float) -> Path:
         lines = RunLog(tmp_path / "run")

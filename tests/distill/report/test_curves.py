@@ -1,4 +1,4 @@
-"""Series, their charts, and the picture of all losses."""
+"""Series, charts, and the plot of all losses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from distill.logs import METRICS
-from distill.report import plot_losses
-from distill.report.chart import BOTTOM, HEIGHT, LEFT, POINTS, RIGHT, TOP, WIDTH, Stage, line_chart
+from distill.report.chart import BOTTOM, HEIGHT, LEFT, POINTS, RIGHT, TOP, WIDTH, SizeMark, line_chart
+from distill.report.plot import plot_losses
 from distill.report.series import Series, read_series
 from tests.distill.report.conftest import TERMS, Log
 
@@ -37,7 +37,7 @@ def test_the_smooth_line_is_the_mean_of_its_neighbours() -> None:
     assert series([3.0, 1.0]).smooth.tolist() == [3.0, 1.0]
 
 
-def test_figures_that_come_seldom_or_are_no_numbers_keep_their_steps(tmp_path: Path) -> None:
+def test_rare_figures_keep_their_steps_and_nan_is_dropped(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text(
         '{"step": 1, "loss": 2.0, "gradient_norm": null}\n{"step": 2, "loss": NaN, "validation": 0.5, "name": "x"}\n'
         '{"step": 3, "loss": 1.0}\n'
@@ -57,8 +57,8 @@ def test_a_chart_puts_steps_to_the_right_and_values_up() -> None:
 
 
 @pytest.mark.parametrize("values", [[5.0], [5.0, 5.0], [0.0] * 9, [1e-9, 2e-9], [-3e8, 1e12], [1.0, 1e30, 1.0] * 99])
-def test_every_chart_stays_in_its_frame(values: list[float]) -> None:
-    chart = line_chart(series(values), [Stage(1, "48 px"), Stage(2, "64 px"), Stage(1e6, "never")])
+def test_every_chart_stays_in_its_plot_area(values: list[float]) -> None:
+    chart = line_chart(series(values), [SizeMark(1, "48 px"), SizeMark(2, "64 px"), SizeMark(1e6, "never")])
     for name in ("raw", "line"):
         x, y = points(chart, name).T
         assert np.isfinite(x).all() and x.min() >= LEFT and x.max() <= WIDTH - RIGHT
@@ -71,21 +71,21 @@ def test_a_long_run_keeps_its_extremes_in_few_points() -> None:
     chart = line_chart(series(values))
     raw = points(chart, "raw")
     assert len(raw) <= 2 * POINTS and (np.diff(raw[:, 0]) >= 0).all()
-    # Each bucket's lowest and highest, so the outline of noise stays as wide as the noise.
+    # Each bucket keeps its lowest and highest value, so the outline of noise stays as wide as the noise.
     assert np.ptp(raw[:, 1]) > 0.9 * (HEIGHT - TOP - BOTTOM)
 
 
-def test_one_wild_step_does_not_flatten_the_rest() -> None:
+def test_an_outlier_does_not_flatten_the_chart() -> None:
     values = 1 + np.random.default_rng(2).random(1000)
     values[500] = 1e6
     chart = line_chart(Series("x", np.arange(1000.0), values))
     labels = [float(text) for text in re.findall(r'class="y"[^>]*>([^<]*)<', chart)]
-    # The running mean over 20 steps rises to 5e4 and must be seen; the step itself is cut off.
+    # The running mean over 20 steps rises to 5e4 and must be visible; the step itself is clipped.
     assert max(labels) <= 6e4
 
 
 @pytest.mark.parametrize(("terms", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (5, 2, 3), (9, 3, 3), (11, 3, 4)])
-def test_the_picture_wraps_into_full_rows(log: Log, tmp_path: Path, terms: int, rows: int, columns: int) -> None:
+def test_the_plot_fills_its_rows(log: Log, tmp_path: Path, terms: int, rows: int, columns: int) -> None:
     run = log(3)
     lines = [f'{{"step": {step}, ' + ", ".join(f'"t{i}": {step}' for i in range(terms)) + "}\n" for step in (1, 2)]
     (run / METRICS).write_text("".join(lines))
@@ -94,7 +94,7 @@ def test_the_picture_wraps_into_full_rows(log: Log, tmp_path: Path, terms: int, 
         assert picture.size == (int(3.5 * columns * 150), int(2.5 * rows * 150))
 
 
-def test_only_losses_are_in_the_picture_and_nothing_is_drawn_of_nothing(log: Log, tmp_path: Path) -> None:
+def test_only_losses_are_plotted_and_an_empty_log_draws_nothing(log: Log, tmp_path: Path) -> None:
     run = log(8, lr_trunk=0.1)
     plot_losses(run / METRICS, tmp_path / "losses.svg")
     comments = re.findall(r"<!-- (.*?) -->", (tmp_path / "losses.svg").read_text())

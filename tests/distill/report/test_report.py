@@ -1,10 +1,12 @@
-"""The page about a run, read as a browser would: its elements, its texts and what it would load."""
+"""The report page, read as a browser would: its elements, its texts and what it would load."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from typer.testing import CliRunner
 from distill.config import OptimConfig, Recipe
 from distill.config.saved import load_saved_recipe, save_recipe
 from distill.logs import METRICS
-from distill.report import REPORT, write_report
+from distill.report.page import REPORT, write_report
 from distill.report.settings import settings
 from mobileclip.errors import ConfigError
 from tests.distill.report.conftest import TERMS, Log
@@ -32,13 +34,13 @@ RETRIEVAL = {
     "text_to_photo": {"R@1": 0.228, "R@10": 0.658},
     "photo_to_text": {"R@1": 0.317, "R@10": 0.74},
     "intervals": {"text_to_photo": {"R@1": [0.211, 0.248]}},
-    "limits": {"colour": {"n": 1697, "accuracy": 0.8, "interval": [0.773, 0.823]}},
+    "limits": {"color": {"n": 1697, "accuracy": 0.8, "interval": [0.773, 0.823]}},
 }
 
 
 @dataclass
 class Page(HTMLParser):
-    """Elements with their attributes, and texts by the element they stand in."""
+    """Elements with their attributes, and texts with their elements."""
 
     elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Page(HTMLParser):
         if data.strip():
             self.texts.append((self.open[-1], data.strip()))
 
-    def said(self, *tags: str) -> list[str]:
+    def text(self, *tags: str) -> list[str]:
         return [text for tag, text in self.texts if tag in tags]
 
 
@@ -75,30 +77,30 @@ def read(path: Path) -> Page:
 
 
 def facts(page: Page) -> dict[str, str]:
-    return dict(zip(page.said("dt"), page.said("dd"), strict=True))
+    return dict(zip(page.text("dt"), page.text("dd"), strict=True))
 
 
-def test_the_head_says_what_was_done(log: Log, recipe: Recipe) -> None:
+def test_the_header_summarizes_the_run(log: Log, recipe: Recipe) -> None:
     page = read(write_report(log(60), recipe))
-    assert page.said("h1") == ["shapes"]
-    assert {"pocket · licence of the weights: CC0", "drawn by a test"} <= set(page.said("p"))
-    said = facts(page)
-    assert (said["state"], said["steps"], said["epochs"]) == ("not finished", "60", "6 of 6")
-    assert (said["photos a second"], said["waiting for data"], said["unreadable photos"]) == ("103", "25.0 %", "6")
-    assert said["begun"][:4] == said["last step"][:4] == str(time.gmtime().tm_year)
+    assert page.text("h1") == ["shapes"]
+    assert {"pocket · license of the weights: CC0", "drawn by a test"} <= set(page.text("p"))
+    shown = facts(page)
+    assert (shown["state"], shown["steps"], shown["epochs"]) == ("not finished", "60", "6 of 6")
+    assert (shown["photos per second"], shown["waiting for data"], shown["unreadable photos"]) == ("103", "25.0 %", "6")
+    assert shown["started"][:4] == shown["last step"][:4] == str(time.gmtime().tm_year)
 
 
-def test_a_finished_run_tells_its_parameters(log: Log, recipe: Recipe) -> None:
+def test_a_finished_run_reports_its_parameters(log: Log, recipe: Recipe) -> None:
     from safetensors.numpy import save_file
 
     run = log(5)
     (run / "student").mkdir()
     weights = {"image.a": (500, 1000), "image.norm.running_mean": (7,), "text.b": (30, 1000), "logit_scale": ()}
     save_file({name: np.zeros(shape, np.float16) for name, shape in weights.items()}, run / "student/model.safetensors")
-    said = facts(read(write_report(run, recipe)))
-    assert said["state"] == "finished"
-    assert (said["parameters, image tower"], said["parameters, text tower"]) == ("0.50 M", "0.03 M")
-    os.utime(run / "student/model.safetensors", (0, 0))  # of an earlier run in this folder
+    shown = facts(read(write_report(run, recipe)))
+    assert shown["state"] == "finished"
+    assert (shown["parameters, image tower"], shown["parameters, text tower"]) == ("0.50 M", "0.03 M")
+    os.utime(run / "student/model.safetensors", (0, 0))  # from an earlier run in this folder
     assert facts(read(write_report(run, recipe)))["state"] == "not finished"
 
 
@@ -107,9 +109,9 @@ def test_every_figure_has_a_chart(log: Log, recipe: Recipe) -> None:
     charts = [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"]
     rest = {"lr", "logit_scale", "gradient_norm", "validation", "photos_per_second", "wait", "unread"}
     assert charts[: len(TERMS)] == list(TERMS) and set(charts[len(TERMS) :]) == rest
-    assert page.said("h2")[:3] == ["Losses", "Optimisation", "Speed"]
-    assert page.said("text").count("48 px") == page.said("text").count("texts") == len(charts)
-    ends = dict(zip(page.said("b"), page.said("em"), strict=False))
+    assert page.text("h2")[:3] == ["Losses", "Optimization", "Speed"]
+    assert page.text("text").count("48 px") == page.text("text").count("texts") == len(charts)
+    ends = dict(zip(page.text("b"), page.text("em"), strict=False))
     assert ends["masked feature"] == f"{1 + 4 / 60:.4g}"
 
 
@@ -134,13 +136,13 @@ def test_names_cannot_break_out(log: Log, recipe: Recipe) -> None:
     photos = (replace(recipe.photos[0], name=evil, names={evil: evil}),)
     page = read(write_report(run, replace(recipe, name=evil, licence=evil, provenance=evil, photos=photos)))
     assert not {"script", "img", "b'x"} & {tag for tag, _ in page.elements}
-    assert page.said("h1") == [evil] and evil in page.said("p") and evil in page.said("title")[0]
+    assert page.text("h1") == [evil] and evil in page.text("p") and evil in page.text("title")[0]
     charts = [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"]
-    assert evil in charts and "<b>'x" in page.said("h3")
-    assert any(name.startswith(f"photos[{evil}]") for name in page.said("th"))
+    assert evil in charts and "<b>'x" in page.text("h3")
+    assert any(name.startswith(f"photos[{evil}]") for name in page.text("th"))
 
 
-def test_results_of_evaluations_are_shown(log: Log, recipe: Recipe) -> None:
+def test_evaluations_are_shown(log: Log, recipe: Recipe) -> None:
     run = log(4)
     (run / "best").mkdir()
     (run / "evaluation-flickr8k.json").write_text(json.dumps(RETRIEVAL))
@@ -148,14 +150,14 @@ def test_results_of_evaluations_are_shown(log: Log, recipe: Recipe) -> None:
     for number, nonsense in enumerate(("", "[]", "3", '{"n": "x", "text_to_photo": {"R@1": "a"}}', '{"limits": {}}')):
         (run / f"evaluation-{number}.json").write_text(nonsense)
     page = read(write_report(run, recipe))
-    assert page.said("h3") == ["best: held-out.jsonl", "flickr8k"]
-    assert page.said("p").count("1,000 photos, 5,000 captions") == 2
-    cells = page.said("b", "small")
+    assert page.text("h3") == ["best: held-out.jsonl", "flickr8k"]
+    assert page.text("p").count("1,000 photos, 5,000 captions") == 2
+    cells = page.text("b", "small")
     assert cells.count("22.8 %") == cells.count("(21.1–24.8)") == cells.count("80.0 %") == 2
-    assert "text → photo" in page.said("th") and "colour" in page.said("th")
+    assert "text → photo" in page.text("th") and "color" in page.text("th")
 
 
-def test_what_was_chosen_comes_before_all(log: Log, recipe: Recipe) -> None:
+def test_changed_settings_come_before_all_settings(log: Log, recipe: Recipe) -> None:
     made = {setting.name: setting for setting in settings(recipe)}
     chosen = {name: setting.value for name, setting in made.items() if setting.chosen}
     assert chosen["optim.lr"] == "0.002" and chosen["photos[cats].use"] == "train, more"
@@ -166,7 +168,7 @@ def test_what_was_chosen_comes_before_all(log: Log, recipe: Recipe) -> None:
     assert [table.count("<tr>") for table in tables] == [len(chosen), len(made)]
 
 
-def test_a_recipe_is_kept_whole(tmp_path: Path, recipe: Recipe) -> None:
+def test_a_saved_recipe_is_complete(tmp_path: Path, recipe: Recipe) -> None:
     save_recipe(tmp_path / "new/run", recipe)
     assert load_saved_recipe(tmp_path / "new/run") == recipe
     (tmp_path / "new/run/recipe.json").write_text("{")
@@ -176,17 +178,17 @@ def test_a_recipe_is_kept_whole(tmp_path: Path, recipe: Recipe) -> None:
         load_saved_recipe(tmp_path)
 
 
-def test_a_run_going_on_and_one_not_begun(log: Log, recipe: Recipe) -> None:
+def test_a_run_in_progress_and_one_not_started(log: Log, recipe: Recipe) -> None:
     run = log(9)
     with (run / METRICS).open("a") as metrics:
         metrics.write('{"step": 10, "loss": 1.')
     assert facts(read(write_report(run, recipe)))["steps"] == "9"
     (run / METRICS).write_text("")
     page = read(write_report(run, recipe))
-    assert "No step has been taken yet." in page.said("p") and facts(page)["steps"] == "0"
+    assert "No steps yet." in page.text("p") and facts(page)["steps"] == "0"
 
 
-def test_a_long_run_makes_no_long_page(log: Log, recipe: Recipe) -> None:
+def test_a_long_run_makes_a_small_page(log: Log, recipe: Recipe) -> None:
     run = log(1)
     line = json.loads((run / METRICS).read_text())
     random = np.random.default_rng(0)
@@ -195,8 +197,8 @@ def test_a_long_run_makes_no_long_page(log: Log, recipe: Recipe) -> None:
     assert write_report(run, recipe).stat().st_size < 400_000
 
 
-def test_both_palettes_can_be_read(log: Log, recipe: Recipe) -> None:
-    """Contrast of texts by WCAG 2: at least 4.5 to 1 on page and card, light and dark."""
+def test_both_palettes_have_enough_contrast(log: Log, recipe: Recipe) -> None:
+    """Text contrast by WCAG 2 is at least 4.5 to 1 on page and card, light and dark."""
     palettes = list(_palettes(write_report(log(2), recipe).read_text()))
     assert len(palettes) == 2 and palettes[0]["--page"] != palettes[1]["--page"]
     for palette in palettes:
@@ -211,14 +213,14 @@ def _palettes(text: str) -> Iterator[dict[str, str]]:
         yield dict(re.findall(r"(--\w+): (#\w+)", block))
 
 
-def _luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+def _luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
     parts = np.array([int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_the_command_makes_it_again(log: Log, recipe: Recipe, tmp_path: Path) -> None:
+def test_the_command_recreates_the_report(log: Log, recipe: Recipe, tmp_path: Path) -> None:
     from app.cli.common import guarded
     from distill.report.cli import report
 
@@ -228,7 +230,18 @@ def test_the_command_makes_it_again(log: Log, recipe: Recipe, tmp_path: Path) ->
     save_recipe(run, recipe)
     done = CliRunner().invoke(program, [str(run)])
     assert done.exit_code == 0 and done.stdout.strip() == str(run / REPORT)
-    assert read(run / REPORT).said("h1") == ["shapes"] and (run / "losses.png").stat().st_size > 1000
+    assert read(run / REPORT).text("h1") == ["shapes"] and (run / "losses.png").stat().st_size > 1000
     for wrong in (tmp_path, tmp_path / "none"):
         failed = CliRunner().invoke(program, [str(wrong)])
         assert failed.exit_code == 4 and len(failed.stderr.strip().splitlines()) == 1 and failed.stdout == ""
+
+
+def test_help_needs_no_drawing_packages() -> None:
+    program = """
+import sys
+for name in ("matplotlib", "markupsafe", "jinja2", "torch"):
+    sys.modules[name] = None
+import distill.report.cli
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
