@@ -8,16 +8,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluate.encoders import TorchEncoder
 from export.measure.variants import Encoder, Variant, running
 from mobileclip.model import KNOWN_ANSWER_COSINE
+from mobileclip.torch_model import TorchModel
 
 TEXTS: Final = ("a photo of a dog", "two people on a beach at sunset", "a receipt")
 SAFE: Final = (1 + KNOWN_ANSWER_COSINE) / 2
 """Towers this near to the exact answers are checked against those; others against what they said themselves here."""
 
 
-def known_answers(encoder: TorchEncoder | Encoder) -> bytes:
+def known_answers(encoder: TorchModel | Encoder) -> bytes:
     """Two drawn pictures and three texts with the vectors that `encoder` gives for them, as .npz."""
     pixels = _pictures(encoder.recipe.size)
     stream = io.BytesIO()
@@ -31,7 +31,7 @@ def known_answers(encoder: TorchEncoder | Encoder) -> bytes:
     return stream.getvalue()
 
 
-def own_answers(variant: Variant, exact: TorchEncoder, threads: int | None) -> bytes | None:
+def own_answers(variant: Variant, exact: TorchModel, threads: int | None) -> bytes | None:
     """Answers of a variant's own, where it is rightly too far from the exact ones to be checked against them.
 
     Raises:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.evidence import KnownPhoto, LabelEvidence, read_evidence, read_known_photos
 from export.answers import known_answers, npy, own_answers
 from export.config import ExportConfig
@@ -24,6 +23,7 @@ from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
 from mobileclip.errors import EngineError, TextCutWarning
 from mobileclip.runtimes import ENGINES
+from mobileclip.torch_model import TorchModel
 from mobileclip.towers import CLIP, reparameterize
 
 Report = Callable[[str, int, int], None]
@@ -69,7 +69,7 @@ def _export(config: ExportConfig, report: Report, say: Say) -> dict[str, Any]:
     plan = _plan(formats, config.precisions, say)
     checkpoint = load_checkpoint(config.weights, config.model)
     labels, photos = _evidence(config)
-    encoder = TorchEncoder(checkpoint.model, checkpoint.tokenizer)
+    encoder = TorchModel(checkpoint.model, checkpoint.tokenizer)
     say("reading photos, and their vectors by float32 torch")
     exact = exact_vectors(encoder, _gallery(config, encoder, labels, photos))
     try:
@@ -124,7 +124,7 @@ def _evidence(config: ExportConfig) -> tuple[tuple[LabelEvidence, ...], list[Kno
 
 
 def _gallery(
-    config: ExportConfig, encoder: TorchEncoder, labels: Sequence[LabelEvidence], photos: Sequence[KnownPhoto]
+    config: ExportConfig, encoder: TorchModel, labels: Sequence[LabelEvidence], photos: Sequence[KnownPhoto]
 ) -> Gallery:
     if config.captions is not None:
         return from_captions(encoder.recipe, config.captions, config.splits, config.split)
@@ -138,7 +138,7 @@ def _gallery(
 class _Work:
     """Makes and measures variants one after the other; one that fails is left out and told."""
 
-    def __init__(self, config: ExportConfig, encoder: TorchEncoder, folder: Path, say: Say) -> None:
+    def __init__(self, config: ExportConfig, encoder: TorchModel, folder: Path, say: Say) -> None:
         self.config, self.encoder, self.folder, self.say = config, encoder, folder, say
         self.left_out: dict[str, str] = {}
 
@@ -195,7 +195,7 @@ class _Work:
         self.say(f"{name} is left out: {why}")
 
 
-def _calibration(encoder: TorchEncoder, gallery: Gallery) -> dict[Side, list[Any]]:
+def _calibration(encoder: TorchModel, gallery: Gallery) -> dict[Side, list[Any]]:
     """Inputs one by one: photos, where there are real ones, and texts of full length."""
     photos = [encoder.recipe.normalise_uint8(one[None]) for one in gallery.calibration]
     step = max(1, len(gallery.texts) // 64)
@@ -218,7 +218,7 @@ def _rank(figures: Figures) -> tuple[bool, float]:
     return missed, -figures.overlap if missed else figures.bytes
 
 
-def _shared_files(checkpoint: Checkpoint, encoder: TorchEncoder, rows: bytes) -> dict[str, bytes]:
+def _shared_files(checkpoint: Checkpoint, encoder: TorchModel, rows: bytes) -> dict[str, bytes]:
     head = {HEAD: export_head(checkpoint.model)} if pools_by_mean(checkpoint.model) else {}
     return {
         **head,

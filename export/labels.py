@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.calibration import Fit, fit_thresholds
-from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.evidence import MEASURE, SEEN, KnownPhoto, LabelEvidence, truth
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Ranking, tagging
 from export.measure.variants import Encoder, Variant, running
+from mobileclip.torch_model import TorchModel
 from mobileclip.zeroshot import Label, LabelSet, average_prompts
 
 Floats = NDArray[np.float32]
@@ -53,7 +53,7 @@ class Fitted:
         return {"photos": len(self.cosines), **short}
 
 
-def label_vectors(encoder: TorchEncoder, labels: Sequence[LabelEvidence]) -> Floats:
+def label_vectors(encoder: TorchModel, labels: Sequence[LabelEvidence]) -> Floats:
     """One unit row a label, float32 (labels, d), by float32 torch: every engine uses the same."""
     if not labels:
         return np.zeros((0, encoder.model.config.embed_dim), np.float32)
@@ -78,7 +78,7 @@ def labels_toml(labels: Sequence[LabelEvidence], fit: Fit) -> bytes:
 
 def fit_variants(
     variants: Sequence[Variant],
-    exact: TorchEncoder,
+    exact: TorchModel,
     labels: Sequence[LabelEvidence],
     photos: Sequence[KnownPhoto],
     rows: Floats,
@@ -119,7 +119,7 @@ def fit_variants(
 
 def _fit(
     towers: Sequence[Encoder],
-    exact: TorchEncoder,
+    exact: TorchModel,
     labels: Sequence[LabelEvidence],
     photos: Sequence[KnownPhoto],
     rows: Floats,
@@ -146,7 +146,7 @@ def _fit(
 
 
 def _cosines(
-    encoders: Sequence[Encoder | TorchEncoder],
+    encoders: Sequence[Encoder | TorchModel],
     photos: Sequence[KnownPhoto],
     rows: Floats,
     what: str,
@@ -165,7 +165,7 @@ def _cosines(
 class _Several:
     """Several models whose vectors stand beside each other, so that each photo is read once."""
 
-    def __init__(self, encoders: Sequence[Encoder | TorchEncoder]) -> None:
+    def __init__(self, encoders: Sequence[Encoder | TorchModel]) -> None:
         self._encoders = encoders
         self.recipe, self.labels = encoders[0].recipe, LabelSet(())
         self.label_vectors = np.zeros((0, 0), np.float32)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip.errors import BundleError, EngineError
+from mobileclip.files import PathLike, sync_folder, write_bytes
 from mobileclip.home import models_folder
 from mobileclip.manifest import MANIFEST, MAX_BYTES, SCHEMA, FileEntry, check, is_safe, parse, variant
 
@@ -89,7 +90,7 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
         BundleError: there is neither.
     """
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and is_safe(text):
+    if is_safe(text):
         if (_BUNDLES / text).is_dir():
             return _BUNDLES / text
         pulled = models_folder()
@@ -115,13 +116,13 @@ class Bundle:
         pixels: the pixel recipe.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: PathLike) -> None:
         """Open a bundle and compare every file with the manifest.
 
         Raises:
             BundleError: in one line, what is missing, altered, malformed or too new.
         """
-        self.path = path
+        self.path = path = Path(path)
         self._zip_folder = ""
         if not path.is_dir():
             if not path.is_file():
@@ -291,9 +292,9 @@ def write_bundle(
         made = Path(scratch) / "new"
         for name, data in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(made / name, data)
+            write_bytes(made / name, data)
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        _write_durably(made / MANIFEST, text.encode() + b"\n")
+        write_bytes(made / MANIFEST, text.encode() + b"\n")
         Bundle(made)
         old = Path(scratch) / "old"
         if target.exists():
@@ -304,11 +305,5 @@ def write_bundle(
             if old.exists():
                 old.rename(target)
             raise
+    sync_folder(target.parent)
     return target
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike, atomic_write, write_bytes
 from mobileclip.layouts import apple, openclip
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, model_names
@@ -30,7 +30,7 @@ class CheckpointError(PocketclipError):
     """Weights that are missing, damaged or of another model."""
 
 
-def read_torch(path: Path) -> dict[str, Any]:
+def read_torch(path: PathLike) -> dict[str, Any]:
     """Read a dictionary that torch saved, tensors and plain values only; nothing in the file is executed.
 
     Raises:
@@ -72,7 +72,7 @@ class Checkpoint:
 def save_checkpoint(
     model: CLIP,
     merges: bytes,
-    folder: Path,
+    folder: PathLike,
     about: Mapping[str, str],
     dtype: torch.dtype = torch.float16,
 ) -> None:
@@ -90,19 +90,19 @@ def save_checkpoint(
     """
     if model.reparameterized:
         raise CheckpointError("a reparameterized model cannot be saved: it could not be trained on; save the original")
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for name, value in model.state_dict().items()
     }
     config = json.dumps(dataclasses.asdict(model.config))
-    partial = folder / f".{WEIGHTS}.{os.getpid()}.part"
-    save_file(state, partial, metadata={"format": "pt", "pocketclip": config, **about})
-    partial.replace(folder / WEIGHTS)
-    _write(folder / MERGES, merges)
+    with atomic_write(folder / WEIGHTS) as part:
+        save_file(state, part, metadata={"format": "pt", "pocketclip": config, **about})
+    write_bytes(folder / MERGES, merges)
 
 
-def save_openclip(checkpoint: Checkpoint, folder: Path) -> None:
+def save_openclip(checkpoint: Checkpoint, folder: PathLike) -> None:
     """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads, with float32 weights.
 
     A model with merges of its own needs its own tokenizer: `Tokenizer.load` of the `merges.txt.gz` beside it.
@@ -111,15 +111,15 @@ def save_openclip(checkpoint: Checkpoint, folder: Path) -> None:
         ConfigError: OpenCLIP has no place for all that the model has.
     """
     weights = openclip.from_ours(checkpoint.model)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".weights.{os.getpid()}.part"
-    save_file(weights, partial, metadata={"format": "pt", **checkpoint.about})
-    partial.replace(folder / OPENCLIP_WEIGHTS[0])
-    _write(folder / MERGES, checkpoint.merges)
-    _write(folder / OPENCLIP_CONFIG, json.dumps(openclip.describe(checkpoint.model.config), indent=1).encode())
+    with atomic_write(folder / OPENCLIP_WEIGHTS[0]) as part:
+        save_file(weights, part, metadata={"format": "pt", **checkpoint.about})
+    write_bytes(folder / MERGES, checkpoint.merges)
+    write_bytes(folder / OPENCLIP_CONFIG, json.dumps(openclip.describe(checkpoint.model.config), indent=1).encode())
 
 
-def load_checkpoint(path: Path, model: str | Path | ModelConfig | None = None, *, strict: bool = True) -> Checkpoint:
+def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None, *, strict: bool = True) -> Checkpoint:
     """Read weights of this project, of OpenCLIP or OpenAI, or of Apple's MobileCLIP; which, their keys tell.
 
     Args:
@@ -133,6 +133,7 @@ def load_checkpoint(path: Path, model: str | Path | ModelConfig | None = None, *
         CheckpointError: a file is missing, damaged, or the weights do not fit the configuration.
         ConfigError: there is no such model.
     """
+    path = Path(path).expanduser()
     file, described = _find(path)
     state, metadata = _read(file)
     if "pocketclip" in metadata:
@@ -255,10 +256,3 @@ def _merges(config: ModelConfig, file: Path) -> bytes:
 def _some(names: Sequence[str]) -> str:
     """List names, the first few of many."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") or "nothing"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -33,6 +33,10 @@ class PhotoError(PocketclipError):
         super().__init__(f"{path}: {reason}" + (f" ({detail})" if detail else ""))
 
 
+class AcceleratorWarning(UserWarning):
+    """The requested accelerator isn't available here, so the CPU runs the model."""
+
+
 class TextCutWarning(UserWarning):
     """A text was longer than a text tower takes, and its end was left out."""
 

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip.bundle import Head
+from mobileclip.encoder import DECODE_MARGIN
 from mobileclip.errors import EngineError, PocketclipError
-from mobileclip.model import DECODE_MARGIN, KNOWN_ANSWER_COSINE, Model
+from mobileclip.model import KNOWN_ANSWER_COSINE, Model
 
 if TYPE_CHECKING:
     import os
@@ -126,7 +127,7 @@ def heat_maps(model: Model, photo: "str | os.PathLike[str] | Image.Image", texts
     if not can_localize(model):
         raise _cannot(model)
     recipe = model.recipe
-    vectors = model.encode_texts(texts) if not isinstance(texts, np.ndarray) else texts
+    vectors = texts if isinstance(texts, np.ndarray) else model.encode_texts(list(texts))
     image = open_photo(photo, min_side=DECODE_MARGIN * recipe.size)
     squares = _squares(*image.size) if recipe.resize == "shortest" else [(0.0, 0.0, 1.0, 1.0)]
     pixels = np.stack([_cut(image, square, recipe.size, recipe.interpolation) for square in squares])

@@ -2,31 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.bundle import Bundle, Head, KnownAnswers
+from mobileclip.bundle import Bundle, Head, KnownAnswers, find_bundle
+from mobileclip.encoder import DECODE_MARGIN, Encoder
 from mobileclip.errors import BundleError, EngineError
+from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import ENGINES, Tower, load_tower
-from mobileclip.tokenizer import Tokenizer
+from mobileclip.tokenizer import Tokenizer, up_to_end_mark, without_padding
+from mobileclip.vectors import Floats, unit_rows
 from mobileclip.zeroshot import LabelSet
 
-if TYPE_CHECKING:
-    import os
-
-    from PIL import Image
-
-__all__ = ["Model"]
-
-# A JPEG is decoded to at least so many times the recipe's size: at 2 the draft is hardly different.
-DECODE_MARGIN = 2
+__all__ = ["Model", "open_bundle"]
 
 # Two engines, or two processors, may round differently; a wrong layout or a broken kernel is far below.
 KNOWN_ANSWER_COSINE = 0.999
@@ -34,7 +28,7 @@ KNOWN_ANSWER_COSINE = 0.999
 _TEXT_BATCH = 64
 
 
-class Model:
+class Model(Encoder):
     """The two towers of a bundle, each loaded and checked against its known answers when first used.
 
     Attributes:
@@ -69,6 +63,8 @@ class Model:
         Raises:
             EngineError: the bundle has no towers for this engine, or not in this precision.
         """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
         self._bundle = bundle
         self._threads, self._accelerator = threads, accelerator
         self._towers: dict[str, Tower] = {}
@@ -83,6 +79,10 @@ class Model:
         self.logit_scale = float(self.manifest["logit_scale"])
         self.recipe: PixelRecipe = bundle.pixels
         self.fingerprint = self._make_fingerprint()
+
+    def __repr__(self) -> str:
+        towers = f"engine={self.engine!r}, precision={self.precision!r}"
+        return f"<Model {self.name!r}: {self.dim} dimensions, {self.recipe.size} px, {towers}>"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -106,7 +106,7 @@ class Model:
             raise BundleError(f"{self._bundle.path}: {name} is not UTF-8") from None
 
     @cached_property
-    def label_vectors(self) -> npt.NDArray[np.float32]:
+    def label_vectors(self) -> Floats:
         """One unit row per label, float32 (labels, dim)."""
         return self._bundle.label_vectors(len(self.labels))
 
@@ -121,55 +121,19 @@ class Model:
         with self._lock:
             return {side: getattr(tower, "accelerator", "cpu") for side, tower in self._towers.items()}
 
-    def encode_images(
-        self, photos: "Iterable[str | os.PathLike[str] | Image.Image]", batch_size: int = 16
-    ) -> npt.NDArray[np.float32]:
-        """Vectors of photos.
+    def encode_pixels(self, pixels: npt.NDArray[Any]) -> Floats:
+        """Embed prepared pictures, see `Encoder.encode_pixels`."""
+        return self._run("image", self._normalized(pixels))
 
-        Args:
-            photos: paths or pictures; read one batch at a time.
-            batch_size: photos per run of the tower.
-
-        Returns:
-            float32 (n, dim), unit rows, in the order of `photos`.
-
-        Raises:
-            PhotoError: for the first photo that cannot be read; it names the photo.
-        """
-        from mobileclip.photos import open_photo
-
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        rows = []
-        remaining = iter(photos)
-        while batch := list(islice(remaining, batch_size)):
-            crops = [
-                np.asarray(self.recipe.crop(open_photo(photo, min_side=DECODE_MARGIN * self.recipe.size)))
-                for photo in batch
-            ]
-            rows.append(self.encode_pixels(self.recipe.normalise_uint8(np.stack(crops))))
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
-
-    def encode_pixels(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Vectors of pictures that the recipe has already prepared.
-
-        Args:
-            pixels: float32 (n, 3, size, size).
-
-        Returns:
-            float32 (n, dim), unit rows.
-
-        Raises:
-            ValueError: another shape.
-        """
+    def _normalized(self, pixels: npt.NDArray[Any]) -> Floats:
         size = self.recipe.size
+        if pixels.dtype == np.uint8:
+            return self.recipe.normalise_uint8(pixels)
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(f"pixels must be (n, 3, {size}, {size}), not {pixels.shape}")
-        return self._run("image", pixels)
+        return pixels.astype(np.float32, copy=False)
 
-    def encode_features(
-        self, pixels: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def encode_features(self, pixels: Floats) -> tuple[Floats, Floats]:
         """Vectors of pictures, and the feature maps that they were pooled from.
 
         Args:
@@ -188,21 +152,12 @@ class Model:
         vectors, features = tower.with_features(self._as_taken(tower, pixels), local["output"])
         return self._units("image", vectors, len(pixels)), features
 
-    def encode_texts(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of texts.
-
-        Args:
-            texts: any texts; what is beyond the context length is not read.
-
-        Returns:
-            float32 (n, dim), unit rows.
-        """
-        tokens = self.tokenizer(texts)
+    def _encode_texts(self, texts: Sequence[str]) -> Floats:
+        tokens = up_to_end_mark(self.tokenizer(texts), self.tokenizer.eot)
         starts = range(0, len(tokens), _TEXT_BATCH)
-        rows = [self._run("text", self._trimmed(tokens[start : start + _TEXT_BATCH])) for start in starts]
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+        return np.concatenate([self._run("text", self._trimmed(tokens[at : at + _TEXT_BATCH])) for at in starts])
 
-    def _run(self, side: str, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def _run(self, side: str, inputs: npt.NDArray[Any]) -> Floats:
         """Unit vectors of one batch by the "image" or the "text" tower."""
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
@@ -213,15 +168,16 @@ class Model:
         """Inputs as the tower takes them: some do the recipe's arithmetic themselves, from bytes."""
         return self.recipe.bytes_of(inputs) if tower.dtype == np.uint8 else inputs
 
-    def _units(self, side: str, vectors: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    def _units(self, side: str, vectors: Floats, count: int) -> Floats:
         """What a tower gave for `count` inputs, as unit rows."""
         if vectors.shape != (count, self.dim):
             raise EngineError(f"{self.name}: the {side} tower gave {vectors.shape}, not {count, self.dim}")
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.all(np.isfinite(lengths)) or not np.all(lengths > 1e-6):
-            raise EngineError(f"{self.name}: the {side} tower gave a vector that is zero or not a number")
-        units: npt.NDArray[np.float32] = vectors / lengths
-        return units
+        try:
+            return unit_rows(vectors)
+        except ValueError:
+            raise EngineError(
+                f"{self.name}: the {side} tower returned a vector that is zero, NaN or infinite"
+            ) from None
 
     def _tower(self, side: str) -> Tower:
         with self._lock:
@@ -256,8 +212,7 @@ class Model:
 
         Only a causal tower may be spared them: in a bidirectional one padding changes every vector.
         """
-        used = np.flatnonzero((tokens != 0).any(axis=0))
-        return tokens[:, : used[-1] + 1] if self.manifest["tokenizer"].get("causal") and len(used) else tokens
+        return without_padding(tokens) if self.manifest["tokenizer"].get("causal") else tokens
 
     def _make_fingerprint(self) -> str:
         about = self.manifest["tokenizer"]
@@ -272,3 +227,16 @@ class Model:
             "towers": [one for side in ("image", "text") for one in self._bundle.hashes(self._variant[side])],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def open_bundle(
+    name_or_path: PathLike,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    accelerator: str = "cpu",
+) -> Model:
+    """Open a bundle by name or path, see `mobileclip.load`."""
+    bundle = Bundle(find_bundle(name_or_path))
+    return Model(bundle, engine=engine, precision=precision, threads=threads, accelerator=accelerator)

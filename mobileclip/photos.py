@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 import numpy as np
 from PIL import Image
 
-from mobileclip.errors import PhotoError
+from mobileclip.errors import PhotoError, one_line
 
 __all__ = ["REASONS", "Header", "open_photo", "read_header"]
 
@@ -126,7 +126,7 @@ def open_photo(
     except _Refused as refused:
         raise PhotoError(name, refused.reason, refused.detail) from None
     except Exception as error:  # decoders raise anything from zlib.error to AssertionError on hostile bytes
-        raise PhotoError(name, _reason_of(error), _one_line(error)) from error
+        raise PhotoError(name, _reason_of(error), one_line(error)) from error
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -147,7 +147,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     except _Refused as refused:
         raise PhotoError(name, refused.reason, refused.detail) from None
     except Exception as error:  # as in open_photo
-        raise PhotoError(name, _reason_of(error), _one_line(error)) from error
+        raise PhotoError(name, _reason_of(error), one_line(error)) from error
 
 
 def _exif(image: Image.Image) -> dict[int, Any]:
@@ -174,7 +174,7 @@ def _open_regular(path: str) -> IO[bytes]:
     except PermissionError as error:
         raise _Refused("no permission", error.strerror or "") from None
     except (OSError, ValueError) as error:
-        raise _Refused("cannot be read", getattr(error, "strerror", None) or _one_line(error)) from None
+        raise _Refused("cannot be read", getattr(error, "strerror", None) or one_line(error)) from None
     file = os.fdopen(descriptor, "rb")
     try:
         _check_regular(os.fstat(descriptor))
@@ -328,7 +328,3 @@ def _reason_of(error: Exception) -> str:
     if isinstance(error, EOFError) or any(sign in said for sign in ("truncated", "unexpected end", "end of file")):
         return "truncated"
     return "decode error"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from mobileclip.errors import BundleError, TextCutWarning
 
-__all__ = ["Tokenizer", "clean", "split_words"]
+__all__ = ["Tokenizer", "clean", "split_words", "up_to_end_mark", "without_padding"]
 
 _WORD_END = "</w>"
 # Users can type these too; open_clip reads them as the marks themselves, so the same must happen here.
@@ -314,3 +314,36 @@ class Tokenizer:
                 if (rank := rank_at(place)) is not None:
                     heappush(heap, (rank, place))
         return tuple(self._ids[symbol] for symbol in symbols if symbol is not None)
+
+
+def without_padding(tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Drop the columns in which every row is padding.
+
+    Only for causal text towers, which never look at those: in a bidirectional one padding changes every vector.
+
+    Args:
+        tokens: int32 (n, length), 0 is padding.
+
+    Returns:
+        int32 (n, shorter), a view.
+    """
+    used = np.flatnonzero((tokens != 0).any(axis=0))
+    return tokens[:, : used[-1] + 1] if len(used) else tokens
+
+
+def up_to_end_mark(tokens: npt.NDArray[np.int32], eot: int) -> npt.NDArray[np.int32]:
+    """Make padding of all that follows the first end mark of each row.
+
+    Only a text in which somebody typed the mark has anything there. CLIP reads a text up to its first end mark (it
+    pools at the highest id); our towers expect a single mark.
+
+    Args:
+        tokens: int32 (n, length).
+        eot: id of the end mark.
+
+    Returns:
+        int32 (n, length), a copy where something changed.
+    """
+    ends = tokens == eot
+    after = (np.cumsum(ends, axis=1) - ends) > 0
+    return np.where(after, np.int32(0), tokens) if (tokens[after] != 0).any() else tokens

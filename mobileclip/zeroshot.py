@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip.errors import BundleError
+from mobileclip.vectors import unit_rows
 
 __all__ = ["TEMPLATES", "Label", "LabelSet", "average_prompts", "expand"]
 
@@ -34,7 +35,13 @@ GIVEN_AT = 0.5  # a label is given from this probability on
 
 
 def expand(name: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
-    """One prompt per template, with `name` in the place of each `{}`."""
+    """One prompt per template, with `name` in the place of each `{}`.
+
+    Raises:
+        TypeError: `templates` is a single string.
+    """
+    if isinstance(templates, str):
+        raise TypeError(f"templates must be a list of texts, not one text: [{templates!r}]")
     return tuple(template.replace("{}", name) for template in templates)
 
 
@@ -53,15 +60,7 @@ def average_prompts(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
     rows = np.asarray(vectors, np.float32)
     if rows.ndim < 2 or rows.shape[-2] == 0:
         raise ValueError(f"vectors of at least one prompt are needed, (…, prompts, d), not {rows.shape}")
-    return _unit(_unit(rows).mean(axis=-2))
-
-
-def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    if not np.all(lengths > 1e-6) or not np.all(np.isfinite(lengths)):
-        raise ValueError("a vector has no direction: it is zero or not a number")
-    units: npt.NDArray[np.float32] = (rows / lengths).astype(np.float32)
-    return units
+    return unit_rows(unit_rows(rows).mean(axis=-2))
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class LabelSet:
         if len(self._by_name) < len(self._labels):
             names = [label.name for label in self._labels]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"label {twice!r} is there twice")
+            raise ValueError(f"label {twice!r} is defined twice")
         self._thresholds = np.array([label.threshold for label in self._labels])
         self._slopes = np.array([label.slope for label in self._labels])
 

@@ -64,9 +64,9 @@ def _flowing(text: str) -> str:
 
 def load_model(name: str, threads: int | None = None) -> "Model":
     """Open a model bundle; its towers load when first used."""
-    import mobileclip
+    from mobileclip.model import open_bundle
 
-    return mobileclip.load(name, threads=threads)
+    return open_bundle(name, threads=threads)
 
 
 def stop_without_labels(model: "Model", quiet: bool) -> None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from mobileclip.checkpoint_files import OPENCLIP_CONFIG, WEIGHTS, WEIGHTS_SUFFIXES
-from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.vectors import Floats
 from mobileclip.zeroshot import LabelSet
-
-if TYPE_CHECKING:
-    from mobileclip.tokenizer import Tokenizer
-    from mobileclip.towers import CLIP
 
 
 class DualEncoder(Protocol):
@@ -41,34 +31,6 @@ class DualEncoder(Protocol):
         """Map texts to unit vectors (n, d)."""
 
 
-class TorchEncoder:
-    """Runs a checkpoint's towers with torch on one device."""
-
-    def __init__(self, model: CLIP, tokenizer: Tokenizer, device: str = "cpu") -> None:
-        self.model, self.tokenizer, self.device = model.eval().to(device), tokenizer, device
-        self.recipe, self.labels = model.config.pixels, LabelSet(())
-        self.label_vectors = np.zeros((0, model.config.embed_dim), np.float32)
-
-    def encode_pixels(self, pixels: Floats) -> Floats:
-        """Map normalized pixels (n, 3, s, s) to unit vectors (n, d)."""
-        import torch
-
-        with torch.inference_mode():
-            vectors: Floats = self.model.encode_image(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
-        return vectors
-
-    def encode_texts(self, texts: Sequence[str]) -> Floats:
-        """Map texts to unit vectors (n, d)."""
-        import torch
-
-        tokens = torch.from_numpy(self.tokenizer(texts))
-        if self.model.config.text.causal:
-            tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
-        with torch.inference_mode():
-            rows = [self.model.encode_text(part.to(self.device)).cpu().numpy() for part in tokens.split(256)]
-        return np.concatenate(rows)
-
-
 def open_encoder(
     name_or_path: PathLike,
     threads: int | None = None,
@@ -88,17 +50,6 @@ def open_encoder(
     Raises:
         PocketclipError: it is neither a bundle nor a checkpoint, or a package is missing.
     """
-    path = Path(name_or_path)
-    if path.suffix in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (WEIGHTS, OPENCLIP_CONFIG)):
-        try:
-            import torch
-
-            from mobileclip.checkpoints import load_checkpoint
-        except ModuleNotFoundError as error:
-            raise PocketclipError(f"a checkpoint needs {error.name}: pip install 'pocketclip[train]'") from error
-        checkpoint = load_checkpoint(path, config)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return TorchEncoder(checkpoint.model, checkpoint.tokenizer, device)
     import mobileclip
 
-    return mobileclip.load(os.fspath(name_or_path), engine=engine, precision=precision, threads=threads)
+    return mobileclip.load(name_or_path, engine=engine, precision=precision, threads=threads, config=config)

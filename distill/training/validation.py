@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import Recipe
-from distill.evaluate.encoders import TorchEncoder
 from distill.evaluate.run import evaluate_captions
 from distill.files import write_whole
 from mobileclip.checkpoints import save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
+from mobileclip.torch_model import TorchModel
 from mobileclip.towers import CLIP
 
 
@@ -44,7 +44,7 @@ class Validator:
         if plan is None:
             raise ConfigError(f"recipe {self.recipe.name}: no [validate]")
         splits = self.data / plan.splits if plan.splits else None
-        encoder = TorchEncoder(student, self.tokenizer)
+        encoder = TorchModel(student, self.tokenizer)
         result = evaluate_captions(encoder, self.data / plan.captions, splits, plan.split or None)
         score = float(result["text_to_photo"]["R@10"] + result["photo_to_text"]["R@10"]) / 2
         if score > best:

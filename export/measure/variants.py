@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluate.encoders import TorchEncoder
 from export.formats import SIDES, Format, Side
 from export.measure.child import Child
 from export.measure.parity import Closeness, Cost, Figures, closeness, overlap, recall
@@ -19,6 +18,7 @@ from export.measure.photos import Gallery
 from mobileclip.errors import EngineError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.tokenizer import Tokenizer
+from mobileclip.torch_model import TorchModel
 from mobileclip.zeroshot import LabelSet
 
 Floats = NDArray[np.float32]
@@ -112,7 +112,7 @@ def _units(vectors: Floats) -> Floats:
 
 
 @contextmanager
-def running(variant: Variant, exact: TorchEncoder, threads: int | None) -> Iterator[Encoder]:
+def running(variant: Variant, exact: TorchModel, threads: int | None) -> Iterator[Encoder]:
     """Both towers of a variant, in two processes, for as long as the context lasts.
 
     Raises:
@@ -141,19 +141,19 @@ class Exact:
         return Exact(fewer, self.photos[:most], texts)
 
 
-def exact_vectors(encoder: TorchEncoder, gallery: Gallery) -> Exact:
+def exact_vectors(encoder: TorchModel, gallery: Gallery) -> Exact:
     """Run float32 torch over a gallery."""
     return Exact(gallery, _encode_bytes(encoder, gallery.pixels), encoder.encode_texts(gallery.texts))
 
 
-def _encode_bytes(encoder: TorchEncoder | Encoder, pixels: NDArray[np.uint8]) -> Floats:
+def _encode_bytes(encoder: TorchModel | Encoder, pixels: NDArray[np.uint8]) -> Floats:
     recipe = encoder.recipe
     starts = range(0, len(pixels), PHOTO_BATCH)
     parts = [encoder.encode_pixels(recipe.normalise_uint8(pixels[start : start + PHOTO_BATCH])) for start in starts]
     return np.concatenate(parts)
 
 
-def measure(variant: Variant, encoder: TorchEncoder, exact: Exact, threads: int | None) -> Figures:
+def measure(variant: Variant, encoder: TorchModel, exact: Exact, threads: int | None) -> Figures:
     """Measure a variant's vectors and costs.
 
     Raises:

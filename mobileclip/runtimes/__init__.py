@@ -1,11 +1,12 @@
 """Inference engines, one file each, behind one interface: `Tower(data, threads=…)`, called on a batch."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from mobileclip.errors import EngineError
+from mobileclip.errors import AcceleratorWarning, EngineError
 from mobileclip.runtimes.fallback import CPU, Fallback
 from mobileclip.runtimes.tower import Tower
 
@@ -40,7 +41,12 @@ def load_tower(
         raise EngineError(f"unknown engine {engine!r}: there is {', '.join(ENGINES)}")
     module: Any = importlib.import_module(ENGINES[engine])
     if accelerator != CPU:
-        names = module.accelerators() if accelerator == "auto" else (accelerator,)
+        available = module.accelerators()
+        names = available if accelerator == "auto" else (accelerator,)
+        if accelerator not in ("auto", *available):
+            known = ", ".join(available) or "none"
+            message = f"{engine} has no accelerator {accelerator!r} here (available: {known}); using the CPU"
+            warnings.warn(message, AcceleratorWarning, stacklevel=2)
         return Fallback(names, partial(_make, module, data, threads), check)
     tower = _make(module, data, threads, CPU)
     if check is not None:

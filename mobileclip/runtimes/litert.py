@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.errors import EngineError
+from mobileclip.errors import EngineError, one_line
 
 __all__ = ["Tower", "accelerators"]
 
@@ -67,7 +67,7 @@ class Tower:
                 self._interpreter.allocate_tensors()
         except Exception as error:  # ValueError, RuntimeError, SystemError, whatever the delegate throws
             told = f"the model with {accelerator}" if accelerator != "cpu" else "the model"
-            raise EngineError(f"LiteRT cannot load {told}: {_one_line(error)}") from None
+            raise EngineError(f"LiteRT cannot load {told}: {one_line(error)}") from None
         self._running = Lock()
         self._choose_ends()
 
@@ -161,7 +161,7 @@ class Tower:
             interpreter.invoke()
             return [_floats(interpreter.get_tensor(self._outputs[o]["index"]), self._outputs[o]) for o in outputs]
         except Exception as error:
-            raise EngineError(f"LiteRT failed: {_one_line(error)}") from None
+            raise EngineError(f"LiteRT failed: {one_line(error)}") from None
 
 
 def _import_interpreter() -> Any:
@@ -213,7 +213,3 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.errors import EngineError
+from mobileclip.errors import EngineError, one_line
 
 __all__ = ["Tower", "accelerators"]
 
@@ -96,7 +96,7 @@ class Tower:
                 data, sess_options=options, providers=[provider] if provider == _CPU else [provider, _CPU]
             )
         except Exception as error:  # its exceptions have no common base of their own
-            raise EngineError(f"ONNX Runtime cannot load the model: {_one_line(error)}") from None
+            raise EngineError(f"ONNX Runtime cannot load the model: {one_line(error)}") from None
         if provider not in self._session.get_providers():  # it only logs that
             raise EngineError(f"ONNX Runtime cannot use {accelerator} here")
         self._choose_ends()
@@ -154,11 +154,7 @@ class Tower:
         try:
             found = [np.asarray(array, np.float32) for array in self._session.run(outputs, feeds)]
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed: {_one_line(error)}") from None
+            raise EngineError(f"ONNX Runtime failed: {one_line(error)}") from None
         if found[0].ndim != 2 or len(found[0]) != len(batch):
             raise EngineError(f"the ONNX model gave {found[0].shape} for a batch of {len(batch)}")
         return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mobileclip.errors import ConfigError
+from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -82,7 +83,7 @@ class ModelConfig:
     """Expected parameter counts, `image` and `text`; a test holds the towers to them."""
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> ModelConfig:
+    def load(cls, name_or_path: PathLike) -> ModelConfig:
         """Read a model's TOML: the name of a shipped one (`pocket`) or a path.
 
         Raises:

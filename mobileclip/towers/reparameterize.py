@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Protocol
 
 from timm.layers import BatchNormAct2d
 from timm.utils import reparameterize_model
@@ -25,7 +26,15 @@ _PAIRS = {
 }
 
 
-def reparameterize(model: CLIP) -> CLIP:
+class HoldsModel(Protocol):
+    """A `mobileclip.checkpoints.Checkpoint`, or anything else with a model in it."""
+
+    @property
+    def model(self) -> CLIP:
+        """The model."""
+
+
+def reparameterize(model: CLIP | HoldsModel) -> CLIP:
     """Return a copy with branches merged and BatchNorm folded into convolutions, for inference only.
 
     The vectors stay the same up to float32 rounding (tested to 1e-4). The model itself is left alone; a copy of a
@@ -34,6 +43,7 @@ def reparameterize(model: CLIP) -> CLIP:
     Raises:
         PocketclipError: the model is in training mode, where BatchNorm is not a constant.
     """
+    model = model if isinstance(model, CLIP) else model.model
     if any(module.training for module in model.modules()):
         raise PocketclipError("reparameterize: call model.eval() first; BatchNorm in training mode cannot be merged")
     fused = copy.deepcopy(model)

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 WORKSTATION = {"torch", "torchvision", "timm", "open_clip", "transformers", "onnx", "distill", "export"}
 
 # Workstation modules live in `mobileclip` too, beside the side that phones use.
-TORCH_SIDE = ("mobileclip/towers/", "mobileclip/layouts/", "mobileclip/checkpoints.py")
+TORCH_SIDE = ("mobileclip/towers/", "mobileclip/layouts/", "mobileclip/checkpoints.py", "mobileclip/torch_model.py")
 
 BLOCKER = """
 import importlib, sys

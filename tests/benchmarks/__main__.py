@@ -34,7 +34,8 @@ from app.library.labels.tags import label_fingerprint
 from app.library.search.rank import best_rows, strong_from
 from app.library.store.matrix import load_matrix
 from app.library.store.store import Store
-from mobileclip.model import DECODE_MARGIN, Model
+from mobileclip.encoder import DECODE_MARGIN
+from mobileclip.model import Model
 from mobileclip.photos import open_photo
 
 PHOTOS = 48

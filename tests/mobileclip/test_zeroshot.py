@@ -59,7 +59,7 @@ def test_a_set_is_a_sequence_with_names() -> None:
     assert LABELS["cat"] is CAT and "cat" in LABELS and "cow" not in LABELS
     with pytest.raises(KeyError):
         LABELS["cow"]
-    with pytest.raises(ValueError, match="'cat' is there twice"):
+    with pytest.raises(ValueError, match="'cat' is defined twice"):
         LabelSet([CAT, DOG, CAT])
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from app.library.files.scan import Found
 from app.library.pictures.thumbnails import Thumbnails
+from mobileclip.encoder import DECODE_MARGIN
 from mobileclip.errors import PhotoError
-from mobileclip.model import DECODE_MARGIN
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 

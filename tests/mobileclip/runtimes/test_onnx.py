@@ -102,7 +102,7 @@ def test_texts_do_not_depend_on_their_neighbours(tiny: Any, bundle: Path) -> Non
     vectors = model.encode_texts(texts)
     assert vectors.shape == (150, 4)
     np.testing.assert_allclose(vectors, tiny.text_vectors(tiny.tokenizer(texts)), atol=1e-5)
-    np.testing.assert_allclose(model.encode_texts("dog"), vectors[:1], atol=1e-6)
+    np.testing.assert_allclose(model.encode_texts("dog"), vectors[0], atol=1e-6)
     assert model.encode_texts([]).shape == (0, 4)
 
 
@@ -133,7 +133,7 @@ def test_wrong_known_answers_stop_that_tower_only(tiny: Any, tmp_path: Path) -> 
 
 def test_vector_without_a_direction_is_an_error_not_a_zero(tiny: Any, bundle: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
-    with pytest.raises(EngineError, match="zero or not a number"):
+    with pytest.raises(EngineError, match="zero, NaN or infinite"):
         model.encode_pixels(np.full((1, 3, 8, 8), np.nan, np.float32))
 
 
