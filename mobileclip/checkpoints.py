@@ -176,7 +176,7 @@ def _fill(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CL
     return model, missing, unexpected
 
 
-def recognise(state: Mapping[str, Tensor], file: Path) -> ModelConfig:
+def recognise(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
     """Find the shipped configuration that weights without a configuration belong to, by counting them.
 
     Raises:

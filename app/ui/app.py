@@ -1,6 +1,6 @@
 """The Kivy application: makes the screens when they are first needed, and does what more than one screen offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from kivy.app import App
@@ -10,12 +10,15 @@ from kivy.metrics import Metrics
 from kivy.uix.screenmanager import Screen
 from numpy.typing import NDArray
 
-from app.library.gallery import Photo, Query
+from app.library.gallery import Query
+from app.ui.actions import Actions
 from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.pictures import Pictures
+from app.ui.host import Host
+from app.ui.keys import Keys
 from app.ui.kit import layers
-from app.ui.kit.shell import PLACES, Place, Stage
-from app.ui.kit.strings import n, t
+from app.ui.kit.shell import PLACES, Stage
+from app.ui.kit.strings import t
 from app.ui.kit.textures import forget_textures, picture_texture
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Field
@@ -39,6 +42,8 @@ class GalleryApp(App):
         self.session = make_session(self.deliver)
         self.pictures: Pictures[Any] = Pictures(self.session.pool, picture_texture)
         self.stage = Stage(self.go)
+        self.actions = Actions(self.session, self.stage, self.trouble)
+        self.keys = Keys(self.stage, self.open_search)
         self.album_shown = ""
         self._closed = True  # until it is built
         self._ending = False
@@ -48,7 +53,7 @@ class GalleryApp(App):
         theme.dark = self.session.settings.dark
         Window.clearcolor = theme.ground
         theme.bind(ground=lambda _, colour: setattr(Window, "clearcolor", colour))
-        Window.bind(on_keyboard=self._on_keyboard, on_request_close=self._on_request_close)
+        Window.bind(on_keyboard=self.keys.on_keyboard)
         self._closed = False
         self.session.state_changed += self._enter
         self.session.start()
@@ -76,7 +81,7 @@ class GalleryApp(App):
             Field.focused.focus = False
         self._poll.cancel()
         self._pump.cancel()
-        Window.unbind(on_keyboard=self._on_keyboard, on_request_close=self._on_request_close)
+        Window.unbind(on_keyboard=self.keys.on_keyboard)
         settings = self.session.settings
         if not Window.fullscreen:
             settings.width, settings.height = (round(side / Metrics.density) for side in Window.system_size)
@@ -92,9 +97,6 @@ class GalleryApp(App):
         """The phone takes the app up again."""
         if self.session.job is not None:
             self.session.index()
-
-    def _on_request_close(self, *_: Any, **__: Any) -> bool:
-        return False
 
     def deliver(self, call: Callable[[], None]) -> None:
         """Run something in the thread of the screen, with the next frame; nothing once everything is closed."""
@@ -124,35 +126,9 @@ class GalleryApp(App):
 
     def _show(self, name: str, bare: bool = False) -> None:
         if not self.stage.screens.has_screen(name):
-            self.stage.screens.add_widget(self._make(name))
+            self.stage.screens.add_widget(make_screen(self, name))
         self.stage.undress(bare)
         self.stage.screens.current = name
-
-    def _make(self, name: str) -> Screen:
-        """Screens are imported and made when first shown, so that the first frame comes soon."""
-        if name == "photos":
-            from app.ui.screens.photos.screen import PhotosScreen
-
-            return PhotosScreen(self, name=name)
-        if name == "search":
-            from app.ui.screens.search.screen import SearchScreen
-
-            return SearchScreen(self, name=name)
-        if name == "albums":
-            from app.ui.screens.albums.screen import AlbumsScreen
-
-            return AlbumsScreen(self, name=name)
-        if name == "review":
-            from app.ui.screens.review.screen import ReviewScreen
-
-            return ReviewScreen(self, name=name)
-        if name == "settings":
-            from app.ui.screens.settings.screen import SettingsScreen
-
-            return SettingsScreen(self, name=name)
-        from app.ui.screens.welcome.screen import BrokenScreen, WelcomeScreen
-
-        return WelcomeScreen(self, name=name) if name == "welcome" else BrokenScreen(self, name=name)
 
     def open_album(self, label: str, own: bool) -> None:
         """Show the photos of one label."""
@@ -188,59 +164,6 @@ class GalleryApp(App):
         for layer in list(self.stage.layers):
             layer.close()
 
-    # what more than one screen offers
-
-    def photos_of(self, ids: Sequence[int]) -> list[Photo]:
-        """Photos by their ids, in this thread."""
-        if self.session.quick is None:
-            return []
-        try:
-            return self.session.quick.photos(ids)
-        except PocketclipError as error:
-            self.trouble(error)
-            return []
-
-    def copy_paths(self, ids: Sequence[int]) -> None:
-        """Put the paths of photos on the clipboard, one a line."""
-        paths = [photo.path for photo in self.photos_of(ids)]
-        if paths:
-            # Looks for the system's clipboard programs when it is imported: nothing for the first frame.
-            from kivy.core.clipboard import Clipboard
-
-            Clipboard.copy("\n".join(paths))
-            layers.say(self.stage, n("said.copied", len(paths)))
-
-    def label_photos(self, ids: Sequence[int], then: Callable[[], None] = lambda: None) -> None:
-        """Let the person choose a label, and give it to photos."""
-
-        def picked(label: str) -> None:
-            def give(gallery: Any) -> None:
-                for photo_id in ids:
-                    gallery.correct(photo_id, label, True)
-
-            def take_back(gallery: Any) -> None:
-                for photo_id in ids:
-                    gallery.correct(photo_id, label, None)
-
-            def given(_: None) -> None:
-                then()
-                self.session.tags_changed()
-                layers.say(
-                    self.stage,
-                    n("said.labelled", len(ids), label=label),
-                    t("action.undo"),
-                    lambda: self.session.ask(take_back, lambda _: self.session.tags_changed(), self.trouble),
-                )
-
-            self.session.ask(give, given, self.trouble)
-
-        self.pick_label(t("photo.add"), picked, free=True)
-
-    def pick_label(self, title: str, picked: Callable[[str], None], *, free: bool) -> None:
-        """Let the person choose one of the labels there are; with `free` also a new one."""
-        choices = [(label, label, "") for label in self.session.labels]
-        layers.Pick(picked, choices, "tag", free, title=title, hint=t("pick.filter")).open(self.stage)
-
     def edit_label(self, label: str = "") -> None:
         """Make an own label, or change one."""
         from app.ui.screens.own_label.dialog import OwnLabelDialog
@@ -262,56 +185,35 @@ class GalleryApp(App):
         """Say in a message what went wrong."""
         layers.say(self.stage, str(error))
 
-    # keys
+    def open_search(self) -> None:
+        """Show the search screen with the cursor in its field."""
+        self.close_layers()
+        self.go("search")
+        getattr(self.stage.place, "focus_field", lambda: None)()
 
-    def _on_keyboard(self, _: Any, code: int, scancode: int, text: str | None, modifiers: list[str]) -> bool:
-        key = Window._system_keyboard.keycode_to_string(code)
-        return self.key(key, set(modifiers), text or "")
 
-    def key(self, key: str, modifiers: set[str], text: str = "") -> bool:
-        """A key was pressed anywhere in the window; whether it meant something.
+def make_screen(host: Host, name: str) -> Screen:
+    """Make a screen. Its module is imported only now, so that the first frame comes soon."""
+    if name == "photos":
+        from app.ui.screens.photos.screen import PhotosScreen
 
-        Args:
-            key: Kivy's name of the key.
-            modifiers: of "ctrl", "shift", "alt", "meta".
-            text: the character it would type.
-        """
-        command = bool({"ctrl", "meta"} & modifiers)
-        layer, place = self.stage.uppermost, self.stage.place
-        typing = Field.typing()
-        if typing and key == "escape":
-            if Field.focused is not None:
-                Field.focused.focus = False
-            return True
-        if typing and key not in ("down", "up") and not (command and key == "f"):
-            return False
-        if isinstance(layer, layers.Dialog):
-            return bool(layer.on_key(key, modifiers)) or key == "escape"
-        if not self.stage.bare and self._key_anywhere(key, command, typing, text):
-            return True
-        if isinstance(layer, layers.Layer):
-            return bool(layer.on_key(key, modifiers)) or key == "escape"
-        if key == "escape":
-            # Never closes the window: Kivy would, where nobody takes the key.
-            return self._back(place) or True
-        return bool(place.on_key(key, modifiers)) if place is not None else False
+        return PhotosScreen(host, name=name)
+    if name == "search":
+        from app.ui.screens.search.screen import SearchScreen
 
-    def _key_anywhere(self, key: str, command: bool, typing: bool, text: str) -> bool:
-        if not typing and (text == "?" or key == "f1"):
-            layers.show_help(self.stage)
-        elif (command and key == "f") or (not typing and text == "/"):
-            self.close_layers()
-            self.go("search")
-            getattr(self.stage.place, "focus_field", lambda: None)()
-        elif not typing and key == "f" and not command:
-            self.toggle_full_screen()
-        else:
-            return False
-        return True
+        return SearchScreen(host, name=name)
+    if name == "albums":
+        from app.ui.screens.albums.screen import AlbumsScreen
 
-    def toggle_full_screen(self) -> None:
-        """The whole screen, or a window again."""
-        Window.fullscreen = False if Window.fullscreen else "auto"
+        return AlbumsScreen(host, name=name)
+    if name == "review":
+        from app.ui.screens.review.screen import ReviewScreen
 
-    def _back(self, place: Place | None) -> bool:
-        return place.on_back() if place is not None else False
+        return ReviewScreen(host, name=name)
+    if name == "settings":
+        from app.ui.screens.settings.screen import SettingsScreen
+
+        return SettingsScreen(host, name=name)
+    from app.ui.screens.welcome.screen import BrokenScreen, WelcomeScreen
+
+    return WelcomeScreen(host, name=name) if name == "welcome" else BrokenScreen(host, name=name)

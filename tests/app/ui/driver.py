@@ -131,7 +131,7 @@ class Driver:
 
     def key(self, name: str, *modifiers: str, text: str = "") -> None:
         """Press a key."""
-        self.app.key(name, set(modifiers), text)
+        self.app.keys.press(name, set(modifiers), text)
         self.frames(3)
 
     def find(self, kind: type, where: Widget | None = None, **properties: Any) -> Any:

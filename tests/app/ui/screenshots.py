@@ -113,7 +113,7 @@ class Shots:
         self.app.go("photos")
         grid = self.driver.stage.place.grid
         ids = grid.ids_shown.tolist()
-        photos = self.app.photos_of(ids)
+        photos = self.app.actions.photos_of(ids)
         index = next(ids.index(photo.id) for photo in photos if IN_PHOTO in photo.path)
         self.app.open_photo(grid.ids_shown, index, None)
         layer = self.driver.stage.uppermost
@@ -123,7 +123,7 @@ class Shots:
             layer.toggle_panel()
             yield "panel", self.take()
         if self.app.session.can_localize:
-            layer.act("where", WHERE)
+            layer.verbs.find(WHERE)
             self.driver.until(lambda: layer.model.where is not None)
             yield "where", self.take()
         layer.close()

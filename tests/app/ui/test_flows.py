@@ -194,7 +194,7 @@ def test_conditions_of_a_search_are_chips(gallery: Driver, library: Library) -> 
     gallery.until(lambda: not place.model.working)
     travel = place.model.results.ids.tolist()
     assert travel == [photo for photo in blue if photo in travel] and len(travel) < len(blue)
-    photos = gallery.app.photos_of(travel)
+    photos = gallery.app.actions.photos_of(travel)
     assert all(Path(photo.path).parent.name == "Travel" for photo in photos)
     gallery.rest(0.2)
     gallery.tap(gallery.find(Chip, place, mark="close"))
@@ -207,7 +207,7 @@ def test_conditions_of_a_search_are_chips(gallery: Driver, library: Library) -> 
 
 def test_more_like_this_photo(gallery: Driver) -> None:
     grid = gallery.stage.place.grid
-    photo = gallery.app.photos_of([int(grid.ids_shown[0])])[0]
+    photo = gallery.app.actions.photos_of([int(grid.ids_shown[0])])[0]
     gallery.app.more_like(photo.id)
     place = gallery.stage.place
     gallery.until(lambda: place.model.results is not None and not place.model.working)
@@ -346,7 +346,7 @@ def test_patterns_hide_photos(gallery: Driver) -> None:
     gallery.app.go("photos")
     grid = gallery.stage.place.grid
     gallery.until(lambda: len(grid.ids_shown) == gallery.app.session.counts().photos, "the grid")
-    assert not any("Travel" in photo.path for photo in gallery.app.photos_of(grid.ids_shown.tolist()))
+    assert not any("Travel" in photo.path for photo in gallery.app.actions.photos_of(grid.ids_shown.tolist()))
 
 
 def test_settings_survive_closing(library: Library, open_gallery: Open) -> None:

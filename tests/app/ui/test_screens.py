@@ -115,7 +115,7 @@ def test_one_photo_and_where_something_is_in_it(gallery: Driver) -> None:
     gallery.until(lambda: layer.model.details and not layer._tickets, "the photo")
     gallery.rest(0.4)
     plain = np.asarray(gallery.picture(), np.float32)
-    layer.act("where", "orange")
+    layer.verbs.find("orange")
     gallery.until(lambda: layer.model.where is not None, "the map")
     gallery.rest(0.5)
     mapped = np.asarray(gallery.picture(), np.float32)
@@ -151,6 +151,6 @@ def test_a_model_that_cannot_say_where_says_so(library, open_gallery) -> None:
     driver.until(lambda: driver.app.session.model and driver.stage.place.grid.tiles)
     driver.app.open_photo(driver.stage.place.grid.ids_shown, 0, None)
     layer = driver.stage.uppermost
-    layer.act("where", "red")
+    layer.verbs.find("red")
     driver.until(lambda: layer.model.trouble)
     assert "cannot" in layer.model.trouble and not layer.panel.can_localize

@@ -79,7 +79,7 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
         layer.toggle_panel()
     gallery.rest(0.3)
     check_targets(gallery, "photo")
-    layer.act("where", "red")
+    layer.verbs.find("red")
     gallery.until(lambda: layer.model.where is not None)
     gallery.rest(0.3)
     check_targets(gallery, "where")
@@ -87,7 +87,7 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
     dialogs = {
         "help": lambda: layers.show_help(stage),
         "new label": app.edit_label,
-        "a label": lambda: app.label_photos([int(grid.ids_shown[0])]),
+        "a label": lambda: app.actions.label_photos([int(grid.ids_shown[0])]),
         "folders": app.add_folder,
     }
     for name, open_dialog in dialogs.items():
@@ -125,14 +125,14 @@ def test_sizes_follow_the_density_of_the_screen() -> None:
 
 def test_keys_that_work_over_photos_and_over_one_photo(gallery: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     window = SimpleNamespace(fullscreen=False)
-    monkeypatch.setattr("app.ui.app.Window", window)
+    monkeypatch.setattr("app.ui.keys.Window", window)
     copied: list[str] = []
     monkeypatch.setattr(Clipboard, "copy", copied.append)
     app, stage = gallery.app, gallery.stage
     grid = stage.place.grid
     gallery.key("right")
     gallery.key("c", "ctrl")
-    paths = [photo.path for photo in app.photos_of(grid.ids_shown[:2].tolist())]
+    paths = [photo.path for photo in app.actions.photos_of(grid.ids_shown[:2].tolist())]
     assert copied[-1] == paths[0]
     gallery.key("spacebar", text=" ")
     gallery.key("right", "shift")
@@ -256,9 +256,9 @@ def test_a_label_given_by_hand_and_accepted_ones_are_told_apart(gallery: Driver)
     gallery.until(lambda: layer.model.details)
     first = layer.model.tags[0]
     assert (first.source, first.verdict) == ("model", None)
-    layer.act("accept", first.label)
+    layer.verbs.accept(first.label)
     gallery.until(lambda: layer.model.tags[0].verdict is True)
-    layer.act("add", "")
+    layer.verbs.add_label()
     pick = gallery.stage.uppermost
     pick.field.text = "by hand"
     gallery.rest(0.2)

@@ -122,7 +122,7 @@ def test_an_exported_bundle_shows_where(tmp_path: Path, open_gallery: Open) -> N
 
     driver.frames(5)
     plain = np.asarray(driver.picture(), np.float32)
-    layer.act("where", TEXTS[place])
+    layer.verbs.find(TEXTS[place])
     driver.until(lambda: layer.model.where is not None, "the map")
     where = layer.model.where
     assert where.heat.shape == expected.shape

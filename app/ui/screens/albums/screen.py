@@ -1,7 +1,7 @@
 """One album a label that any photo carries, the person's own labels first."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.clock import Clock
 from kivy.factory import Factory
@@ -13,15 +13,13 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import Album
 from app.ui.grid.rows import Measures, Rows
+from app.ui.host import Host
 from app.ui.kit.shell import Place
 from app.ui.kit.strings import n, t
 from app.ui.kit.textures import corner_texture, filling
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 CARD = 168.0
 """Wished width of an album's cover, in dp."""
@@ -35,7 +33,7 @@ class AlbumCard(ButtonBehavior, Widget):
     title = StringProperty("")
     note = StringProperty("")
 
-    def __init__(self, app: "GalleryApp", chosen: Callable[[Album], None], **kwargs: Any) -> None:
+    def __init__(self, app: Host, chosen: Callable[[Album], None], **kwargs: Any) -> None:
         self.app, self._chosen = app, chosen
         self.album: Album | None = None
         self.key = ""
@@ -108,7 +106,7 @@ class AlbumsScreen(Place):
     content = ObjectProperty(None)
     notice = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self._albums: list[Album] | None = None
         self._cards: dict[int, AlbumCard] = {}
         self._spare: list[AlbumCard] = []

@@ -1,21 +1,19 @@
 """Make a label of one's own from a phrase, and see at once what would be in it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.metrics import dp
 from kivy.properties import NumericProperty, ObjectProperty
 
 from app.library.gallery import Preview
 from app.ui.grid.tile import Tile
+from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.shell import Stage, later
 from app.ui.kit.strings import n, t
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 PAUSE = 0.2
 
@@ -38,7 +36,7 @@ class OwnLabelDialog(layers.Dialog):
     per_row = NumericProperty(6)
     rows_shown = NumericProperty(2)
 
-    def __init__(self, app: "GalleryApp", label: str = "", **kwargs: Any) -> None:
+    def __init__(self, app: Host, label: str = "", **kwargs: Any) -> None:
         self.app, self._label = app, label
         self._tiles: list[Tile] = []
         self._cancel: Callable[[], None] = lambda: None
@@ -97,7 +95,7 @@ class OwnLabelDialog(layers.Dialog):
         count = preview.count if preview is not None else 0
         self.found.text = t("own.preview", photos=n("photos", count)) if count else t("own.preview.none")
         room = int(self.per_row * self.rows_shown)
-        photos = self.app.photos_of(preview.ids[:room].tolist()) if preview is not None else []
+        photos = self.app.actions.photos_of(preview.ids[:room].tolist()) if preview is not None else []
         while len(self._tiles) < room:
             tile = Tile(self.app.pictures, lambda _: None, lambda _: None)
             tile.size_hint = 1, 1

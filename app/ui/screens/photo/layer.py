@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.library.gallery import Photo
 from app.library.pictures.thumbnails import Picture
+from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.shell import Stage
 from app.ui.kit.strings import number, t
@@ -24,11 +25,11 @@ from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Seen, load_layout
 from app.ui.screens.photo.model import PhotoModel
 from app.ui.screens.photo.panel import PhotoPanel
+from app.ui.screens.photo.verbs import PhotoVerbs
 from app.ui.screens.photo.view import PhotoView
 from mobileclip.errors import PhotoError
 
 if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
     from app.ui.grid.photo_grid import PhotoGrid
 
 PANEL = 348.0
@@ -78,15 +79,14 @@ class PhotoLayer(layers.Layer):
     can_localize = BooleanProperty(True)
     dark = NumericProperty(1.0)
 
-    def __init__(
-        self, app: "GalleryApp", ids: NDArray[np.int64], index: int, grid: "PhotoGrid | None", **kwargs: Any
-    ) -> None:
+    def __init__(self, app: Host, ids: NDArray[np.int64], index: int, grid: "PhotoGrid | None", **kwargs: Any) -> None:
         self.app, self._grid = app, grid
         super().__init__(can_localize=app.session.can_localize, **kwargs)
         self.model = PhotoModel(app.session, ids, index, self._changed)
         self.view = PhotoView(self._turned, self._tapped, self.close)
         self.frame.add_widget(self.view)
-        self.panel = PhotoPanel(app, self.act)
+        self.verbs = PhotoVerbs(app, self.model, self._finding, self._open_similar)
+        self.panel = PhotoPanel(app, self.verbs)
         self.panel_open: bool | None = None
         self._views: OrderedDict[str, Any] = OrderedDict()
         self._tickets: dict[str, Any] = {}
@@ -251,33 +251,14 @@ class PhotoLayer(layers.Layer):
         if self.model.photo is not None:
             self.app.more_like(self.model.photo.id)
 
-    def act(self, what: str, value: str) -> None:
-        """Do what the panel offers: accept, reject, undo, add, where, open."""
-        if what == "where":
-            self.model.find(value)
-            if value and not self.beside and self.panel_open:
-                self.toggle_panel()
-        elif what == "add":
-            self.app.pick_label(t("photo.add"), lambda label: self._correct(label, True, "said.added"), free=True)
-        elif what == "accept":
-            self._correct(value, True, "said.accepted")
-        elif what == "reject":
-            self._correct(value, False, "said.rejected")
-        elif what == "undo":
-            self.model.correct(value, None)
-        elif what == "open":
-            ids = np.array(self.model.similar, np.int64)
-            self.close()
-            self.app.open_photo(ids, int(value))
+    def _finding(self) -> None:
+        """Uncover the photo on a small screen, so that the map can be seen."""
+        if not self.beside and self.panel_open:
+            self.toggle_panel()
 
-    def _correct(self, label: str, verdict: bool, said: str) -> None:
-        def undo() -> None:
-            self.model.correct(label, None)
-
-        def done() -> None:
-            layers.say(self.app.stage, t(said, label=label), t("action.undo"), undo)
-
-        self.model.correct(label, verdict, done)
+    def _open_similar(self, ids: NDArray[np.int64], index: int) -> None:
+        self.close()
+        self.app.open_photo(ids, index)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
         command = bool({"ctrl", "meta"} & modifiers)
@@ -289,7 +270,7 @@ class PhotoLayer(layers.Layer):
         elif key in ("left", "right"):
             self.turn(-1 if key == "left" else 1)
         elif key == "c" and command and self.model.photo:
-            self.app.copy_paths([self.model.photo.id])
+            self.app.actions.copy_paths([self.model.photo.id])
         elif key == "i":
             self.toggle_panel()
         elif key == "w":

@@ -1,7 +1,6 @@
 """Labels, where, details and similar photos, beside the photo or below it."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.factory import Factory
 from kivy.properties import BooleanProperty, ObjectProperty, StringProperty
@@ -10,12 +9,11 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import PhotoTag
 from app.ui.grid.tile import Tile
+from app.ui.host import Host
 from app.ui.kit.strings import t
 from app.ui.kit.widgets import Words
 from app.ui.screens.photo.model import PhotoModel, describe
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
+from app.ui.screens.photo.verbs import PhotoVerbs
 
 
 class TagRow(Widget):
@@ -28,18 +26,14 @@ class TagRow(Widget):
     rejected = BooleanProperty(False)
     can_localize = BooleanProperty(True)
 
-    def __init__(self, tag: PhotoTag, act: Callable[[str, str], None], **kwargs: Any) -> None:
+    def __init__(self, tag: PhotoTag, verbs: PhotoVerbs, **kwargs: Any) -> None:
+        self.verbs = verbs
         super().__init__(**kwargs)
-        self._act = act
         self.label = tag.label
         self.decided = tag.verdict is not None
         self.rejected = tag.verdict is False
         self.yours = tag.verdict is True
         self.note = t("photo.rejected" if self.rejected else "photo.by_you" if self.yours else "photo.by_model")
-
-    def act(self, what: str) -> None:
-        """One of the buttons was pressed."""
-        self._act(what, self.label)
 
 
 class DetailRow(BoxLayout):
@@ -57,8 +51,8 @@ class PhotoPanel(BoxLayout):
     column = ObjectProperty(None)
     where = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", act: Callable[[str, str], None], **kwargs: Any) -> None:
-        self.app, self.act = app, act
+    def __init__(self, app: Host, verbs: PhotoVerbs, **kwargs: Any) -> None:
+        self.app, self.verbs = app, verbs
         self._tiles: list[Tile] = []
         super().__init__(can_localize=app.session.can_localize, **kwargs)
 
@@ -86,13 +80,13 @@ class PhotoPanel(BoxLayout):
             tile.clear()
 
     def _open(self, tile: Tile) -> None:
-        self.act("open", str(tile.index))
+        self.verbs.open_similar(tile.index)
 
     def _show_tags(self, tags: list[PhotoTag]) -> None:
         holder = self.ids.tags
         holder.clear_widgets()
         for tag in tags:
-            holder.add_widget(TagRow(tag, self.act, can_localize=self.can_localize))
+            holder.add_widget(TagRow(tag, self.verbs, can_localize=self.can_localize))
         if not tags:
             holder.add_widget(Factory.Soft(text=t("photo.labels.none")))
 
@@ -108,13 +102,11 @@ class PhotoPanel(BoxLayout):
         holder = self.ids.similar
         self.release()
         holder.clear_widgets()
-        photos = self.app.photos_of(model.similar)
+        photos = self.app.actions.photos_of(model.similar)
         places = {photo_id: place for place, photo_id in enumerate(model.similar)}
         for number, photo in enumerate(photos):
             if number >= len(self._tiles):
-                self._tiles.append(
-                    Tile(self.app.pictures, lambda tile: self.act("open", str(tile.index)), lambda _: None)
-                )
+                self._tiles.append(Tile(self.app.pictures, self._open, lambda _: None))
             tile = self._tiles[number]
             tile.set(places[photo.id], photo, False, False, False)
             holder.add_widget(tile)

@@ -9,6 +9,7 @@ from kivy.uix.boxlayout import BoxLayout
 from app.library.gallery import Filter, Timeline
 from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.sections import by_date
+from app.ui.host import Host
 from app.ui.kit import strings
 from app.ui.kit.shell import Place
 from app.ui.kit.strings import n, t
@@ -17,7 +18,6 @@ from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:
     from app.library.index.job import JobState
-    from app.ui.app import GalleryApp
 
 
 class TopBar(BoxLayout):
@@ -85,7 +85,7 @@ class GridPlace(Place):
     bars = ObjectProperty(None)
     grid: PhotoGrid = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self.app = app
         self._chosen_bar = SelectionBar()
         super().__init__(**kwargs)
@@ -94,10 +94,10 @@ class GridPlace(Place):
         bar.bind(
             on_clear=lambda _: self.grid.selection.clear(),
             on_similar=lambda _: self.app.more_like(self.grid.selection.ids[0]),
-            on_label=lambda _: self.app.label_photos(self.grid.selection.ids, self.grid.selection.clear),
-            on_copy=lambda _: self.app.copy_paths(self.grid.selection.ids),
+            on_label=lambda _: self.app.actions.label_photos(self.grid.selection.ids, self.grid.selection.clear),
+            on_copy=lambda _: self.app.actions.copy_paths(self.grid.selection.ids),
         )
-        self.grid.feed(self.app.photos_of, self.app.pictures)
+        self.grid.feed(self.app.actions.photos_of, self.app.pictures)
         self.grid.cell = app.session.settings.cell
         self.grid.fbind("cell", self._cell_changed)
 
@@ -124,7 +124,7 @@ class GridPlace(Place):
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
         if key == "c" and {"ctrl", "meta"} & modifiers and self.grid.targets:
-            self.app.copy_paths(self.grid.targets)
+            self.app.actions.copy_paths(self.grid.targets)
             return True
         return self.grid.on_key(key, modifiers)
 
@@ -146,7 +146,7 @@ class PhotosScreen(GridPlace):
     job: JobLine = ObjectProperty(None)
     title = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", album: str = "", own: bool = False, **kwargs: Any) -> None:
+    def __init__(self, app: Host, album: str = "", own: bool = False, **kwargs: Any) -> None:
         self._timeline: Timeline | None = None
         self._by_month = False
         super().__init__(app, album=album, own=own, **kwargs)

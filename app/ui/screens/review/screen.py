@@ -1,6 +1,6 @@
 """One question at a time about the labels that the model is least sure of."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.animation import Animation
 from kivy.metrics import dp
@@ -10,6 +10,7 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import Doubt
 from app.library.pictures.thumbnails import Picture
+from app.ui.host import Host
 from app.ui.kit.shell import Place
 from app.ui.kit.strings import n, t
 from app.ui.kit.textures import picture_texture
@@ -17,9 +18,6 @@ from app.ui.kit.widgets import load_layout
 from app.ui.screens.photo.view import PhotoView
 from app.ui.screens.review.model import ReviewModel
 from mobileclip.errors import PhotoError
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 
 class Verdict(ButtonBehavior, Widget):
@@ -43,7 +41,7 @@ class ReviewScreen(Place):
     asking = BooleanProperty(False)
     can_undo = BooleanProperty(False)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self._shown: Doubt | None = None
         self._ticket: Any = None
         self.model = ReviewModel(app.session, self._changed)

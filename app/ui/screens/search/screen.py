@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from kivy.factory import Factory
@@ -13,6 +13,7 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import Album, Suggestion
 from app.ui.grid.sections import by_strength
+from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.shell import Changed, later
 from app.ui.kit.strings import n, t
@@ -21,9 +22,6 @@ from app.ui.kit.widgets import Chip, Field, TextButton, load_layout
 from app.ui.screens.albums.screen import CAPTION, AlbumCard
 from app.ui.screens.photos.screen import GridPlace
 from app.ui.screens.search.model import SearchModel, parse_day, usual_ranges
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 SHOWN_LABELS = 12
 SHOWN_PAST = 6
@@ -50,7 +48,7 @@ class SearchScreen(GridPlace):
     line = StringProperty("")
     asked = BooleanProperty(False)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self.model = SearchModel(app.session, later, self._changed)
         self._shown: object = None
         self._at = -1
@@ -256,7 +254,7 @@ class SearchScreen(GridPlace):
     # conditions
 
     def _pick_label(self) -> None:
-        self.app.pick_label(t("pick.label"), self.model.add_label, free=False)
+        self.app.actions.pick_label(t("pick.label"), self.model.add_label, free=False)
 
     def _pick_folder(self) -> None:
         def choose(folders: Any) -> None:

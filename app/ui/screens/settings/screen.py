@@ -2,22 +2,20 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, StringProperty
 from kivy.uix.boxlayout import BoxLayout
 
 from app.library.gallery import ModelAbout, Root, Storage
 from app.ui.grid.photo_grid import LEAST, MOST
+from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.shell import Changed, Place
 from app.ui.kit.strings import MONTHS, file_size, n, t
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import IconButton, load_layout
 from app.ui.screens.photos.screen import describe_job
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 SHOWN_FAILURES = 20
 
@@ -57,7 +55,7 @@ class SettingsScreen(Place):
     failing = BooleanProperty(False)
     progress = NumericProperty(0.0)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self._differs = Changed()
         super().__init__(app=app, **kwargs)
         app.session.job_changed += self._show_job

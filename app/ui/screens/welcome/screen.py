@@ -1,17 +1,15 @@
 """What is shown while there is no library: what this is, or why the library cannot be opened."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kivy.properties import ObjectProperty
 
+from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.shell import Place
 from app.ui.kit.strings import t
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
-
-if TYPE_CHECKING:
-    from app.ui.app import GalleryApp
 
 
 class WelcomeScreen(Place):
@@ -19,7 +17,7 @@ class WelcomeScreen(Place):
 
     app = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         super().__init__(app=app, **kwargs)
 
 
@@ -28,7 +26,7 @@ class BrokenScreen(Place):
 
     notice = ObjectProperty(None)
 
-    def __init__(self, app: "GalleryApp", **kwargs: Any) -> None:
+    def __init__(self, app: Host, **kwargs: Any) -> None:
         self.app = app
         super().__init__(**kwargs)
 

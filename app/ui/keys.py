@@ -1,0 +1,65 @@
+"""Keyboard shortcuts: which key goes to a text field, a layer, the window or a screen."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kivy.core.window import Window
+
+from app.ui.kit import layers
+from app.ui.kit.shell import Stage
+from app.ui.kit.widgets import Field
+
+
+class Keys:
+    """Hands each key to whatever it is meant for.
+
+    Args:
+        stage: the frame with all screens, and the layers above them.
+        open_search: shows the search screen with the cursor in its field.
+    """
+
+    def __init__(self, stage: Stage, open_search: Callable[[], None]) -> None:
+        self._stage, self._open_search = stage, open_search
+
+    def on_keyboard(self, _: Any, code: int, scancode: int, text: str | None, modifiers: list[str]) -> bool:
+        """Kivy's event."""
+        return self.press(Window._system_keyboard.keycode_to_string(code), set(modifiers), text or "")
+
+    def press(self, key: str, modifiers: set[str], text: str = "") -> bool:
+        """Handle a key; whether it meant something.
+
+        Args:
+            key: Kivy's name of the key.
+            modifiers: of "ctrl", "shift", "alt", "meta".
+            text: the character it would type.
+        """
+        command = bool({"ctrl", "meta"} & modifiers)
+        layer, place = self._stage.uppermost, self._stage.place
+        typing = Field.typing()
+        if typing and key == "escape":
+            if Field.focused is not None:
+                Field.focused.focus = False
+            return True
+        if typing and key not in ("down", "up") and not (command and key == "f"):
+            return False
+        if isinstance(layer, layers.Dialog):
+            return bool(layer.on_key(key, modifiers)) or key == "escape"
+        if not self._stage.bare and self._press_anywhere(key, command, typing, text):
+            return True
+        if isinstance(layer, layers.Layer):
+            return bool(layer.on_key(key, modifiers)) or key == "escape"
+        if key == "escape":
+            # Never closes the window: Kivy would, where nobody takes the key.
+            return place is None or place.on_back() or True
+        return bool(place.on_key(key, modifiers)) if place is not None else False
+
+    def _press_anywhere(self, key: str, command: bool, typing: bool, text: str) -> bool:
+        if not typing and (text == "?" or key == "f1"):
+            layers.show_help(self._stage)
+        elif (command and key == "f") or (not typing and text == "/"):
+            self._open_search()
+        elif not typing and key == "f" and not command:
+            Window.fullscreen = False if Window.fullscreen else "auto"
+        else:
+            return False
+        return True
