@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
-from app.paths import places
 from mobileclip.errors import PocketclipError
+from mobileclip.home import user_folders
 
 if TYPE_CHECKING:
     from app.library.store.store import Store
@@ -85,7 +85,7 @@ def open_store() -> "Store":
     from app.library.errors import NothingIndexedError
     from app.library.store.store import Store
 
-    path = places().index
+    path = user_folders().index
     if not path.exists():
         raise NothingIndexedError("nothing is indexed yet; run `pocketclip index DIR` first")
     return Store(path)

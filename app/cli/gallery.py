@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.common import ModelName, Threads, absolute, load_model
-from app.paths import places
+from mobileclip.home import user_folders
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -39,9 +39,9 @@ def gallery(
     for folder in paths:
         if not Path(folder).is_dir():
             raise typer.BadParameter(f"there is no folder {folder}")
-    check_apart(places().index, paths)
+    check_apart(user_folders().index, paths)
 
     def load() -> "Model":
         return load_model(model, threads)
 
-    run(places(), load, paths)
+    run(user_folders(), load, paths)

@@ -22,7 +22,7 @@ from app.cli.common import (
     load_model,
     processors,
 )
-from app.paths import places
+from mobileclip.home import user_folders
 
 if TYPE_CHECKING:
     from app.library.index.run import Report
@@ -62,7 +62,7 @@ def index(
     from app.library.index.run import Options, check_apart, index_folders
     from app.library.store.store import Store
 
-    path = places().index
+    path = user_folders().index
     roots = _roots(path, absolute(folders))
     check_apart(path, roots)
     loaded = load_model(model, threads)

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.paths import Places
 from mobileclip.errors import PocketclipError
+from mobileclip.home import Folders
 
 if TYPE_CHECKING:
     from app.ui.app import GalleryApp
@@ -23,7 +23,7 @@ class WindowError(PocketclipError):
     """There is no window to show the gallery in."""
 
 
-def prepare(places: Places) -> None:
+def prepare(places: Folders) -> None:
     """Keep Kivy from reading our arguments, from logging to files and from writing to the person's home folder."""
     os.environ.setdefault("KIVY_NO_ARGS", "1")
     os.environ.setdefault("KIVY_NO_FILELOG", "1")
@@ -68,7 +68,7 @@ def configure(width: int, height: int) -> None:
         Config.set("graphics", "height", "780")
 
 
-def make_app(places: Places, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> "GalleryApp":
+def make_app(places: Folders, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> "GalleryApp":
     """The application, ready to run; see `run`."""
     from app.ui.app import GalleryApp
     from app.ui.session import Session
@@ -76,7 +76,7 @@ def make_app(places: Places, load_model: "Callable[[], Model]", folders: Sequenc
     return GalleryApp(lambda deliver: Session(places, load_model, deliver, folders))
 
 
-def run(places: Places, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> None:
+def run(places: Folders, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> None:
     """Show the gallery until its window is closed.
 
     Args:

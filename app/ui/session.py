@@ -14,10 +14,10 @@ from app.library.index.job import IndexJob, JobState
 from app.library.index.run import Options
 from app.library.pictures.pool import PicturePool
 from app.library.pictures.thumbnails import Thumbnails
-from app.paths import Places
 from app.ui.settings import Settings, load_settings, save_settings
 from app.ui.worker import Deliver, Failed, Worker
 from mobileclip.errors import PocketclipError
+from mobileclip.home import Folders
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -64,7 +64,7 @@ class Session:
 
     def __init__(
         self,
-        places: Places,
+        places: Folders,
         load_model: Callable[[], "Model"],
         deliver: Deliver,
         folders: Sequence[str] = (),

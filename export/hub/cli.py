@@ -11,7 +11,6 @@ import typer
 
 from app.cli import output
 from app.cli.common import NOTHING, AsJson, Quiet
-from app.paths import places
 from export.hub.download import (
     Entry,
     HubError,
@@ -26,7 +25,7 @@ from export.hub.download import (
 from mobileclip.bundle import Bundle, named_bundles
 from mobileclip.checkpoint_files import OPENCLIP_CONFIG, OPENCLIP_SAFETENSORS
 from mobileclip.errors import BundleError
-from mobileclip.home import models_folder
+from mobileclip.home import models_folder, user_folders
 
 if TYPE_CHECKING:
     from export.hub.ready import Ready, Source
@@ -178,7 +177,7 @@ def _how_to_export(folder: Path) -> str:
 
 def _download(entry: Entry, repository: Repository, names: Sequence[str], quiet: bool) -> Path:
     """Fetch into the cache, where an interrupted download goes on; returns the folder."""
-    staging = places().cache / "hub" / entry.repo.replace("/", "--")
+    staging = user_folders().cache / "hub" / entry.repo.replace("/", "--")
     total = sum(repository.files[name].bytes for name in names)
     output.say(f"fetching {output.size(total)} of {entry.repo}", quiet=quiet)
     staging.mkdir(parents=True, exist_ok=True)

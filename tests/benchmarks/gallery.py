@@ -122,10 +122,10 @@ def window(what: str, home: Path) -> list[dict[str, float]]:
 
 def child(what: str, home: Path, since: float) -> None:
     """Open the gallery as the command does, measure, close it."""
-    from app.paths import Places
     from app.ui.launch import configure, make_app, prepare
+    from mobileclip.home import Folders
 
-    places = Places(home, home / "cache", home / "config")
+    places = Folders(home, home / "cache", home / "config")
     prepare(places)
     configure(1180, 780)
     from kivy.clock import Clock

@@ -32,7 +32,7 @@ from kivy.tests.common import UnitTestTouch  # noqa: E402
 from kivy.uix.widget import Widget  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from app.paths import Places  # noqa: E402
+from mobileclip.home import Folders  # noqa: E402
 
 # Both must be over before something is waited for in vain: a busy machine draws few frames a second, and the threads
 # that are waited for do not get on either.
@@ -50,7 +50,7 @@ class Driver:
     each_drawn = False
 
     def __init__(self, home: Path, load_model: Callable[[], Any], size: tuple[int, int] = (480, 800), **options: Any):
-        self.places = Places(home, home / "cache", home / "config")
+        self.places = Folders(home, home / "cache", home / "config")
         EventLoop.ensure_window()
         self.app = make_app(self.places, load_model, **options)
         App._running_app = self.app

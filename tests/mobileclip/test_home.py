@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from app.paths import places
-from mobileclip.home import data_folder, models_folder
+from mobileclip.home import models_folder, user_folders
 
 
 def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path))
-    found = places()
+    found = user_folders()
     assert found.index.parent == tmp_path
     assert all(folder.is_relative_to(tmp_path) for folder in (found.data, found.cache, found.config))
     assert not list(tmp_path.iterdir())
@@ -21,13 +20,13 @@ def test_both_halves_mean_the_same_folder(value: str | None, monkeypatch: pytest
     monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("POCKETCLIP_HOME", value)
-    assert data_folder() == places().data and models_folder() == places().data / "models"
+    assert models_folder() == user_folders().data / "models"
 
 
 def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POCKETCLIP_HOME", "here")
-    assert places().index == tmp_path / "here" / "index.db"
+    assert user_folders().index == tmp_path / "here" / "index.db"
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -35,4 +34,4 @@ def test_without_it_the_system_decides(value: str | None, monkeypatch: pytest.Mo
     monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("POCKETCLIP_HOME", value)
-    assert places().index.is_absolute() and "pocketclip" in str(places().data)
+    assert user_folders().index.is_absolute() and "pocketclip" in str(user_folders().data)
