@@ -80,7 +80,7 @@ class Recipe:
         featured = [number for number, stage in enumerate(self.stages) if stage.features]
         if not featured:
             return
-        if not all(stage.trunk_rests for stage in self.stages[: featured[-1]]):
+        if not all(stage.trunk_frozen for stage in self.stages[: featured[-1]]):
             raise ConfigError(f"recipe {self.name}: stages with features come before any in which the trunk learns")
         if self.teach == "online" or any(source.kind == "reinforced" for source in self.photos):
             raise ConfigError(

@@ -158,8 +158,8 @@ class Stage:
             raise ConfigError("a stage needs px ≥ 32, or features = true or texts_only = true and no px")
 
     @property
-    def trunk_rests(self) -> bool:
-        """Whether the image trunk stays as it is."""
+    def trunk_frozen(self) -> bool:
+        """Whether the image trunk is frozen."""
         return self.texts_only or self.features or any("image.trunk.".startswith(part) for part in self.frozen)
 
 

@@ -1,1 +1,1 @@
-"""`pocketclip train`: the trainer and everything that serves it."""
+"""`pocketclip train`: the training loop and its parts."""

@@ -1,9 +1,9 @@
-"""What each ingredient of a recipe brings: short runs that lack one, measured alike.
+"""Ablation: measure what each ingredient of a recipe brings, with short runs that leave it out.
 
     python -m distill.training.ablation distill/recipes/pocket/ablation.toml --data DATA --out runs/ablation
 
-A plan names a recipe, settings that make its runs short, variations, and what to measure them on. Runs that are done
-are not done again; a killed one goes on.
+A plan names a recipe, settings that shorten its runs, variations, and measures. Finished runs are not repeated, and a
+killed run resumes.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.files import write_whole
 from distill.progress import Bars
 from distill.training.run import prepare
-from mobileclip.errors import ConfigError, PocketclipError
+from mobileclip.errors import ConfigError, PocketclipError, one_line
+from mobileclip.files import PathLike
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A run that differs from the plan's own."""
+    """A run with other settings."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted settings of the recipe and their values."""
+    """Dotted recipe settings and their values."""
     without: tuple[str, ...] = ()
-    """Names of sources of photos that are left out."""
+    """Names of photo sources to leave out."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the table: text → photo R@10 of captions, or top-1 of labels."""
+    """A column of the table: text → photo R@10 for captions (.jsonl), top-1 for labels."""
 
     name: str
     file: str
     splits: str = ""
     split: str = ""
 
-    def of(self, encoder: DualEncoder, data: Path) -> float:
+    def rate(self, encoder: DualEncoder, data: Path) -> float:
         """Return the rate, 0 to 1."""
         file, splits = data / self.file, data / self.splits if self.splits else None
         if file.suffix == ".jsonl":
@@ -58,33 +59,33 @@ class Measure:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which runs to make of a recipe."""
+    """The runs of an ablation."""
 
     recipe: str
-    """The recipe's file, beside the plan."""
+    """The recipe's file, relative to the plan."""
     variations: tuple[Variation, ...]
     measures: tuple[Measure, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of every run."""
+    """Settings of every run."""
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: PathLike) -> Plan:
         """Read a plan.
 
         Raises:
-            ConfigError: it cannot be read, or has a setting that is unknown or of another type.
+            ConfigError: the plan can't be read, or a setting is unknown or of the wrong type.
         """
         try:
-            plan: Plan = build(cls, tomllib.loads(path.read_text("utf-8")), str(path))
+            plan: Plan = build(cls, tomllib.loads(Path(path).read_text("utf-8")), str(path))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read ({error})") from error
+            raise ConfigError(f"{path}: cannot be read ({one_line(error)})") from error
         return plan
 
     def recipe_of(self, variation: Variation, base: Path) -> Recipe:
         """Return a variation's recipe.
 
         Raises:
-            ConfigError: a setting does not fit, or a source that is to be left out is not there.
+            ConfigError: a setting is invalid, or a source to leave out doesn't exist.
         """
         recipe = Recipe.load(base / self.recipe, {**self.settings, **variation.settings})
         if missing := set(variation.without) - {source.name for source in recipe.photos}:
@@ -93,20 +94,30 @@ class Plan:
         return dataclasses.replace(recipe, name=variation.name, photos=kept)
 
 
-def ablate(plan: Plan, base: Path, data: Path, out: Path, progress: Bars) -> dict[str, dict[str, float]]:
-    """Make every run and return its rates by the names of variations and measures.
+def ablate(plan: Plan, base: PathLike, data: PathLike, out: PathLike, progress: Bars) -> dict[str, dict[str, float]]:
+    """Train every variation; returns the rates by the names of variations and measures.
+
+    Args:
+        plan: the runs.
+        base: the plan's folder.
+        data: folder that the recipe's data files are relative to.
+        out: folder for the runs.
+        progress: shows the progress of each run.
 
     Raises:
         PocketclipError: a run or a measure fails.
     """
-    return {one.name: _rates(plan, one, base, data, out, progress) for one in plan.variations}
+    return {
+        variation.name: _rates(plan, variation, Path(base), Path(data), Path(out), progress)
+        for variation in plan.variations
+    }
 
 
 def _rates(plan: Plan, variation: Variation, base: Path, data: Path, out: Path, progress: Bars) -> dict[str, float]:
     folder = out / variation.name.replace(" ", "-")
     done = folder / "rates.json"
     if not done.exists():
-        # Encoders' vectors are the same for all, and heads where photos and teacher are.
+        # All runs share the encoders' embeddings, and runs with the same photos and teacher share its heads.
         folder.mkdir(parents=True, exist_ok=True)
         (out / "cache").mkdir(exist_ok=True)
         if not (folder / "cache").exists():
@@ -116,14 +127,14 @@ def _rates(plan: Plan, variation: Variation, base: Path, data: Path, out: Path, 
         for step in run.trainer.run():
             progress.step(step)
         encoder = open_encoder(str(run.finish()))
-        said = json.dumps({measure.name: measure.of(encoder, data) for measure in plan.measures}).encode()
-        write_whole(done, lambda stream: stream.write(said))
+        text = json.dumps({measure.name: measure.rate(encoder, data) for measure in plan.measures}).encode()
+        write_whole(done, lambda stream: stream.write(text))
     rates: dict[str, float] = json.loads(done.read_text("utf-8"))
     return rates
 
 
 def table(rates: Mapping[str, Mapping[str, float]], plan: Plan) -> str:
-    """Write the rates in percent as a Markdown table."""
+    """Format the rates in percent as a Markdown table."""
     names = [measure.name for measure in plan.measures]
     rows = [["", *names], ["---"] * (len(names) + 1)]
     rows += [[name, *(f"{100 * found[column]:.1f}" for column in names)] for name, found in rates.items()]
@@ -133,9 +144,9 @@ def table(rates: Mapping[str, Mapping[str, float]], plan: Plan) -> str:
 def main(
     plan: Annotated[Path, typer.Argument(help="The plan, a .toml file.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablation"),
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/ablation"),
 ) -> None:
-    """Train a recipe's short variations and print what each reaches."""
+    """Train the variations of a recipe and print their rates."""
     from distill.training.allocator import keep_freed_memory
 
     keep_freed_memory()
@@ -144,7 +155,7 @@ def main(
         with Bars(quiet=False) as progress:
             rates = ablate(read, plan.parent, data, out, progress)
     except PocketclipError as error:
-        typer.echo(f"ablate: {error}", err=True)
+        typer.echo(f"ablation: {error}", err=True)
         raise typer.Exit(2) from None
     print(table(rates, read))
 

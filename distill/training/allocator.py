@@ -1,21 +1,21 @@
-"""The C library's memory allocator, set up for training on a CPU."""
+"""Set up the C library's memory allocator for training on a CPU."""
 
 from __future__ import annotations
 
 import ctypes
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Parameter numbers of glibc's `mallopt`."""
+"""Parameters of glibc's `mallopt`."""
 
 
 def keep_freed_memory() -> bool:
-    """Make this process keep freed memory for its next allocation instead of handing it back to the kernel.
+    """Keep freed memory in this process instead of returning it to the kernel.
 
-    A training step takes and frees gigabytes of activations. glibc returns each large block at once, so that every
-    step pays for fresh, zeroed pages again: `python -m tests.benchmarks.training` shows what that costs.
+    A training step allocates and frees gigabytes of activations. By default, glibc returns each large block at once, so
+    every step pays for new, zeroed pages; `python -m tests.benchmarks.training` measures the cost.
 
     Returns:
-        Whether it took effect; False where the C library is not glibc.
+        Whether it took effect; False if the C library isn't glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the last few, each whole or not there."""
+"""The last checkpoints of a run, written atomically."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from distill.files import write_whole
 from mobileclip.checkpoints import read_torch
 
 
-class Snapshots:
-    """The checkpoints in a run's folder, `checkpoints/step-00000200.pt` and the like.
+class RunCheckpoints:
+    """The checkpoints in a run's folder, such as `checkpoints/step-00000200.pt`.
 
     Args:
-        folder: of the run.
-        keep: how many to keep.
+        folder: the run's folder.
+        keep: number of checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder / "checkpoints", keep
 
     def path(self, step: int) -> Path:
-        """Return where the checkpoint of a step lies, or would."""
+        """Return the path of a step's checkpoint, which may not exist."""
         return self.folder / f"step-{step:08}.pt"
 
     def all(self) -> list[Path]:
-        """Return all there are, the oldest first."""
+        """Return all checkpoints, oldest first."""
         return sorted(self.folder.glob("step-????????.pt"))
 
     def before(self, step: int) -> Path | None:
-        """Return the newest of an earlier step, if there is one."""
+        """Return the newest checkpoint before a step, if any."""
         return next((path for path in reversed(self.all()) if path < self.path(step)), None)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint, then remove those that are too many, and what a killed process left of others.
+        """Write a checkpoint, then remove old ones and partial files that a killed process left behind.
 
         Raises:
-            PocketclipError: the disk is full, or the folder cannot be written.
+            PocketclipError: the disk is full, or the folder isn't writable.
         """
         write_whole(self.path(step), lambda stream: torch.save(state, stream))
         for old in [*self.all()[: -self.keep], *self.folder.glob("*.part")]:
             old.unlink(missing_ok=True)
 
     def load(self) -> tuple[Path, dict[str, Any]] | None:
-        """Read the newest; None where there is none.
+        """Read the newest checkpoint; None if there is none.
 
         Raises:
-            CheckpointError: it is damaged; removed, it makes way for the one before.
+            CheckpointError: it is damaged. Remove it to use the previous one.
         """
         return (path, read_torch(path)) if (path := next(reversed(self.all()), None)) else None

@@ -1,4 +1,4 @@
-"""`pocketclip train`."""
+"""The command `pocketclip train`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a .toml file.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
     out: Annotated[
-        Path | None, typer.Option(help="Folder of this run: checkpoints, metrics, plot, student. [runs/NAME]")
+        Path | None, typer.Option(help="Folder for checkpoints, metrics, report and student. [runs/NAME]")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, e.g. optim.lr=3e-4. Repeatable.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes that decode photos.", min=0)] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
 ) -> None:
-    """Distil a student from a teacher.
+    """Distill a student from one or more teachers.
 
-    The teachers' vectors are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
-    command goes on from the last checkpoint. Under torchrun all its processes train one student.
+    Teacher embeddings are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same command
+    resumes from the last checkpoint. With torchrun, all processes train one student.
 
     [bold]Examples[/bold]
 
@@ -61,11 +61,11 @@ def train(
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
         run = prepare(plan, recipe.parent, data, folder, progress.report, workers, device)
-        with _asked_to_stop(run.trainer) as signals:
+        with _stop_on_signal(run.trainer) as signals:
             for step in run.trainer.run():
                 progress.step(step)
         if run.trainer.stopping:
-            progress.say(f"stopped after step {run.trainer.step}; the same command goes on from here")
+            progress.say(f"stopped after step {run.trainer.step}; run the same command to resume")
             if signals == [signal.SIGTERM]:
                 raise typer.Exit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
@@ -75,17 +75,17 @@ def train(
 
 
 @contextmanager
-def _asked_to_stop(trainer: Trainer) -> Iterator[list[int]]:
-    """Let Ctrl-C, or SIGTERM as clusters send it, end the run after a step; the second Ctrl-C raises at once."""
+def _stop_on_signal(trainer: Trainer) -> Iterator[list[int]]:
+    """End the run after the current step on Ctrl-C or SIGTERM; a second Ctrl-C raises at once."""
     caught: list[int] = []
 
-    def note(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if signal.SIGINT in caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
         trainer.stopping = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

@@ -1,12 +1,12 @@
-"""Gradient caching: exact contrastive gradients of batches whose activations do not fit into memory.
+"""Gradient caching: exact contrastive gradients of batches whose activations don't fit in memory.
 
-GradCache (Gao et al. 2021, section 3): run all parts through the towers without keeping anything but their vectors;
-take the loss of the whole batch, and its gradients at the vectors; run each part once more and send its vectors'
-gradients back through the towers. Two forward passes instead of one, and activations of one part at a time.
+GradCache (Gao et al. 2021, section 3) has three steps. Run all micro-batches through the towers and keep only their
+embeddings. Compute the loss of the full batch and its gradients with respect to the embeddings. Run each micro-batch
+again and backpropagate the gradients of its embeddings. This takes two forward passes, but memory for the activations
+of one micro-batch only.
 
-Both passes of a part draw the same dropout and the same masks. BatchNorm normalises each part by that part's own
-statistics, so a batch in parts is not the unsplit batch to it; its running statistics are updated in the second pass
-alone.
+Both passes of a micro-batch use the same dropout and masks. BatchNorm normalizes each micro-batch separately, which
+differs from the unsplit batch, and updates its running statistics only in the second pass.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from distill.training.qat import observers
 def backward_in_parts(
     parallel: Parallel, batch: Batch, size: int, seed: tuple[int, ...], scaled: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """Leave in the parameters the gradients of a whole batch; returns what `DistillTask.losses` does.
+    """Accumulate the gradients of a full batch in the parameters; returns the same as `DistillTask.losses`.
 
     Args:
         parallel: the task.
-        batch: the whole batch of this process.
-        size: photos in a part, or texts where there are no photos.
-        seed: decides dropout and masks.
-        scaled: multiplies the loss before its gradients are taken, as float16 needs.
+        batch: the full batch of this process.
+        size: photos per micro-batch, or texts if there are no photos.
+        seed: seed of dropout and masks.
+        scaled: scales the loss before the backward pass, for float16.
     """
     task, parts = parallel.task, split(batch, size)
     with torch.no_grad(), untouched_statistics(task):
@@ -45,8 +45,8 @@ def backward_in_parts(
             encoded.append(task.encode(part.pixels, part.tokens))
     vectors = {name: torch.cat([part[name] for part in encoded]).requires_grad_() for name in encoded[0]}
     losses = task.losses(vectors, batch)
-    learnt = {name: value for name, value in task.loss_parameters() if value.requires_grad}
-    wanted = {**vectors, **learnt}
+    learned = {name: value for name, value in task.loss_parameters() if value.requires_grad}
+    wanted = {**vectors, **learned}
     loss = scaled(losses["loss"]) if scaled else losses["loss"]
     gradients = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values()), allow_unused=True), strict=True))
     done = dict.fromkeys(vectors, 0)
@@ -58,16 +58,16 @@ def backward_in_parts(
             done[name] = rows.stop
             if (gradient := gradients[name]) is not None:
                 pull[name] = gradient[rows]
-        if last:  # once a batch, and where the processes' gradients are brought together
-            pull.update({name: value for name in learnt if (value := gradients[name]) is not None})
+        if last:  # once per batch, when gradients are averaged over processes
+            pull.update({name: value for name in learned if (value := gradients[name]) is not None})
         seed_all(*seed, number)
-        with nullcontext() if last else parallel.apart():
+        with nullcontext() if last else parallel.no_sync():
             parallel(part, pull)["loss"].backward()
     return {**losses, "loss": losses["loss"].detach()}
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
-    """Cut photos and texts into the same number of parts, each of nearly the same length."""
+    """Split photos and texts into the same number of micro-batches of nearly equal size."""
     count = -(-len(batch) // size)
     pixels, tokens = batch.pixels.tensor_split(count), batch.tokens.tensor_split(count)
     return [dataclasses.replace(batch, pixels=p, tokens=t) for p, t in zip(pixels, tokens, strict=True)]
@@ -75,7 +75,7 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 @contextmanager
 def untouched_statistics(module: nn.Module) -> Iterator[None]:
-    """Let BatchNorm normalise by the batch, as in training, and leave running statistics and ranges as they are."""
+    """Normalize by the batch, as in training, without updating running statistics and quantization ranges."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Towers that trade time for memory, or start-up for speed."""
+"""Trade time for memory, or startup time for speed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from mobileclip.towers import CLIP
 
 
 def recompute_activations(model: CLIP) -> None:
-    """Keep only what enters each block, and compute the rest again in the backward pass (Chen et al. 2016).
+    """Keep only the inputs of each block and recompute activations in the backward pass (Chen et al. 2016).
 
     Raises:
-        ConfigError: timm's trunk of this kind cannot.
+        ConfigError: the timm trunk doesn't support it.
     """
     try:
         model.image.trunk.set_grad_checkpointing(True)
     except (AssertionError, AttributeError, NotImplementedError) as error:
-        raise ConfigError(
-            f"optim.checkpoint_activations: {model.config.image.trunk} cannot compute its activations again"
-        ) from error
+        raise ConfigError(f"optim.checkpoint_activations: {model.config.image.trunk} does not support it") from error
     for block in model.text.blocks:
         forward: Callable[[Tensor], Tensor] = block.forward
         block.forward = partial(checkpoint, forward, use_reentrant=False)
 
 
 def compile_towers(model: CLIP) -> None:
-    """Have torch.compile run both towers; the first steps take minutes, texts of other lengths compile once more."""
+    """Compile both towers with torch.compile; the first steps take minutes, and new text lengths may recompile."""
     model.image.compile()
     model.text.compile(dynamic=True)

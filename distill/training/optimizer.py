@@ -1,4 +1,4 @@
-"""The optimizer's groups, its rate over a run, and the average of the weights."""
+"""Parameter groups, the learning rate schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from distill.training.task import DistillTask
 
 
 def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, object]]:
-    """Split parameters by tower rate, and those that must not decay: biases, norms, embeddings, the scale.
+    """Group parameters by learning rate and by weight decay; biases, norms, embeddings and the scale don't decay.
 
     Returns:
-        Groups with `params`, `lr`, `weight_decay`, and `rate`, the rate that the schedule multiplies.
+        Groups with `params`, `lr`, `weight_decay`, and `rate`, the base rate of the schedule.
     """
     rates = {"model.image.trunk.": optim.lr_trunk, "model.text.": optim.lr_text or optim.lr}
     groups: dict[tuple[float, float, bool], list[Tensor]] = {}
     for name, parameter in task.named_parameters():
         rate = next((rate for part, rate in rates.items() if name.startswith(part)), optim.lr)
-        still = parameter.ndim < 2 or "embedding" in name or name.endswith("positions")
-        # Shares and whole tensors cannot be updated in one call.
-        key = (rate, 0.0 if still else optim.weight_decay, isinstance(parameter, DTensor))
+        no_decay = parameter.ndim < 2 or "embedding" in name or name.endswith("positions")
+        # Sharded and plain tensors can't be updated in one call.
+        key = (rate, 0.0 if no_decay else optim.weight_decay, isinstance(parameter, DTensor))
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
@@ -35,19 +35,22 @@ def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, ob
     ]
 
 
-def phase(step: int, kinds: Sequence[bool], lengths: Sequence[int]) -> tuple[int, int]:
-    """Find the phase that a step lies in: the epochs of one kind around it.
+def position_in_phase(step: int, texts_only: Sequence[bool], lengths: Sequence[int]) -> tuple[int, int]:
+    """Locate a step in its phase. A phase is a sequence of epochs of one kind and has its own schedule.
 
     Args:
-        step: from 0.
-        kinds: of each epoch, whether it is one of texts alone.
-        lengths: of each epoch, in steps.
+        step: starting at 0.
+        texts_only: for each epoch, whether it has no photos.
+        lengths: steps of each epoch.
 
     Returns:
-        The step's number within its phase, from 0, and the phase's steps.
+        The step's number within its phase, starting at 0, and the number of steps in the phase.
+
+    Raises:
+        ValueError: the step is after the end of the run.
     """
     begin = 0
-    for _, epochs in groupby(zip(kinds, lengths, strict=True), key=itemgetter(0)):
+    for _, epochs in groupby(zip(texts_only, lengths, strict=True), key=itemgetter(0)):
         length = sum(steps for _, steps in epochs)
         if step < begin + length:
             return step - begin, length
@@ -56,12 +59,12 @@ def phase(step: int, kinds: Sequence[bool], lengths: Sequence[int]) -> tuple[int
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
-    """Return the share of the rate for a step: linear warm-up, then cosine to a hundredth.
+    """Return the factor of the learning rate: linear warmup, then cosine decay to a hundredth.
 
     Args:
-        step: from 0.
-        steps: of the whole phase.
-        warmup: steps, at most half of the phase.
+        step: number within the phase, starting at 0.
+        steps: number of steps in the phase.
+        warmup: warmup steps, limited to half of the phase.
     """
     warmup = min(warmup, steps // 2)
     if step < warmup:
@@ -70,12 +73,12 @@ def schedule(step: int, steps: int, warmup: int) -> float:
     return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1))) / 2
 
 
-class Average:
-    """Exponential moving average of a model's weights and statistics.
+class EMA:
+    """Exponential moving average of a model's weights and BatchNorm statistics.
 
     Args:
-        model: whose average it is.
-        decay: weight of what was there before; the first update copies.
+        model: the model to average.
+        decay: weight of the previous average; the first update copies the model.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -84,16 +87,18 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move a little towards the model as it is now."""
+        """Update the average with the model's current weights."""
         state: Mapping[str, Tensor] = model.state_dict()
         names = [name for name, value in state.items() if value.is_floating_point()]
         share = 1 - self.decay if self.updates else 1.0
-        torch._foreach_lerp_([_own(self.values[name]) for name in names], [_own(state[name]) for name in names], share)
+        torch._foreach_lerp_(
+            [_local(self.values[name]) for name in names], [_local(state[name]) for name in names], share
+        )
         for name in state.keys() - set(names):  # counters
             self.values[name].copy_(state[name])
         self.updates += 1
 
 
-def _own(value: Tensor) -> Tensor:
-    """This process's share of a tensor."""
+def _local(value: Tensor) -> Tensor:
+    """Return this process's shard of a tensor."""
     return value.to_local() if isinstance(value, DTensor) else value

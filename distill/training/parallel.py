@@ -1,4 +1,4 @@
-"""One task on one process or many: whole copies (DDP), or a share of the weights each (FSDP2)."""
+"""Run a task on one process or several, with copied weights (DDP) or sharded weights (FSDP2)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from distill.training.task import DistillTask
 
 
 class Parallel:
-    """A task whose gradients become the mean over all processes.
+    """A task whose gradients are averaged over all processes.
 
     Args:
-        task: on its device; under `fsdp` its towers' parameters are replaced by shares.
-        strategy: `ddp` or `fsdp`; without other processes the task is left as it is.
+        task: the task, on its device; `fsdp` replaces its towers' parameters by shards.
+        strategy: `ddp` or `fsdp`; ignored if there is only one process.
     """
 
     def __init__(self, task: DistillTask, strategy: str) -> None:
@@ -34,17 +34,17 @@ class Parallel:
         if strategy == "fsdp":
             self.sharded = [_shard(task.model.image), _shard(task.model.text)]
         else:
-            # Stages freeze parts and learn from texts alone, so not every parameter takes part in every step.
+            # Stages freeze parts or have no photos, so not every parameter is used in every step.
             self.module = DistributedDataParallel(task, find_unused_parameters=True)
 
     def __call__(self, batch: Batch, gradients: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Run the task's `forward`, of which `loss` may be sent back."""
+        """Run the task's `forward`; call `backward` on `loss`."""
         losses: dict[str, Tensor] = self.module(batch, gradients)
         return losses
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Let gradients add up on each process; the next backward pass outside brings all of them together."""
+    def no_sync(self) -> Iterator[None]:
+        """Accumulate gradients locally; the next backward pass outside this context averages all of them."""
         if isinstance(self.module, DistributedDataParallel):
             with self.module.no_sync():
                 yield
@@ -55,8 +55,8 @@ class Parallel:
         for tower in self.sharded:
             tower.set_requires_gradient_sync(True)
 
-    def gather(self) -> None:
-        """Average the gradients that no hook does: under FSDP those of the losses' own parameters."""
+    def average_loss_gradients(self) -> None:
+        """Average the gradients of the losses' own parameters, which FSDP doesn't."""
         if self.sharded:
             for _, parameter in self.task.loss_parameters():
                 if parameter.grad is not None:
@@ -64,23 +64,23 @@ class Parallel:
                     parameter.grad /= size()
 
     def clip(self, limit: float) -> Tensor:
-        """Scale all gradients down to a norm of `limit` together; returns the norm that they had."""
+        """Clip the norm of all gradients to `limit`; returns the norm before clipping."""
         parameters = [p for p in self.task.parameters() if p.grad is not None]
         if not self.sharded:
             return nn.utils.clip_grad_norm_(parameters, limit)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        shares = [g.to_local() for g in gradients if isinstance(g, DTensor)]
-        square = nn.utils.get_total_norm(shares).square()
+        shards = [g.to_local() for g in gradients if isinstance(g, DTensor)]
+        square = nn.utils.get_total_norm(shards).square()
         distributed.all_reduce(square)
-        whole = [g for g in gradients if not isinstance(g, DTensor)]
-        norm = (square + nn.utils.get_total_norm(whole).square()).sqrt() if whole else square.sqrt()
+        plain = [g for g in gradients if not isinstance(g, DTensor)]
+        norm = (square + nn.utils.get_total_norm(plain).square()).sqrt() if plain else square.sqrt()
         nn.utils.clip_grads_with_norm_([p for p in parameters if isinstance(p, DTensor)], limit, norm)
         nn.utils.clip_grads_with_norm_([p for p in parameters if not isinstance(p, DTensor)], limit, norm)
         return norm
 
 
 def _shard(tower: nn.Module) -> FSDPModule:
-    """Share a tower's weights among the processes, block by block, so that one block at a time is whole."""
+    """Shard a tower's weights block by block, so that only one block is complete at a time."""
     trunk = getattr(tower, "trunk", tower)
     for name in ("blocks", "stages"):
         for block in getattr(trunk, name, ()):
@@ -88,47 +88,47 @@ def _shard(tower: nn.Module) -> FSDPModule:
     return fully_shard(tower)
 
 
-def whole(state: Any) -> Any:
-    """Join the shares of all tensors in a nested state, onto the CPU; every process must call it."""
+def gather_state(state: Any) -> Any:
+    """Gather a nested state's tensors, complete and on the CPU; every process must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
     if isinstance(state, Tensor):
         return state.detach().cpu()
     if isinstance(state, dict):
-        return {key: whole(value) for key, value in state.items()}
-    return type(state)(whole(value) for value in state) if isinstance(state, list | tuple) else state
+        return {key: gather_state(value) for key, value in state.items()}
+    return type(state)(gather_state(value) for value in state) if isinstance(state, list | tuple) else state
 
 
 @torch.no_grad()
-def fill(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors into targets of the same names, of which each may be a share.
+def load_state(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy complete tensors into targets with the same names, which may be sharded.
 
     Raises:
         ValueError: names or shapes differ.
     """
     if targets.keys() != values.keys():
-        raise ValueError(f"{sorted(targets.keys() ^ values.keys())[:3]} are in one of both only")
+        raise ValueError(f"{sorted(targets.keys() ^ values.keys())[:3]} exist on one side only")
     for name, target in targets.items():
         if target.shape != values[name].shape:
             raise ValueError(f"{name} is {tuple(values[name].shape)}, not {tuple(target.shape)}")
-        target.copy_(as_shared(values[name], target))
+        target.copy_(shard_like(values[name], target))
 
 
-def as_shared(value: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor on the device of another, cut into shares as that one is."""
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """Move a complete tensor to the device of another, and shard it in the same way."""
     value = value.to(like.device)
     return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
 
 
-def restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state whose tensors `whole` joined."""
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state that `gather_state` returned."""
     parameters: Iterable[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-    shared = {
+    sharded = {
         number: {
-            key: as_shared(value, parameter) if isinstance(value, Tensor) and value.shape == parameter.shape else value
+            key: shard_like(value, parameter) if isinstance(value, Tensor) and value.shape == parameter.shape else value
             for key, value in state["state"][number].items()
         }
         for number, parameter in enumerate(parameters)
         if number in state["state"]
     }
-    optimizer.load_state_dict({"state": shared, "param_groups": state["param_groups"]})
+    optimizer.load_state_dict({"state": sharded, "param_groups": state["param_groups"]})

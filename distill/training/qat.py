@@ -1,4 +1,4 @@
-"""Training that already computes in eight bits (quantization-aware training, Jacob et al. 2018, section 3)."""
+"""Quantization-aware training (Jacob et al. 2018, section 3)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch.func import functional_call
 from mobileclip.towers import CLIP
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.Embedding)
-"""Layers whose weights an export stores in eight bits."""
+"""Layers whose weights an export stores as int8."""
 LEVELS = 127
 MOVING = 0.01
-"""How fast the ranges of activations follow those of a batch."""
+"""Weight of a new batch in the moving average of activation ranges."""
 
 
-class Rounding(nn.Module):
-    """Rounds weights, and what enters the layers of the image tower, to eight bits on the way forward.
+class FakeQuantizer(nn.Module):
+    """Rounds weights and, optionally, the inputs of image tower layers to eight bits in the forward pass.
 
-    The gradient passes straight through, so the weights below stay precise and learn to bear the rounding. What is
-    rounded is what the export stores and computes: weights symmetrically, for each output channel or row of a table;
-    activations between their smallest and largest value, for a whole tensor. The text tower is quantized dynamically
-    and its activations are not rounded. Folding BatchNorm scales whole channels, which changes no rounded weight.
+    The straight-through estimator passes gradients on, so the weights stay precise and become robust to rounding.
+    Rounding matches the export: weights symmetrically per output channel or embedding row; activations per tensor,
+    between their smallest and largest value. Activations of the text tower are not rounded, because the export
+    quantizes them dynamically. Folding BatchNorm scales entire channels, which doesn't change rounded weights.
 
     Args:
         model: the student, whose layers get hooks.
-        activations: whether to round these too.
+        activations: also round activations.
     """
 
     def __init__(self, model: CLIP, activations: bool) -> None:
@@ -48,7 +48,7 @@ class Rounding(nn.Module):
                 layer.register_forward_pre_hook(partial(_round_inputs, observer))
 
     def run(self, tower: nn.Module, inputs: Tensor) -> Tensor:
-        """Return what a tower of the model gives with rounded weights; not yet of unit length."""
+        """Run a tower of the model with rounded weights; returns vectors (n, d) before normalization."""
         vectors: Tensor = functional_call(tower, rounded_weights(tower), (inputs,))
         return vectors
 
@@ -58,7 +58,7 @@ def _round_inputs(observer: nn.Module, layer: nn.Module, inputs: tuple[Tensor, .
 
 
 def rounded_weights(tower: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of all convolutions, linear layers and tables, rounded, by their names in the tower."""
+    """Return the rounded weights of all convolutions, linear layers and embeddings by name."""
     return {
         f"{name}.weight": round_channels(layer.weight)
         for name, layer in tower.named_modules()
@@ -67,7 +67,7 @@ def rounded_weights(tower: nn.Module) -> dict[str, Tensor]:
 
 
 def round_channels(weight: Tensor) -> Tensor:
-    """Round a weight (channels, …) to 255 levels of each channel's largest magnitude; its gradient passes through."""
+    """Round a weight (channels, …) to 255 levels per channel; gradients pass straight through."""
     with torch.no_grad():
         largest = weight.detach().abs().flatten(1).amax(dim=1)
         scale = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest))
@@ -76,5 +76,5 @@ def round_channels(weight: Tensor) -> Tensor:
 
 
 def observers(module: nn.Module) -> list[FusedMovingAvgObsFakeQuantize]:
-    """Return all parts of a module that follow the ranges of activations."""
+    """Return all observers of activation ranges in a module."""
     return [part for part in module.modules() if isinstance(part, FusedMovingAvgObsFakeQuantize)]

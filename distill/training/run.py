@@ -71,7 +71,7 @@ class Run:
             return
         random = np.random.default_rng(self.recipe.seed)
         rows = random.permutation(feed.corpus.readable)[:PLACES_PHOTOS]
-        if feed.features is not None and all(stage.trunk_rests for stage in self.recipe.stages):
+        if feed.features is not None and all(stage.trunk_frozen for stage in self.recipe.stages):
             features = feed.features[rows]
         else:
             encoder = TrunkEncoder(student, self.trainer.device, HALF.get(self.recipe.optim.precision))

@@ -1,9 +1,8 @@
-"""Two students of one beginning, mixed weight by weight.
+"""Average two students that started from the same weights (model soup).
 
-    python -m distill.training.soup runs/a/student runs/b/student runs/mixed
+    python -m distill.training.soup runs/a/student runs/b/student runs/soup
 
-Averages of runs that began at the same weights and differ in a setting are often better than each of them (model soups,
-Wortsman et al. 2022).
+The average of runs that differ in one setting is often better than each of them (Wortsman et al. 2022).
 """
 
 from __future__ import annotations
@@ -16,37 +15,38 @@ import typer
 from distill.training.initialize import interpolate
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
+from mobileclip.files import PathLike
 
 
-def mix(first: Path, second: Path, out: Path, share: float = 0.5) -> None:
-    """Write the mixture of two checkpoints; name, licence and tokenizer are the first one's.
+def average_checkpoints(first: PathLike, second: PathLike, out: PathLike, share: float = 0.5) -> None:
+    """Write the average of two checkpoints, with the name, license and tokenizer of the first.
 
     Args:
         first: folder of a student.
-        second: folder of another of the same shape and tokenizer.
+        second: folder of another student with the same shape and tokenizer.
         out: folder to write.
-        share: of the second, 0 to 1.
+        share: weight of the second student, 0 to 1.
 
     Raises:
-        PocketclipError: a checkpoint cannot be read, or they do not fit each other.
+        PocketclipError: a checkpoint can't be read, or they don't match.
     """
-    one, other = load_checkpoint(first), load_checkpoint(second)
-    if one.merges != other.merges:
-        raise ConfigError(f"{second}: has another tokenizer than {first}")
-    save_checkpoint(interpolate(one.model, other.model, share), one.merges, out, one.about)
+    a, b = load_checkpoint(Path(first)), load_checkpoint(Path(second))
+    if a.merges != b.merges:
+        raise ConfigError(f"{second}: its tokenizer differs from that of {first}")
+    save_checkpoint(interpolate(a.model, b.model, share), a.merges, Path(out), a.about)
 
 
 def main(
     first: Annotated[Path, typer.Argument(help="Folder of a student.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Folder of another of the same shape.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="Folder of the mixture.", show_default=False)],
-    share: Annotated[float, typer.Option(help="Of the second.", min=0, max=1)] = 0.5,
+    second: Annotated[Path, typer.Argument(help="Folder of another student of the same shape.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder for the average.", show_default=False)],
+    share: Annotated[float, typer.Option(help="Weight of the second student.", min=0, max=1)] = 0.5,
 ) -> None:
-    """Mix two students of one beginning."""
+    """Average two students that started from the same weights."""
     try:
-        mix(first, second, out, share)
+        average_checkpoints(first, second, out, share)
     except PocketclipError as error:
-        typer.echo(f"mix: {error}", err=True)
+        typer.echo(f"soup: {error}", err=True)
         raise typer.Exit(2) from None
     print(out)
 

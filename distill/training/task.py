@@ -23,7 +23,7 @@ from distill.losses import (
     siglip,
     soft_sigmoid,
 )
-from distill.training.qat import Rounding
+from distill.training.qat import FakeQuantizer
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 
@@ -63,7 +63,7 @@ class DistillTask(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.weights = model, weights
-        self.rounding = Rounding(model, activations=quantize == "int8") if quantize != "no" else None
+        self.rounding = FakeQuantizer(model, activations=quantize == "int8") if quantize != "no" else None
         self.dtype = HALF.get(precision)
         dim = model.config.embed_dim
         self.alike = tuple(number for number, width in enumerate(widths) if width == dim)

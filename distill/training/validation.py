@@ -1,4 +1,4 @@
-"""The best student of a run, by retrieval on held-out captions."""
+"""Select the best student of a run by retrieval on held-out captions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mobileclip.towers import CLIP
 
 @dataclass(frozen=True)
 class Validator:
-    """Measures students of one run, and keeps the best in `best/` with its `evaluation.json`.
+    """Evaluates students during a run and keeps the best in `best/`, with its `evaluation.json`.
 
     Attributes:
-        recipe: with a `validate` table.
+        recipe: a recipe with a `validate` table.
         tokenizer: the student's.
         merges: the bytes of its merges file.
         data: the data folder.
@@ -35,10 +35,10 @@ class Validator:
     out: Path
 
     def __call__(self, student: CLIP, step: int, best: float) -> float:
-        """Return the mean R@10 of both directions, 0 to 1, of a step's student; keep it if that is above `best`.
+        """Return the student's mean R@10 of both directions, 0 to 1; save the student if this is above `best`.
 
         Raises:
-            DataError: the captions cannot be read.
+            DataError: the captions can't be read.
         """
         plan = self.recipe.validate
         if plan is None:
@@ -50,6 +50,6 @@ class Validator:
         if score > best:
             folder = self.out / "best"
             save_checkpoint(student, self.merges, folder, self.recipe.about)
-            said = json.dumps({"step": step, "captions": plan.captions, "split": plan.split, **result}, indent=1)
-            write_whole(folder / "evaluation.json", lambda stream: stream.write(said.encode()))
+            text = json.dumps({"step": step, "captions": plan.captions, "split": plan.split, **result}, indent=1)
+            write_whole(folder / "evaluation.json", lambda stream: stream.write(text.encode()))
         return score

@@ -19,7 +19,7 @@ import torch
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.files import write_whole
-from distill.training.checkpoints import Snapshots
+from distill.training.checkpoints import RunCheckpoints
 from distill.training.run import prepare
 from distill.training.trainer import Trainer, TrainingError
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
@@ -79,7 +79,7 @@ def test_a_run_killed_again_and_again_ends_bit_identical(recipe_folder: Path, da
     assert last.exitcode == 0
     for name in ("student/model.safetensors", "student/merges.txt.gz"):
         assert (tmp_path / "whole" / name).read_bytes() == (killed / name).read_bytes()
-    one, other = (Snapshots(tmp_path / name, 1).load() for name in ("whole", "killed"))
+    one, other = (RunCheckpoints(tmp_path / name, 1).load() for name in ("whole", "killed"))
     assert one and other and one[0].name == other[0].name
     for part in ("task", "average", "optimizer"):
         assert equal(one[1][part], other[1][part]), part
@@ -115,13 +115,13 @@ def test_a_run_asked_to_stop_keeps_its_last_step(
     process.send_signal(number)
     said = process.communicate()[1]
     assert process.returncode == code, said
-    assert "the same command goes on from here" in said and "Traceback" not in said
+    assert "run the same command to resume" in said and "Traceback" not in said
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert newest(tmp_path / "run") == lines[-1]["step"]
 
 
 def test_the_last_checkpoints_are_kept_and_torn_ones_swept_away(tmp_path: Path) -> None:
-    kept = Snapshots(tmp_path, 2)
+    kept = RunCheckpoints(tmp_path, 2)
     assert kept.load() is None and kept.before(9) is None
     for step in (3, 6, 100):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
@@ -154,8 +154,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, kind:
 def test_a_damaged_checkpoint_makes_way_for_the_one_before(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     stopped = trained(tmp_path / "torn")
-    assert stopped.step == 4 and len(stopped.snapshots.all()) == 2
-    last = stopped.snapshots.path(4)
+    assert stopped.step == 4 and len(stopped.checkpoints.all()) == 2
+    last = stopped.checkpoints.path(4)
     last.write_bytes(last.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="damaged"):
         trained(tmp_path / "torn")
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_broken_weights_is_not_called_good(tmp_path: Path) -> No
     wild = {"optim.lr": 1e30, "optim.lr_trunk": 1e30, "optim.clip": 1e30, "optim.warmup": 0, "save_every": 1}
     with pytest.raises(TrainingError, match=r"the (loss|gradient) became .* there is no good checkpoint yet"):
         trained(tmp_path, **wild)
-    assert not Snapshots(tmp_path, 1).all()
+    assert not RunCheckpoints(tmp_path, 1).all()
 
 
 def test_the_best_student_is_kept(recipe_folder: Path, data: Path, tmp_path: Path) -> None:

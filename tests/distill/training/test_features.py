@@ -74,13 +74,13 @@ def test_a_classifier_begins_as_its_trunk_s_and_says_what_the_teacher_says(
 
     folder, settings = headed
     recipe = Recipe.load(folder / "recipe.toml", settings)
-    whole = timm.create_model("test_efficientnet").eval()
-    whole.load_state_dict(torch.load(encoders / "trunk.pth", weights_only=True))
+    classifier = timm.create_model("test_efficientnet").eval()
+    classifier.load_state_dict(torch.load(encoders / "trunk.pth", weights_only=True))
     image = build_student(recipe, folder).eval().image
     pixels = torch.rand(2, 3, 64, 64)
     assert image.classes is not None
     with torch.no_grad():
-        torch.testing.assert_close(image.classes.classifier(image.trunk(pixels)), whole(pixels))
+        torch.testing.assert_close(image.classes.classifier(image.trunk(pixels)), classifier(pixels))
     trainer = prepare(recipe, folder, data, tmp_path / "out", lambda *_: None, workers=0).trainer
     assert isinstance(trainer.feed, CorpusFeed) and trainer.model.image.classes is not None
     theirs = trainer.feed.banks[0].classes

@@ -13,8 +13,8 @@ from distill.config import LossConfig, OptimConfig
 from distill.distributed import choose_device, seed_all
 from distill.training.gradient_cache import untouched_statistics
 from distill.training.memory import compile_towers, recompute_activations
-from distill.training.optimizer import Average, parameter_groups, phase, schedule
-from distill.training.parallel import fill, restore, whole
+from distill.training.optimizer import EMA, parameter_groups, position_in_phase, schedule
+from distill.training.parallel import gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from distill.training.trainer import Trainer
 from mobileclip.errors import ConfigError
@@ -33,10 +33,10 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
 
 def test_texts_and_photos_have_a_rate_that_rises_and_falls_for_each() -> None:
     kinds, lengths = [True, True, False, False, True], [3, 2, 4, 0, 1]
-    found = [phase(step, kinds, lengths) for step in range(10)]
+    found = [position_in_phase(step, kinds, lengths) for step in range(10)]
     assert found == [*((step, 5) for step in range(5)), *((step, 4) for step in range(4)), (0, 1)]
     with pytest.raises(ValueError, match="no step 10"):
-        phase(10, kinds, lengths)
+        position_in_phase(10, kinds, lengths)
 
 
 def test_each_tower_has_its_rate() -> None:
@@ -57,7 +57,7 @@ def test_each_tower_has_its_rate() -> None:
 def test_the_average_is_torchs() -> None:
     torch.manual_seed(0)
     model = toy_model("test_efficientnet")
-    ours = Average(model, 0.9)
+    ours = EMA(model, 0.9)
     theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for _ in range(4):
         with torch.no_grad():
@@ -121,7 +121,7 @@ def test_activations_computed_again_give_the_same_gradients(trunk: str) -> None:
 def test_a_trunk_that_cannot_says_so() -> None:
     model = toy_model()
     model.image.trunk.__class__ = type("Trunk", (torch.nn.Module,), {})
-    with pytest.raises(ConfigError, match="test_vit cannot compute its activations again"):
+    with pytest.raises(ConfigError, match="test_vit does not support it"):
         recompute_activations(model)
 
 
@@ -164,18 +164,18 @@ def test_a_state_goes_out_whole_and_comes_back(tmp_path: Path) -> None:
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     file = io.BytesIO()
-    torch.save(whole({"model": model.state_dict(), "optimizer": optimizer.state_dict()}), file)
+    torch.save(gather_state({"model": model.state_dict(), "optimizer": optimizer.state_dict()}), file)
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     other = torch.nn.Linear(3, 2)
     again = torch.optim.AdamW(other.parameters())
-    fill(other.state_dict(), state["model"])
-    restore(again, state["optimizer"])
+    load_state(other.state_dict(), state["model"])
+    load_optimizer(again, state["optimizer"])
     for module, one in ((model, optimizer), (other, again)):
         module.zero_grad()
         module(torch.tensor([[1.0, -2.0, 0.5]])).sum().backward()
         one.step()
     assert torch.equal(other.weight, model.weight) and torch.equal(other.bias, model.bias)
-    with pytest.raises(ValueError, match="are in one of both only"):
-        fill(other.state_dict(), {"weight": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match="exist on one side only"):
+        load_state(other.state_dict(), {"weight": torch.zeros(2, 3)})
     with pytest.raises(ValueError, match="bias is"):
-        fill(other.state_dict(), {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)})
+        load_state(other.state_dict(), {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)})

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from distill.batch import Batch
 from distill.config import Stage
 from distill.distributed import barrier, joined_processes, rank, size
-from distill.training.parallel import whole
+from distill.training.parallel import gather_state
 from distill.training.trainer import Trainer
 from tests.distill.training.toys import EVERY_LOSS, ToyFeed, doubled, toy_model, toy_recipe
 
@@ -62,8 +62,8 @@ def train(case: str, out: Path, stop: int = 0) -> dict[str, torch.Tensor]:
             for _ in trainer.run():
                 pass
             break
-    assert trainer.average
-    weights = whole(trainer.average.values)
+    assert trainer.ema
+    weights = gather_state(trainer.ema.values)
     assert all(value.dtype == torch.float64 for value in weights.values() if value.is_floating_point())
     return dict(weights)
 
