@@ -10,8 +10,8 @@ import typer
 
 from app.cli import output
 from app.cli.style import reflow
-from mobileclip.home import user_folders
 from mobileclip.errors import PocketclipError
+from mobileclip.home import user_folders
 
 if TYPE_CHECKING:
     from app.library.store.store import Store
