@@ -29,10 +29,10 @@ run: $(VENV)/light $(filter $(DEMO)/photos,$(PHOTOS))
 test: $(VENV)/dev check
 	$(PYTEST)
 
-# Everything that is not marked slow, in under a minute: run it before each commit.
+# Structure, wording, the library and the Python API, without a window or training: run it before each commit.
 quick: $(VENV)/dev
 	$(BIN)/ruff check --quiet .
-	$(PYTEST) -m "not slow" --quiet
+	$(PYTEST) --quiet tests/test_architecture.py tests/test_prose.py tests/app/library tests/mobileclip/test_*.py
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
