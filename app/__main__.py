@@ -1,4 +1,4 @@
-"""`python -m app` is the `pocketclip` command, also where the package is not installed."""
+"""`python -m app` is the `pocketclip` command, for a checkout that isn't installed."""
 
 from app.cli.main import main
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["HOME_VARIABLE", "data_folder", "models_folder"]
+__all__ = ["HOME_VARIABLE", "cache_folder", "data_folder", "models_folder"]
 
 HOME_VARIABLE = "POCKETCLIP_HOME"
 
@@ -27,3 +27,15 @@ def models_folder() -> Path | None:
     """Where `pocketclip models pull` puts bundles, each in a folder of its name; None as in `data_folder`."""
     data = data_folder()
     return data / "models" if data else None
+
+
+def cache_folder() -> Path | None:
+    """The folder of files that can be made again at any time, or None as in `data_folder`. Nothing is created."""
+    home = os.environ.get(HOME_VARIABLE)
+    if home:
+        return Path(home).expanduser().absolute() / "cache"
+    try:
+        from platformdirs import PlatformDirs
+    except ImportError:
+        return None
+    return PlatformDirs("pocketclip", appauthor=False).user_cache_path

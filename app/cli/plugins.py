@@ -1,114 +1,100 @@
-"""Commands of the workstation half, which `app` may not import: they join by entry point.
+"""Commands of `distill` and `export`, which `app` may not import: they join by entry point.
 
-Only the command that is asked for is loaded. The others are listed from the text of their source file, so
-that `--help` starts no training library and a broken one breaks nothing but itself.
+Only the command that is asked for is loaded. The help lists the others by `SUMMARIES`, so it loads no training library,
+and a broken command breaks only itself.
 """
 
-import ast
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
+from typing import Any
 
 import typer
 
+from app.cli.common import guarded
+from app.cli.style import Command, Group
 from mobileclip.errors import PocketclipError
 
-GROUP = "pocketclip.commands"
-PANEL = "Workstation"
+COMMANDS, MODELS = "pocketclip.commands", "pocketclip.models"
+"""Groups of entry points: commands of `pocketclip` and of `pocketclip models`."""
+
+SUMMARIES = {
+    "available": "List the models that can be pulled.",
+    "evaluate": "Measure a model on photos with captions, classes or tags.",
+    "export": "Turn a checkpoint into a quantized, verified bundle for the app.",
+    "pull": "Download a model from the Hugging Face hub, check it and make it a bundle.",
+    "reinforce": "Precompute teacher embeddings of augmented photos, once for many students.",
+    "report": "Write the report and the loss plot of a run again.",
+    "train": "Train a student to match its teachers.",
+}
+"""The first line of each command's help."""
 
 
 class CommandError(PocketclipError):
-    """A workstation command that cannot be loaded."""
+    """A command that can't be loaded."""
 
 
-def attach(
-    app: typer.Typer, arguments: Sequence[str], wrap: Callable[[Callable[..., None]], Callable[..., None]]
-) -> None:
-    """Add every entry point of the group to `app`; the one that `arguments` name is imported, no other.
+class PluginGroup(Group):
+    """A group that lists the entry points of `entry_group` after its own commands.
 
     An entry point is a function, or a `typer.Typer` with commands of its own.
-
-    Args:
-        app: takes the commands.
-        arguments: the command line, without the program.
-        wrap: put around each command, to turn errors into exit codes.
     """
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        if entry.name != asked:
-            app.command(entry.name, help=summary(entry), rich_help_panel=PANEL)(_placeholder)
-            continue
-        try:
-            command = entry.load()
-        except Exception as error:
-            app.command(entry.name, rich_help_panel=PANEL, context_settings=_TAKES_ANYTHING)(
-                wrap(_broken(entry, error))
-            )
-        else:
-            if isinstance(command, typer.Typer):
-                app.add_typer(wrapped(command, wrap), name=entry.name, rich_help_panel=PANEL)
-            else:
-                app.command(entry.name, rich_help_panel=PANEL)(wrap(command))
+
+    entry_group = COMMANDS
+    entry_panel: str | None = None
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        entries = entry_points(group=self.entry_group)
+        self._entries = {entry.name: entry for entry in entries if entry.name not in self.commands}
+        for name in sorted(self._entries):
+            summary = SUMMARIES.get(name, "From another package.")
+            self.add_command(Command(name, help=summary, rich_help_panel=self.entry_panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Load the command that `args` name; shell completion comes through here as well."""
+        entry = self._entries.get(args[0]) if args else None
+        if entry is not None:
+            self.add_command(_load(entry))
+        return super().resolve_command(ctx, args)
+
+
+def styled(group: typer.Typer) -> typer.Typer:
+    """Give each command of a group our errors, exit codes and help."""
+    group.info.cls = group.info.cls or Group
+    for command in group.registered_commands:
+        command.cls = Command
+        if command.callback is not None:
+            command.callback = guarded(command.callback)
+    top = group.registered_callback
+    if top is not None and top.callback is not None:
+        top.callback = guarded(top.callback)
+    return group
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        return _command(entry.name, guarded(_report(entry, error)), _TAKES_ANYTHING)
+    if not isinstance(loaded, typer.Typer):
+        return _command(entry.name, guarded(loaded))
+    command: Any = typer.main.get_group(styled(loaded))
+    command.name = entry.name
+    return command
 
 
 _TAKES_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": list[str]()}
 
 
-def wrapped(group: typer.Typer, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> typer.Typer:
-    """The same group, each of its commands wrapped as one that stands alone would be."""
-    for command in group.registered_commands:
-        if command.callback is not None:
-            command.callback = wrap(command.callback)
-    own = group.registered_callback
-    if own is not None and own.callback is not None:
-        own.callback = wrap(own.callback)
-    return group
+def _command(name: str, function: Callable[..., None], settings: dict[str, Any] | None = None) -> Any:
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(name, cls=Command, context_settings=settings)(function)
+    return typer.main.get_command(single)
 
 
-def _placeholder() -> None:
-    """Stands in the list of commands for one that was not asked for."""
-
-
-def _broken(entry: EntryPoint, error: Exception) -> Callable[[], None]:
+def _report(entry: EntryPoint, error: Exception) -> Callable[[], None]:
     def command() -> None:
-        hint = ""
-        if isinstance(error, ImportError):
-            hint = "; it needs the workstation half: pip install 'pocketclip[train,export]'"
-        raise CommandError(f"`{entry.name}` cannot be loaded: {error}{hint}")
+        hint = "; install it with: pip install 'pocketclip[train,export]'" if isinstance(error, ImportError) else ""
+        raise CommandError(f"can't load `{entry.name}`: {error}{hint}")
 
     return command
-
-
-def summary(entry: EntryPoint) -> str:
-    """First line of a command's or group's docstring, read from its file without running it; "" where there is none."""
-    try:
-        path = _source(entry.module)
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
-    except (OSError, SyntaxError, ValueError, ImportError):
-        return ""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and (node.name == entry.attr or _is_callback(node, entry.attr)):
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return ""
-
-
-def _is_callback(node: ast.FunctionDef, group: str) -> bool:
-    """Whether a function is decorated with `@group.callback(…)`, so that its docstring is the group's."""
-    called = (decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call))
-    return any(ast.unparse(function) == f"{group}.callback" for function in called)
-
-
-def _source(module: str) -> Path | None:
-    top, _, rest = module.partition(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None:
-        return None
-    if not rest and spec.origin:
-        return Path(spec.origin)
-    for folder in spec.submodule_search_locations or ():
-        path = Path(folder, *rest.split("."))
-        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-    return None

@@ -1,4 +1,4 @@
-"""`pocketclip models`: what is installed, what can be pulled, and pulling it."""
+"""`pocketclip models available` and `pull`: models of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli import output
-from app.cli.common import NOTHING, AsJson, Quiet
-from app.paths import places
 from export.hub.download import (
     Entry,
     HubError,
@@ -23,67 +20,61 @@ from export.hub.download import (
     look_up,
     plain_name,
 )
-from mobileclip.bundle import Bundle, named_bundles
+from mobileclip.bundle import named_bundles
 from mobileclip.checkpoint_files import OPENCLIP_CONFIG, OPENCLIP_SAFETENSORS
-from mobileclip.errors import BundleError
-from mobileclip.home import models_folder
+from mobileclip.home import cache_folder, models_folder
+from mobileclip.terminal import say, show_json, size
 
 if TYPE_CHECKING:
     from export.hub.ready import Ready, Source
 
-models = typer.Typer(rich_markup_mode="rich")
+_NO_NETWORK = 1
+"""Exit code."""
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")]
 
 
-@models.callback(invoke_without_command=True)
-def _models(context: typer.Context, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List the models that are installed or can be pulled, and pull them.
+def available(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """List the models that can be pulled.
 
-    [bold]Examples[/bold]
-
-    \b
-    pocketclip models
-    pocketclip models pull clip-vit-b-32
-    """
-    if context.invoked_subcommand is None:
-        show_models(as_json, quiet)
-
-
-@models.command("list")
-def list_models(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List installed models with size, licence and measured figures, then those that can be pulled.
+    Any other repository with the same files can be pulled as well, as OWNER/REPO.
 
     [bold]Example[/bold]
 
     \b
-    pocketclip models list --json
+    pocketclip models available
     """
-    show_models(as_json, quiet)
+    offers = [_offer(entry) for entry in catalogue()]
+    if as_json:
+        show_json({"available": offers})
+        return
+    for offer in offers:
+        print(f"{offer['name']}\t{size(offer['bytes']) if offer['bytes'] else 'unknown size'}, {offer['kind']}", end="")
+        print(f", {offer['source']}")
+        print(f"\t{'RESEARCH ONLY: ' if offer['research_only'] else ''}{offer['licence']}")
 
 
-@models.command()
 def pull(
     model: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name that `list` shows, OWNER/REPO on the hub, or ./folder.")
+        str, typer.Argument(metavar="NAME", help="A name from `models available`, OWNER/REPO on the hub, or ./folder.")
     ],
     precision: Annotated[
-        str, typer.Option(metavar="fp32|fp16|int8|q4…", help="Which of the ready towers; fp32 if not given.")
+        str, typer.Option(metavar="PRECISION", help="Precision of ready-made towers: fp32 (default), fp16, int8, q4, …")
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of this name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch a model from the Hugging Face hub, check it, and make a bundle of it.
+    """Download a model from the Hugging Face hub, check it and make it a bundle.
 
-    Nothing is fetched unless this command is run. It prints the bundle's path;
-    every command then finds it with --model NAME.
+    No other command uses the network. It prints the path of the bundle, which every command then finds as --model NAME.
 
-    Ready ONNX towers become a bundle at once. Of safetensors `pocketclip export`
-    makes one, with the train and export extras.
+    Ready-made ONNX towers become a bundle at once. Safetensors checkpoints need `pocketclip export`, with the extras
+    train and export.
 
-    A pulled bundle can search; it has no labels, so it cannot tag.
+    A pulled model can search. It has no labels, so it can't tag. Small precisions such as int8 and q4 can cost a lot
+    of accuracy.
 
-    Small precisions (int8, q4) can lose much of what a model knows.
-
-    Exit code 1: the hub cannot be reached.
+    Exit code 1: the hub can't be reached.
 
     [bold]Examples[/bold]
 
@@ -91,13 +82,13 @@ def pull(
     pocketclip models pull clip-vit-b-32
     pocketclip models pull mobileclip-s2 --precision fp16
     pocketclip models pull onnx-community/some-clip
-    pocketclip models pull ./a-folder-laid-out-like-that
+    pocketclip models pull ./folder-with-the-same-files
     """
     try:
         print(_pull(model, precision.lower(), force, quiet))
     except NoNetworkError as error:
-        output.say(f"pocketclip: {error}")
-        raise typer.Exit(NOTHING) from None
+        say(f"pocketclip: {error}")
+        raise typer.Exit(_NO_NETWORK) from None
 
 
 def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
@@ -109,7 +100,7 @@ def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
         return _from_folder(local.resolve(), precision, force, quiet)
     entry = find_entry(model)
     out = _free(entry.name, force)
-    output.say(f"asking the hub for {entry.repo}", quiet=quiet)
+    say(f"asking the hub for {entry.repo}", quiet=quiet)
     repository = look_up(entry)
     files = {name: file.bytes for name, file in repository.files.items()}
     from export.hub.ready import Source, choose_towers
@@ -145,9 +136,9 @@ def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path
 def _build(folder: Path, ready: Ready, source: Source, out: Path, quiet: bool) -> Path:
     from export.hub.ready import build_bundle
 
-    made = build_bundle(folder, ready, source, out, lambda text: output.say(text, quiet=quiet))
+    made = build_bundle(folder, ready, source, out, lambda text: say(text, quiet=quiet))
     if source.research_only:
-        output.say(f"{source.name}: for research only ({source.licence})", quiet=quiet)
+        say(f"{source.name}: for research only ({source.licence})", quiet=quiet)
     return made
 
 
@@ -166,9 +157,9 @@ def _checkpoint(entry: Entry, repository: Repository, precision: str, force: boo
         shutil.rmtree(out)
     shutil.rmtree(staging / ".cache", ignore_errors=True)
     shutil.move(staging, out)
-    output.say(f"{entry.name} is a checkpoint; {_how_to_export(out)}", quiet=quiet)
+    say(f"{entry.name} is a checkpoint; {_how_to_export(out)}", quiet=quiet)
     if entry.research_only:
-        output.say(f"{entry.name}: for research only ({repository.licence})", quiet=quiet)
+        say(f"{entry.name}: for research only ({repository.licence})", quiet=quiet)
     return out
 
 
@@ -178,9 +169,12 @@ def _how_to_export(folder: Path) -> str:
 
 def _download(entry: Entry, repository: Repository, names: Sequence[str], quiet: bool) -> Path:
     """Fetch into the cache, where an interrupted download goes on; returns the folder."""
-    staging = places().cache / "hub" / entry.repo.replace("/", "--")
+    cache = cache_folder()
+    if cache is None:
+        raise HubError("set POCKETCLIP_HOME: the cache folder is unknown")
+    staging = cache / "hub" / entry.repo.replace("/", "--")
     total = sum(repository.files[name].bytes for name in names)
-    output.say(f"fetching {output.size(total)} of {entry.repo}", quiet=quiet)
+    say(f"fetching {size(total)} of {entry.repo}", quiet=quiet)
     staging.mkdir(parents=True, exist_ok=True)
     fetch(repository, names, staging, entry.sha256, quiet=quiet)
     return staging
@@ -190,53 +184,13 @@ def _free(name: str, force: bool) -> Path:
     """The folder for a new model of this name."""
     parent = models_folder()
     if parent is None:
-        raise HubError("set POCKETCLIP_HOME: the folder for models is not known here")
+        raise HubError("set POCKETCLIP_HOME: the models folder is unknown")
     there = named_bundles().get(name)
     if there is not None and there.parent != parent:
         raise HubError(f"{name} is the name of an embedded model; rename the folder")
     if (parent / name).exists() and not force:
         raise HubError(f"{name} is there already: {parent / name} (--force replaces it)")
     return parent / name
-
-
-def show_models(as_json: bool, quiet: bool) -> None:
-    """Print what is installed and what can be pulled."""
-    installed = []
-    for folder in named_bundles().values():
-        try:
-            installed.append(_about(Bundle(folder)))
-        except BundleError as error:
-            output.say(f"pocketclip: {error}")
-    available = [_offer(entry) for entry in catalogue()]
-    if as_json:
-        output.show_json({"installed": installed, "available": available})
-    else:
-        _show_installed(installed)
-        _show_available(available)
-    if not installed:
-        output.say("pocketclip: no model bundle is installed", quiet=quiet)
-        raise typer.Exit(NOTHING)
-
-
-def _show_installed(installed: list[dict[str, Any]]) -> None:
-    for about in installed:
-        engines = ", ".join(f"{engine} {precision}".strip() for engine, precision in about["engines"].items())
-        print(f"{about['name']} {about['version']}\t{output.size(about['bytes'])}, {engines}")
-        print(f"\t{about['dim']} dimensions, {about['labels']} labels")
-        print(f"\t{_licence(about)}")
-        print(f"\t{about['provenance']}")
-
-
-def _show_available(available: list[dict[str, Any]]) -> None:
-    print("\nTo be had with `pocketclip models pull NAME`:")
-    for offer in available:
-        size = output.size(offer["bytes"]) if offer["bytes"] else "size not known"
-        print(f"{offer['name']}\t{size}, {offer['kind']}, {offer['source']}")
-        print(f"\t{_licence(offer)}")
-
-
-def _licence(about: dict[str, Any]) -> str:
-    return f"RESEARCH ONLY: {about['licence']}" if about["research_only"] else str(about["licence"])
 
 
 def _offer(entry: Entry) -> dict[str, Any]:
@@ -249,23 +203,4 @@ def _offer(entry: Entry) -> dict[str, Any]:
         "licence": entry.licence,
         "research_only": entry.research_only,
         "homepage": entry.homepage,
-    }
-
-
-def _about(bundle: Bundle) -> dict[str, Any]:
-    from mobileclip.zeroshot import LabelSet
-
-    manifest = bundle.manifest
-    return {
-        "name": manifest["name"],
-        "version": manifest["version"],
-        "path": str(bundle.path),
-        "bytes": sum(entry.bytes for entry in bundle.files.values()),
-        "licence": manifest["licence"],
-        "research_only": manifest.get("research_only", False),
-        "provenance": manifest["provenance"],
-        "dim": manifest["embed_dim"],
-        "labels": len(LabelSet.loads(bundle.read(manifest["labels"]).decode())),
-        "engines": {engine: towers.get("precision", "") for engine, towers in manifest["towers"].items()},
-        "figures": manifest.get("figures", {}),
     }
