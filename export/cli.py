@@ -11,51 +11,134 @@ from mobileclip.errors import PocketclipError
 
 WIDE = 200
 INCOMPLETE = 3
-"""Exit code where something asked for was left out, as `pocketclip index` has it for photos that failed."""
+"""Exit code if something that was asked for is left out, as in `pocketclip index` for photos that failed."""
 
 
 def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A file or folder of weights (ours, OpenCLIP's, OpenAI's, Apple's), or `pocket`.", show_default=False
+            metavar="CHECKPOINT",
+            help="A file or folder of weights (ours, OpenCLIP's, OpenAI's, Apple's), or `pocket`.",
+            show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.", show_default=False)],
-    formats: Annotated[str, typer.Option(help="Engines, joined by commas: onnx, litert, coreml.")] = "onnx",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of the bundle.",
+            show_default=False,
+        ),
+    ],
+    formats: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Engines, separated by commas: onnx, litert, coreml.",
+        ),
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option(help="Joined by commas: fp32, fp16-weights, fp16, int8-weights, int8, … as the engine has.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="fp32, fp16-weights, fp16, int8-weights, int8, …, separated by commas.",
+        ),
     ] = "fp16-weights",
     labels: Annotated[
-        Path | None, typer.Option(help="Labels file with evidence; otherwise the one beside the checkpoint.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Labels file with evidence. Default: the one next to the checkpoint.",
+        ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the photo sets that the evidence names. Without: no labels.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of the data sets that the evidence names; needed for labels.",
+        ),
     ] = None,
-    captions: Annotated[Path | None, typer.Option(help="Captions file to measure retrieval on.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="A file,split table for it.")] = None,
-    split: Annotated[str | None, typer.Option(help="Measure on this split; calibrate on the others.")] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Captions file to measure retrieval on.",
+        ),
+    ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A CSV table with the columns file and split.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure on this split; calibrate on the others.",
+        ),
+    ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos to measure and calibrate with, instead of captions.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Photos to measure and calibrate with, instead of captions.",
+        ),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="Configuration of a checkpoint that does not carry one: a model name or .toml.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model name or .toml, for a checkpoint without a configuration.",
+        ),
     ] = None,
     uint8_pixels: Annotated[
-        bool, typer.Option("--uint8-pixels", help="Image towers take bytes, and scale and normalise them inside.")
+        bool,
+        typer.Option(
+            "--uint8-pixels",
+            help="Let image towers take bytes, and scale and normalize them inside.",
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write also what misses the accuracy budget.")] = False,
-    name: Annotated[str, typer.Option(help="What the bundle calls itself.")] = "",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Also write towers that miss the accuracy budget.",
+        ),
+    ] = False,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the bundle.")] = "",
+    threads: Annotated[int, typer.Option(metavar="N", help="CPU threads; 0 uses all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but what is left out.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Print only what is left out on stderr.",
+        ),
+    ] = False,
 ) -> None:
-    """Turn a checkpoint into a bundle for the app, small and with proof.
+    """Turn a checkpoint into a quantized, verified bundle for the app.
 
-    Merges branches and BatchNorm, converts both towers, quantizes them, runs each in a process of its own beside
-    float32 torch, and writes those within the budget: 95 % of the ten nearest photos stay, recall@10 falls by at most
-    half a point. Of each engine the smallest is the default. Label thresholds are fitted for every one of them. The
-    report, parity.json and parity.png, lies in the bundle. Exit code 3: something asked for was left out.
+    Merges branches and BatchNorm, converts both towers, quantizes them, and runs each in a separate process next to
+    float32 torch. A tower within the accuracy budget is written: it keeps 95 % of the ten nearest photos, and recall@10
+    falls by at most half a point. The smallest of each engine is the default. Label thresholds are fitted for every
+    tower. The bundle holds the report as parity.json and parity.png. Exit code 3: something that was asked for is left
+    out.
 
     [bold]Examples[/bold]
 

@@ -8,7 +8,18 @@ import typer
 from app.cli import output
 from app.cli.common import NOTHING, AsJson, Quiet, open_store
 
-corrections = typer.Typer(no_args_is_help=True, help="What you decided on labels in the gallery: list it, train on it.")
+corrections = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+
+@corrections.callback()
+def _corrections() -> None:
+    """List and export the labels that you accepted or rejected.
+
+    [bold]Example[/bold]
+
+    \b
+    pocketclip corrections list
+    """
 
 
 @corrections.command("list")

@@ -1,4 +1,4 @@
-"""`pocketclip gallery`."""
+"""`pocketclip gallery`: the window."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def gallery(
     folders: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DIR…", help="Folders of photos to add; the known ones are shown anyway."),
+        typer.Argument(metavar="DIR", help="Folders of photos to add to those already indexed."),
     ] = None,
     model: ModelName = "pocket",
     threads: Threads = None,
 ) -> None:
     """Open the gallery: browse, search, label and correct, in a window.
 
-    Photos are only read, never changed. New ones are indexed while you look around.
+    Photos are only read, never changed. New ones are indexed in the background.
 
-    Needs Kivy: pip install 'pocketclip\\[ui]'
+    Needs Kivy: pip install 'pocketclip[ui]'
 
     [bold]Examples[/bold]
 
@@ -38,7 +38,7 @@ def gallery(
     paths = absolute(folders)
     for folder in paths:
         if not Path(folder).is_dir():
-            raise typer.BadParameter(f"there is no folder {folder}")
+            raise typer.BadParameter(f"{folder}: no such folder")
     check_apart(places().index, paths)
 
     def load() -> "Model":

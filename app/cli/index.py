@@ -33,7 +33,7 @@ _SHOWN_FAILURES = 10
 def index(
     folders: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DIR…", help="Folders of photos; all known ones if none is given."),
+        typer.Argument(metavar="DIR", help="Folders of photos; all known ones if none is given."),
     ] = None,
     model: ModelName = "pocket",
     retry: Annotated[bool, typer.Option("--retry", help="Read photos again that failed before.")] = False,

@@ -23,7 +23,7 @@ SUMMARIES = {
     "export": "Turn a checkpoint into a quantized, verified bundle for the app.",
     "pull": "Download a model from the Hugging Face hub, check it and make it a bundle.",
     "reinforce": "Precompute teacher embeddings of augmented photos, once for many students.",
-    "report": "Write the report and the loss plot of a run again.",
+    "report": "Recreate the report and the loss plot of a run, even while it is training.",
     "train": "Train a student to match its teachers.",
 }
 """The first line of each command's help."""

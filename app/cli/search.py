@@ -27,7 +27,7 @@ _MORE_THAN_A_SHARE = 1e4
 
 
 def search(
-    query: Annotated[list[str], typer.Argument(metavar="QUERY…", help="Words, or the path of a photo.")],
+    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, or the path of a photo.")],
     top: Annotated[int, typer.Option("--top", "-t", min=1, metavar="N", help="How many photos to show.")] = 10,
     add: Annotated[
         list[str] | None, typer.Option("--add", "-a", metavar="QUERY", help="Also this; may be repeated.")
@@ -56,7 +56,7 @@ def search(
     [bold]Examples[/bold]
 
     \b
-    pocketclip search "children playing in snow" -t 20
+    pocketclip search "children playing in snow"
     pocketclip search ./holiday.jpg --subtract people
     pocketclip search "2:red car" --add beach --in ~/Pictures/2024
     pocketclip search receipt -0 | xargs -0 ls -l

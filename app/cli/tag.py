@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 def tag(
-    folders: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR…", help="Only photos below these folders.")
-    ] = None,
+    folders: Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Only photos below these folders.")] = None,
     model: ModelName = "pocket",
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -10,29 +10,85 @@ import typer
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundle (name, folder, zip) or a checkpoint.", show_default=False)],
-    captions: Annotated[Path | None, typer.Option(help="Measure retrieval on this captions file.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Measure zero-shot accuracy on this labels file.")] = None,
-    tags: Annotated[
-        Path | None, typer.Option(help="Measure tagging on this labels file, or on a .toml of labels with evidence.")
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundle (name, folder or .zip) or a checkpoint.",
+            show_default=False,
+        ),
+    ],
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Measure retrieval on this captions file.",
+        ),
     ] = None,
-    column: Annotated[str, typer.Option(help="The column of --labels or --tags that holds the label.")] = "label",
-    splits: Annotated[Path | None, typer.Option(help="A CSV table with the columns file and split.")] = None,
-    split: Annotated[str | None, typer.Option(help="Measure this split only.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Measure zero-shot accuracy on this labels file."
+        ),
+    ] = None,
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Measure tagging on this labels file, or on a .toml of labels with evidence.",
+        ),
+    ] = None,
+    column: Annotated[
+        str, typer.Option(metavar="NAME", help="The column of --labels or --tags that holds the label.")
+    ] = "label",
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A CSV table with the columns file and split.",
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Measure this split only.")] = None,
     templates: Annotated[
         Path | None,
-        typer.Option(help="Prompt templates instead of the built-in ones, one per line, with {} for the class name."),
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Prompt templates instead of the built-in ones, one per line, with {} for the class name.",
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data sets that the --tags .toml names.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="Folder of the data sets that the --tags .toml names."
+        ),
+    ] = None,
     limits: Annotated[
-        bool, typer.Option("--limits", help="Also measure numbers, positions and colors: captions with one wrong word.")
+        bool,
+        typer.Option(
+            "--limits",
+            help="Also measure numbers, positions and colors: captions with one wrong word.",
+        ),
     ] = False,
     config: Annotated[
-        str | None, typer.Option(help="Model name or .toml, for a checkpoint without a configuration.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model name or .toml, for a checkpoint without a configuration.",
+        ),
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine of a bundle. [onnx if available]")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision of a bundle. [the bundle's default]")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 uses all.", min=0)] = 0,
+    engine: Annotated[str | None, typer.Option(metavar="ENGINE", help="Engine of a bundle. Default: onnx.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PRECISION", help="Precision of a bundle. Default: its own.")
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="CPU threads; 0 uses all.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
 ) -> None:

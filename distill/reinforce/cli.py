@@ -12,25 +12,41 @@ from mobileclip.errors import PocketclipError
 
 def reinforce(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe with photos and teachers, a .toml file.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            exists=True,
+            dir_okay=False,
+            help="A .toml recipe with photos and teachers.",
+            show_default=False,
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the shards.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the shards.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that the recipe's data files are relative to.")
+    ] = Path(),
     augmentations: Annotated[
-        int | None, typer.Option(help="Views of each photo. [reinforcement.augmentations, 10]", min=1)
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Augmented views per photo. Default: the recipe's, or 10.",
+            min=1,
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, e.g. reinforcement.dtype=int8. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting, such as reinforcement.dtype=int8. Repeatable."
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that decode photos.", min=0)] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="CPU threads; 0 uses all.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that decode photos.", min=0)] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
 ) -> None:
-    """Store what teachers say of each photo under several augmentations, once for many students.
+    """Precompute teacher embeddings of augmented photos, once for many students.
 
-    Start the same command as often as you like, on one machine or on many that share the folder: they divide the
-    work. Stop it with Ctrl-C; the same command goes on, and what is done stays. Train on the folder with
-    [bold]kind = "reinforced"[/bold].
+    Run the same command any number of times, on one machine or on several that share the folder: they divide the work.
+    Stop it with Ctrl-C; the same command resumes it. Train on the folder with [bold]kind = "reinforced"[/bold].
 
     [bold]Examples[/bold]
 
@@ -58,5 +74,5 @@ def reinforce(
         teachers = assemble_teachers(plan, recipe.parent, data, out / "teachers", progress.report)
         missing = Reinforcer(plan, data, out, teachers, workers).run(progress.report)
         if missing:
-            progress.say(f"{missing} shards are in the hands of other processes; should one die, run this again")
+            progress.say(f"{missing} shards are being written by other processes; if one of them dies, run this again")
     print(out)

@@ -11,7 +11,16 @@ from mobileclip.errors import PocketclipError
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run's folder, as `train` wrote it.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            exists=True,
+            file_okay=False,
+            help="Folder of a run.",
+            show_default=False,
+        ),
+    ],
 ) -> None:
     """Recreate the report and the loss plot of a run, even while it is training.
 

@@ -18,22 +18,46 @@ if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a .toml file.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's data files are relative to.")] = Path(),
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            exists=True,
+            dir_okay=False,
+            help="The recipe, a .toml file.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that the recipe's data files are relative to.",
+        ),
+    ] = Path(),
     out: Annotated[
-        Path | None, typer.Option(help="Folder of this run: checkpoints, metrics, plot, student. [runs/NAME]")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of this run: checkpoints, metrics, plot, student. Default: runs/NAME.",
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, e.g. optim.lr=3e-4. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting, such as optim.lr=3e-4. Repeatable.",
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is all.", min=0)] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that decode photos.", min=0)] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="CPU threads; 0 uses all.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that decode photos.", min=0)] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
 ) -> None:
-    """Distil a student from a teacher.
+    """Train a student to match its teachers.
 
-    The teachers' vectors are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
-    command goes on from the last checkpoint. Under torchrun all its processes train one student.
+    The teacher embeddings are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
+    command resumes from the last checkpoint. Under torchrun, all processes train one student.
 
     [bold]Examples[/bold]
 
@@ -65,7 +89,7 @@ def train(
             for step in run.trainer.run():
                 progress.step(step)
         if run.trainer.stopping:
-            progress.say(f"stopped after step {run.trainer.step}; the same command goes on from here")
+            progress.say(f"stopped after step {run.trainer.step}; the same command resumes from here")
             if signals == [signal.SIGTERM]:
                 raise typer.Exit(128 + signal.SIGTERM)
             raise KeyboardInterrupt

@@ -119,7 +119,7 @@ def find_entry(name: str) -> Entry:
         last = folder.rpartition("/")[2]
         return Entry(plain_name(" ".join((repo.partition("/")[2], last))), repo, "main", folder=folder)
     near = difflib.get_close_matches(name, entries, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`pocketclip models list` shows what there is"
+    hint = f"did you mean {near[0]}?" if near else "`pocketclip models available` lists them"
     raise HubError(f"no model is called {name!r}; {hint}")
 
 

@@ -160,8 +160,11 @@ def test_labels_status_and_models(cli: CommandLine, photos: Path) -> None:
         assert models["installed"]
         for model in models["installed"]:
             assert {"name", "bytes", "licence", "dim", "figures"} <= set(model)
-        for model in models["available"]:
-            assert {"name", "source", "bytes", "licence", "research_only"} <= set(model)
+    assert cli("models", "show", models["installed"][0]["name"], "--json").json == models["installed"][0]
+    available = cli("models", "available", "--json").json["available"]
+    assert available
+    for model in available:
+        assert {"name", "source", "bytes", "licence", "research_only"} <= set(model)
 
 
 def test_a_second_model_never_mixes_and_new_labels_need_no_photo(cli: CommandLine, photos: Path, tiny_bundle) -> None:

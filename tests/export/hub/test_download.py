@@ -16,6 +16,7 @@ from huggingface_hub import errors
 from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 
 import mobileclip
+from app.cli.models import list_models
 from export.hub import cli as models_cli
 from export.hub import download as hub
 from export.hub.download import HubError, NoNetworkError, catalogue, find_entry
@@ -122,11 +123,13 @@ def test_apples_weights_say_that_they_are_for_research(
 ) -> None:
     models_cli._pull("mobileclip-s1", "", False, quiet=False)
     assert "for research only" in capsys.readouterr().err
-    models_cli.show_models(as_json=True, quiet=True)
+    list_models(as_json=True, quiet=True)
     listed = json.loads(capsys.readouterr().out)
     (about,) = [about for about in listed["installed"] if about["name"] == "mobileclip-s1"]
     assert about["research_only"] and about["labels"] == 0
-    models_cli.show_models(as_json=False, quiet=True)
+    list_models(as_json=False, quiet=True)
+    assert capsys.readouterr().out.count("RESEARCH ONLY: Apple") == 1
+    models_cli.available(as_json=False)
     assert capsys.readouterr().out.count("RESEARCH ONLY: Apple") > 10
 
 
@@ -175,7 +178,7 @@ def test_a_folder_needs_no_dot_unless_its_name_is_known(
 def test_an_unknown_name_is_answered_with_the_nearest(fake: FakeHub) -> None:
     with pytest.raises(HubError, match=r"did you mean clip-vit-b-32\?"):
         pull("clip-vit-b32")
-    with pytest.raises(HubError, match="models list"):
+    with pytest.raises(HubError, match="models available"):
         pull("zzz")
     assert not fake.asked
 
