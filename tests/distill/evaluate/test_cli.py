@@ -157,8 +157,11 @@ def test_wrong_usage_and_missing_files_give_one_line(
         ("--captions", captions, "--templates", tmp_path / "templates.txt"),
     ):
         assert evaluate(student, *usage).exit_code == 2
+    missing = evaluate(student, "--captions", tmp_path / "no.csv")
+    shown = "".join(missing.stderr.replace("│", "").split())  # the message is wrapped in a box
+    assert missing.exit_code == 2 and "doesnotexist" in shown and "Errno" not in shown
+    (tmp_path / "labels.toml").write_text("not TOML")
     for arguments, said in (
-        ((student, "--captions", tmp_path / "no.csv"), "cannot be read"),
         ((student, "--labels", labels, "--split", "nothing"), "no row with split"),
         ((student, "--labels", labels, "--column", "x"), "columns `file` and `x`"),
         ((student, "--labels", labels, "--templates", tmp_path / "templates.txt"), "no {} for the class name"),
