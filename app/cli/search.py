@@ -1,9 +1,11 @@
-"""`pocketclip search`: find photos by text or by an example."""
+"""`pocketclip search`: find photos by text, by an example, or by filters alone."""
 
-import re
+import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
@@ -20,38 +22,59 @@ from app.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from app.library.search.rank import Hit, Term
+    from app.library.search.query import Query
+    from app.library.search.rank import Results
+    from app.library.store.store import Store
+    from mobileclip.model import Model
 
-_WEIGHTED = re.compile(r"(\d+(?:\.\d+)?):(.*)", re.DOTALL)
-_MORE_THAN_A_SHARE = 1e4
+T = TypeVar("T")
 
 
 def search(
-    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, or the path of a photo.")],
-    top: Annotated[int, typer.Option("--top", "-t", min=1, metavar="N", help="How many photos to show.")] = 10,
+    query: Annotated[
+        list[str] | None, typer.Argument(metavar="QUERY", help="Text, or the path of a photo to resemble.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", "-t", min=1, metavar="N", help="Number of photos to show.")] = 10,
     add: Annotated[
-        list[str] | None, typer.Option("--add", "-a", metavar="QUERY", help="Also this; may be repeated.")
+        list[str] | None, typer.Option("--add", "-a", metavar="QUERY", help="More of this. Repeatable.")
     ] = None,
     subtract: Annotated[
+        list[str] | None, typer.Option("--subtract", "-s", metavar="QUERY", help="Less of this. Repeatable.")
+    ] = None,
+    without: Annotated[
         list[str] | None,
-        typer.Option("--subtract", "-s", metavar="QUERY", help="Less of this; may be repeated."),
+        typer.Option("--without", "-w", metavar="TEXT", help="Drop photos that clearly show this. Repeatable."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", metavar="NAME", help="Only photos tagged with this label. Repeatable."),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Only photos taken on or after this day.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Only photos taken on or before this day.")
     ] = None,
     below: Annotated[
-        list[str] | None, typer.Option("--in", metavar="DIR", help="Only below this folder; may be repeated.")
+        list[str] | None, typer.Option("--in", metavar="DIR", help="Only photos in this folder. Repeatable.")
     ] = None,
     paths_only: Annotated[bool, typer.Option("--filepath-only", "-f", help="Only paths, one per line.")] = False,
-    print0: Annotated[bool, typer.Option("--print0", "-0", help="Only paths, each ended by NUL (xargs -0).")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", "-0", help="Only paths, each followed by NUL (xargs -0).")
+    ] = False,
     model: ModelName = "pocket",
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find photos by words, or by an example.
+    """Find photos by text, by an example, or by filters alone.
 
-    Each part of the query may carry a weight, as in 2:cat.
+    Any part of the query can have a weight, as in 2:cat. Dates are written
+    as 2024, 2024-05 or 2024-05-31. Without a query, photos are listed
+    newest first.
 
-    A strong result stands out of your photos on this very query, and its
-    score is one at which the model's labels, if it has any, count as present.
+    Strong results score well above the rest of your library for this query,
+    at a score where the model's labels (if it has any) count as present.
 
     [bold]Examples[/bold]
 
@@ -59,51 +82,106 @@ def search(
     pocketclip search "children playing in snow"
     pocketclip search ./holiday.jpg --subtract people
     pocketclip search "2:red car" --add beach --in ~/Pictures/2024
+    pocketclip search beach --without people --from 2023-06 --to 2023-08
+    pocketclip search --label dog --from 2024
     pocketclip search receipt -0 | xargs -0 ls -l
     """
-    from app.library.search.rank import search as find
-
-    terms = [_term(" ".join(query)), *map(_term, add or ())]
-    terms += [_term(text, sign=-1.0) for text in subtract or ()]
+    asked = _query(query or [], add or [], subtract or [], without or [], labels or [], first, last, absolute(below))
     with open_store() as store:
-        hits = find(store, load_model(model, threads), terms, top=top, folders=absolute(below))
+        hits = _search(store, asked, cache(lambda: load_model(model, threads)), top)
+        unknown = [] if hits else _labels_on_no_photo(store, asked)
     if as_json:
         output.show_json([{"path": h.path, "score": round(h.score, 6), "strength": h.strength} for h in hits])
     elif print0 or paths_only:
         for hit in hits:
             sys.stdout.write(hit.path + ("\0" if print0 else "\n"))
     else:
-        _show(hits)
+        _show(hits, with_score=bool(asked.terms))
     if not hits:
-        output.say("pocketclip: nothing found" + (" below these folders" if below else ""), quiet=quiet)
+        reason = f"; no photo is tagged {', '.join(map(repr, unknown))}" if unknown else ""
+        output.say(f"pocketclip: nothing found{reason or (' in these folders' if below else '')}", quiet=quiet)
         raise typer.Exit(NOTHING)
 
 
-def _term(text: str, sign: float = 1.0) -> "Term":
-    from app.library.search.rank import Term
-    from mobileclip.files import PHOTO_SUFFIXES
-
-    weighted = _WEIGHTED.fullmatch(text)
-    weight, content = (float(weighted[1]), weighted[2]) if weighted else (1.0, text)
-    if not content.strip():
-        raise typer.BadParameter("the query is empty")
-    if not 0 < weight < _MORE_THAN_A_SHARE:
-        raise typer.BadParameter(f"a weight must lie between 0 and {_MORE_THAN_A_SHARE:.0f}, not {weight:g}")
-    path = Path(content).expanduser()
-    # A word is only a path if it looks like one: a file named "cat" must not capture the search for cats.
-    if path.suffix.lower() in PHOTO_SUFFIXES or content.startswith(("./", "../", "/", "~/")):
-        if path.is_file():
-            return Term(str(path), sign * weight, is_photo=True)
-        raise typer.BadParameter(f"there is no photo {content}")
-    return Term(content, sign * weight)
+class _Hit(NamedTuple):
+    path: str
+    score: float
+    strength: str
 
 
-def _show(hits: "list[Hit]") -> None:
+def _query(
+    words: list[str],
+    add: list[str],
+    subtract: list[str],
+    without: list[str],
+    labels: list[str],
+    first: str | None,
+    last: str | None,
+    folders: list[str],
+) -> "Query":
+    from app.library.search.query import Filter, Query, parse_day, parse_term
+
+    terms = [_usage(parse_term, " ".join(words))] if words else []
+    terms += [_usage(parse_term, text) for text in add]
+    terms += [_usage(parse_term, text, -1.0) for text in subtract]
+    start = _usage(parse_day, first or "")
+    end = _usage(lambda text: parse_day(text, end=True), last or "")
+    if start and end and end < start:
+        raise typer.BadParameter(f"--from {first} is after --to {last}")
+    if any(not text.strip() for text in [*without, *labels]):
+        raise typer.BadParameter("--without and --label need a text")
+    query = Query(tuple(terms), tuple(without), Filter(tuple(labels), tuple(folders), start, end))
+    if query == Query():
+        raise typer.BadParameter("say what to look for: a text, a photo, or a filter such as --label or --from")
+    return query
+
+
+def _usage(parse: Callable[..., T], *arguments: object) -> T:
+    """Call a parser; what it can't read is wrong usage."""
+    try:
+        return parse(*arguments)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _search(store: "Store", query: "Query", open_model: "Callable[[], Model]", top: int) -> list[_Hit]:
+    from app.library.labels.tags import refresh
+    from app.library.search.rank import search as find
+    from app.library.store.matrix import load_matrix
+
+    if query.without or query.filter.labels:
+        refresh(store, open_model())
+    found = find(store, query, lambda: (open_model(), load_matrix(store, open_model().fingerprint)), top)
+    return _hits(store, found)[:top]
+
+
+def _hits(store: "Store", found: "Results") -> list[_Hit]:
+    """Results with their paths, copies of a photo in the order of their paths."""
+    from app.library.search.timeline import photos
+
+    rank = {int(photo_id): place for place, photo_id in enumerate(found.ids)}
+    hits: list[_Hit] = []
+    for _, copies in groupby(photos(store, found.ids), key=lambda photo: photo.content_id):
+        for photo in sorted(copies, key=lambda photo: os.fsencode(photo.path)):
+            place = rank[photo.id]
+            hits.append(_Hit(photo.path, float(found.scores[place]), "strong" if place < found.strong else "weak"))
+    return hits
+
+
+def _labels_on_no_photo(store: "Store", query: "Query") -> list[str]:
+    from app.library.search.query import Filter
+    from app.library.search.timeline import timeline
+
+    return [label for label in query.filter.labels if not len(timeline(store, Filter(labels=(label,))).ids)]
+
+
+def _show(hits: list[_Hit], *, with_score: bool) -> None:
     for_people = output.is_terminal(sys.stdout)
     divided = False
     for hit in hits:
         if for_people and hit.strength == "weak" and not divided:
             print("── weaker matches ──")
             divided = True
-        row = f"{hit.score:.3f}  " if for_people else f"{hit.score:.4f}\t{hit.strength}\t"
+        score = f"{hit.score:.3f}  " if with_score else ""
+        row = score if for_people else f"{hit.score:.4f}\t{hit.strength}\t"
         print(row + output.printable(hit.path))

@@ -40,9 +40,8 @@ def tag(
     pocketclip tag ~/Pictures/2024
     pocketclip tag --json | jq '.[] | select(any(.tags[]; .label == "dog")) | .path'
     """
-    from app.library.errors import NothingIndexedError
     from app.library.labels.tags import refresh
-    from app.library.search.rank import no_vectors
+    from app.library.search.rank import nothing_indexed
 
     loaded = load_model(model)
     stop_without_labels(loaded, quiet)
@@ -50,7 +49,7 @@ def tag(
         refresh(store, loaded)
         model_id = store.model_id(loaded.fingerprint)
         if model_id is None or not store.count_vectors(model_id):
-            raise NothingIndexedError(no_vectors(store, loaded))
+            raise nothing_indexed(store, loaded)
         photos = store.tagged(model_id, absolute(folders))
         shown = _show_tags_as_json(photos) if as_json else _show_tags(photos)
     if not shown:

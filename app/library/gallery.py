@@ -29,10 +29,10 @@ from app.library.labels.tags import decide_photo, refresh
 from app.library.labels.where import Where
 from app.library.labels.where import where as find_where
 from app.library.pictures.thumbnails import Thumbnails
-from app.library.search import query as find
-from app.library.search import timeline
-from app.library.search.query import Query, Results
-from app.library.search.timeline import EVERYTHING, Filter, Folder, Photo, Timeline
+from app.library.search import rank, timeline
+from app.library.search.query import EVERYTHING, Filter, Query, Term
+from app.library.search.rank import Results
+from app.library.search.timeline import Folder, Photo, Timeline
 from app.library.storage import Storage
 from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.store import Failure, Ids, Root, Store
@@ -60,6 +60,7 @@ __all__ = [
     "Root",
     "Storage",
     "Suggestion",
+    "Term",
     "Timeline",
     "Where",
 ]
@@ -218,16 +219,14 @@ class Gallery:
     # Search
 
     def search(self, query: Query, top: int = 300) -> Results:
-        """Find photos; see `app.library.search.query.find`. Needs the model unless the query is of filters alone."""
-        if not query.words.strip() and query.like is None and not query.excluded:
-            ids = self.timeline(query.only).ids
-            return Results(ids, np.zeros(len(ids), np.float32), len(ids))
-        self._learn()
-        return find.find(self.store, self.model, self.matrix(), query, top)
+        """Find photos; see `app.library.search.rank.search`. Needs the model unless the query only filters."""
+        if query.terms or query.without or query.filter.labels:
+            self._learn()
+        return rank.search(self.store, query, self._vectors, top)
 
     def similar(self, photo_id: int, top: int = 60) -> Results:
         """The photos that look most like one. Needs the bundle, runs no tower."""
-        return find.similar(self.store, self.model, self.matrix(), photo_id, top)
+        return rank.search(self.store, Query((Term(photo_id=photo_id),)), self._vectors, top)
 
     def suggest(self, text: str, limit: int = 8) -> list[Suggestion]:
         """What the person may be typing. Quick; knows the model's labels once `labels` has been called."""
@@ -392,6 +391,9 @@ class Gallery:
             can_localize=self.can_localize(),
             fingerprint=model.fingerprint,
         )
+
+    def _vectors(self) -> "tuple[Model, Matrix]":
+        return self.model, self.matrix()
 
     def _learn(self) -> None:
         """Let thresholds follow the latest corrections; where no model loads, they follow when one does."""

@@ -10,7 +10,7 @@ from kivy.metrics import Metrics
 from kivy.uix.screenmanager import Screen
 from numpy.typing import NDArray
 
-from app.library.gallery import Query
+from app.library.gallery import Query, Term
 from app.ui.actions import Actions
 from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.pictures import Pictures
@@ -151,7 +151,7 @@ class GalleryApp(App):
 
     def more_like(self, photo_id: int) -> None:
         """Search by a photo."""
-        self.search(Query(like=photo_id))
+        self.search(Query((Term(photo_id=photo_id),)))
 
     def open_photo(self, ids: NDArray[Any], index: int, grid: PhotoGrid | None = None) -> None:
         """Show one photo over everything; left and right go through `ids`."""

@@ -20,7 +20,7 @@ from rich.table import Table
 import mobileclip
 from app.library.files.exif import Facts
 from app.library.files.scan import Found
-from app.library.gallery import Filter, Gallery, Query
+from app.library.gallery import Filter, Gallery, Query, Term
 from app.library.pictures.thumbnails import Thumbnails
 from app.library.store.store import Store
 from mobileclip.model import Model
@@ -75,6 +75,7 @@ def timings(gallery: Gallery) -> list[tuple[str, float]]:
     photo, some = int(ids[len(ids) // 2]), ids[len(ids) // 2 :][:60]
     label = gallery.albums()[0].label
     narrow = Filter(labels=(label,), first=date(2008, 6, 1))
+    dog_on_beach, dog = (Term("a dog on a beach"),), (Term("a dog"),)
 
     def open_matrix() -> None:
         gallery._matrix = None
@@ -93,9 +94,15 @@ def timings(gallery: Gallery) -> list[tuple[str, float]]:
         ("60 rows of the grid", lambda: gallery.photos(some)),
         ("all albums with count and cover", gallery.albums),
         ("open and check all vectors, after a change", open_matrix),
-        ("search for words", lambda: gallery.search(Query("a dog on a beach"))),
-        ("search for words, with a label and a date", lambda: gallery.search(Query("a dog on a beach", only=narrow))),
-        ("search for words, another word excluded", lambda: gallery.search(Query("a dog", excluded=("people",)))),
+        ("search for words", lambda: gallery.search(Query(dog_on_beach))),
+        (
+            "search for words, with a label and a date",
+            lambda: gallery.search(Query(dog_on_beach, filter=narrow)),
+        ),
+        (
+            "search for words, another word excluded",
+            lambda: gallery.search(Query(dog, without=("people",))),
+        ),
         ("similar photos", lambda: gallery.similar(photo)),
         ("preview of a new label", lambda: gallery.preview(["a red car"])),
         ("the tags of one photo", lambda: gallery.tags(photo)),

@@ -1,81 +1,121 @@
-"""Find photos by words, by example, or by a weighted mix of both."""
+"""Find the photos that fit a query best, and tell strong matches from weak ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.library.errors import LibraryError, NothingIndexedError
 from app.library.files.content import content_hash
-from app.library.store.matrix import load_matrix
+from app.library.search.query import EVERYTHING, Filter, Query, Term
+from app.library.search.timeline import contents_of, photos_with, timeline
+from app.library.store.matrix import Matrix
 from app.library.store.store import Ids, Rows, Store
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
 
-Strength = Literal["strong", "weak"]
+OpenVectors = Callable[[], tuple["Model", Matrix]]
+"""Opens the model and all of its vectors."""
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
 _MAD_TO_DEVIATION = 1.4826
-STANDS_OUT = 3.0
+STRONG_DEVIATIONS = 3.0
+_SHORTEST = 1e-4
 
 
 @dataclass(frozen=True)
-class Term:
-    """One part of a query: words, or the path of a photo; a negative weight asks for less of it."""
+class Results:
+    """The photos that were found.
 
-    content: str
-    weight: float = 1.0
-    is_photo: bool = False
+    Attributes:
+        ids: photo ids, int64 (n,), best first; copies of a photo are next to each other. Newest first if the query
+            only filters.
+        scores: cosines with the query, float32 (n,); 0 if the query has no terms.
+        strong: the first so many are strong matches, see `strong_from`.
+    """
 
-
-@dataclass(frozen=True)
-class Hit:
-    """A photo that was found; `score` is the cosine with the query, `strength` how it is to be read."""
-
-    path: str
-    score: float
-    strength: Strength
+    ids: Ids
+    scores: Rows
+    strong: int
 
 
-def query_vector(model: "Model", terms: Sequence[Term]) -> Rows:
-    """The weighted sum of all terms on the unit sphere: float32 (d,), so that scores stay cosines.
+def search(store: Store, query: Query, open_vectors: OpenVectors, top: int = 300) -> Results:
+    """The photos that fit a query best; all that pass, newest first, if the query has no terms.
+
+    Photos of the query itself are left out. A text in `without` drops every photo that a search for it would call
+    strong and, if the text is the name of a label, every photo with that label. That is a firm promise; subtracting
+    the text's vector from the query would only shift the order.
+
+    Args:
+        store: the open index.
+        query: what to look for.
+        open_vectors: called only if the query has terms or `without`.
+        top: at most so many contents; copies of one content don't count.
 
     Raises:
-        PhotoError: a photo of the query cannot be read.
-        LibraryError: the terms cancel one another out.
+        NothingIndexedError: the index has no vectors of this model.
+        PhotoError: a photo of the query can't be read.
+        LibraryError: a photo of the query isn't in the index any more, or the terms cancel each other out.
     """
-    total = np.zeros(model.dim, np.float32)
-    words = [term for term in terms if not term.is_photo]
-    photos = [term for term in terms if term.is_photo]
-    if words:
-        vectors = model.encode_texts([term.content for term in words])
-        total += np.array([term.weight for term in words], np.float32) @ vectors
-    if photos:
-        vectors = model.encode_images([term.content for term in photos])
-        total += np.array([term.weight for term in photos], np.float32) @ vectors
+    if not query.terms and not query.without:
+        return _everything(timeline(store, query.filter).ids)
+    model, matrix = open_vectors()
+    if len(matrix.ids) == 0:
+        raise nothing_indexed(store, model)
+    presence = [label.threshold for label in model.labels]
+    dropped = _contents_that_show(store, model, matrix, query.without, presence)
+    if not query.terms:
+        ids = timeline(store, query.filter).ids
+        held = photos_with(store, dropped.tolist())
+        return _everything(ids[~np.isin(ids, [photo for photos in held.values() for photo in photos])])
+    scores = matrix.rows @ query_vector(store, model, matrix, query.terms)
+    by_photo = any(term.is_photo or term.photo_id is not None for term in query.terms)
+    strong = strong_from(scores, None if by_photo else presence)
+    allowed = None if query.filter == EVERYTHING else contents_of(store, query.filter)
+    left_out = np.concatenate([dropped, _contents_of_terms(store, query.terms)])
+    rows = best_rows(scores, allowed, left_out, matrix.ids, top)
+    return _photos_of(store, matrix, scores, rows, strong, query.filter)
+
+
+def query_vector(store: Store, model: "Model", matrix: Matrix, terms: Sequence[Term]) -> Rows:
+    """The weighted sum of all terms, scaled to unit length so that scores stay cosines: float32 (d,).
+
+    Raises:
+        PhotoError: a photo of the query can't be read.
+        LibraryError: a photo of the query isn't in the index any more, or the terms cancel each other out.
+    """
+    total = np.zeros(matrix.rows.shape[1], np.float32)
+    texts = [term for term in terms if term.photo_id is None and not term.is_photo]
+    files = [term for term in terms if term.is_photo]
+    if texts:
+        total += _weights(texts) @ model.encode_texts([term.text for term in texts])
+    if files:
+        total += _weights(files) @ model.encode_images([term.text for term in files])
+    for term in terms:
+        if term.photo_id is not None:
+            total += np.float32(term.weight) * _stored_vector(store, matrix, term.photo_id)
     length = float(np.linalg.norm(total))
-    if length < 1e-4:
-        raise LibraryError("the parts of this query cancel one another out; change a weight or leave one away")
+    if length < _SHORTEST:
+        raise LibraryError("the parts of this query cancel each other out; change a weight or drop one")
     return np.asarray(total / length, np.float32)
 
 
 def robust_deviation(scores: Rows) -> float:
-    """The standard deviation of normal scores (n,), hardly moved by the few that stand out."""
+    """The standard deviation that normal scores (n,) would have, hardly moved by outliers."""
     return _MAD_TO_DEVIATION * float(np.median(np.abs(scores - np.median(scores))))
 
 
 def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
-    """The cosine from which a result counts as strong, for one query over one library.
+    """The cosine from which a result is a strong match, for one query over one library.
 
-    No fixed cosine separates good results from bad ones: the border moves with every query and every model.
-    Two things are known, though. How the whole library scores on this very query: most photos do not show
-    what was asked for, so median and median absolute deviation describe the noise, and a photo STANDS_OUT
-    deviations above it is no accident. And at which cosine this model's labels are present, because the
-    bundle carries a threshold for each, fitted on labelled photos: below the lower quartile of them hardly
-    any text is really shown, whatever stands out; above the upper quartile almost any text is, also where the
-    whole library shows it and nothing stands out.
+    No fixed cosine separates good results from bad ones: the limit moves with every query and every model. But two
+    things are known. First, how the library scores on this query: most photos don't show what was asked for, so the
+    median and the median absolute deviation describe the noise, and a photo STRONG_DEVIATIONS above it is no accident.
+    Second, the cosines at which this model's labels are present: the bundle has a threshold for each, fitted on labeled
+    photos. Below their lower quartile hardly any text is really shown, even if a photo sticks out; above their upper
+    quartile almost any text is, even if all photos show it and none sticks out.
 
     Measured with OpenAI's ViT-B/32 on 1,075 photos of Flickr8k and 500 of their captions, deviations alone: at 3,
     90 % of the photos are strong for their own caption, and 7 photos (median) are strong for a caption; at 4 it is
@@ -83,45 +123,14 @@ def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
 
     Args:
         scores: cosines of the whole library with the query, float32 (n,).
-        presence: the thresholds of the model's labels, or None for a query by photo, which scores on another
+        presence: the thresholds of the model's labels, or None for a query by photo, whose cosines are on another
             scale.
     """
-    outstanding = float(np.median(scores)) + STANDS_OUT * robust_deviation(scores)
+    outlying = float(np.median(scores)) + STRONG_DEVIATIONS * robust_deviation(scores)
     if presence is None or len(presence) == 0:
-        return outstanding
+        return outlying
     hardly, almost_surely = np.quantile(np.asarray(presence), [0.25, 0.75])
-    return float(min(max(outstanding, hardly), almost_surely))
-
-
-def search(
-    store: Store, model: "Model", terms: Sequence[Term], *, top: int = 10, folders: Sequence[str] = ()
-) -> list[Hit]:
-    """The `top` photos that fit the query best, best first; photos of the query itself are left out.
-
-    Args:
-        store: the open index.
-        model: the bundle whose vectors to search.
-        terms: the query.
-        top: how many photos at most.
-        folders: only photos at or below these; what is strong is still judged over the whole library.
-
-    Raises:
-        NothingIndexedError: the index holds no vectors of this model.
-        PhotoError, LibraryError: see query_vector.
-    """
-    matrix = load_matrix(store, model.fingerprint)
-    if len(matrix.ids) == 0:
-        raise NothingIndexedError(no_vectors(store, model))
-    scores = matrix.rows @ query_vector(model, terms)
-    presence = None if any(term.is_photo for term in terms) else [label.threshold for label in model.labels]
-    strong = strong_from(scores, presence)
-    hits: list[Hit] = []
-    for row in best_rows(scores, _allowed(store, folders), _asked_with(store, terms), matrix.ids, top):
-        score = float(scores[row])
-        strength: Strength = "strong" if score >= strong else "weak"
-        paths = store.paths_of(int(matrix.ids[row]), folders)
-        hits.extend(Hit(path, score, strength) for path in paths)
-    return hits[:top]
+    return float(min(max(outlying, hardly), almost_surely))
 
 
 def best_rows(scores: Rows, allowed: Ids | None, without: Ids, ids: Ids, top: int) -> list[int]:
@@ -139,27 +148,74 @@ def best_rows(scores: Rows, allowed: Ids | None, without: Ids, ids: Ids, top: in
         rows = rows[~np.isin(ids[rows], without)]
     chosen = scores[rows]
     if top < len(rows):
-        # Sorting a whole library for ten photos would cost more than scoring it.
+        # Sorting all photos for the best ten would take longer than scoring them. argpartition doesn't keep the order
+        # of equal scores; sorting the rows it picked restores it for the stable sort.
         keep = np.sort(np.argpartition(-chosen, top)[:top])
         rows, chosen = rows[keep], chosen[keep]
     return [int(row) for row in rows[np.argsort(-chosen, kind="stable")]]
 
 
-def _allowed(store: Store, folders: Sequence[str]) -> Ids | None:
-    return store.contents_below(folders) if folders else None
-
-
-def _asked_with(store: Store, terms: Sequence[Term]) -> Ids:
-    known = (store.content_id(content_hash(term.content)) for term in terms if term.is_photo)
-    return np.array([content_id for content_id in known if content_id is not None], np.int64)
-
-
-def no_vectors(store: Store, model: "Model") -> str:
-    """Why a search cannot find anything, and what to do about it."""
+def nothing_indexed(store: Store, model: "Model") -> NothingIndexedError:
+    """Why a search can't find anything, and what to do about it."""
     others = [known.name for known in store.models() if known.vectors and known.fingerprint != model.fingerprint]
     if others:
-        return (
+        return NothingIndexedError(
             f"the photos were indexed with another model ({', '.join(others)}); run `pocketclip index` with"
             f" --model {model.name} first"
         )
-    return "nothing is indexed yet; run `pocketclip index DIR` first"
+    return NothingIndexedError("nothing is indexed yet; run `pocketclip index DIR` first")
+
+
+def _everything(ids: Ids) -> Results:
+    return Results(ids, np.zeros(len(ids), np.float32), len(ids))
+
+
+def _photos_of(store: Store, matrix: Matrix, scores: Rows, rows: Sequence[int], strong: float, only: Filter) -> Results:
+    contents = [int(matrix.ids[row]) for row in rows]
+    held = photos_with(store, contents, only)
+    pairs = [
+        (photo, float(scores[row]))
+        for row, content in zip(rows, contents, strict=True)
+        for photo in held.get(content, ())
+    ]
+    ids = np.array([photo for photo, _ in pairs], np.int64)
+    # best_rows sorts, so the strong ones come first.
+    return Results(ids, np.array([score for _, score in pairs], np.float32), sum(score >= strong for _, score in pairs))
+
+
+def _weights(terms: Sequence[Term]) -> Rows:
+    return np.array([term.weight for term in terms], np.float32)
+
+
+def _stored_vector(store: Store, matrix: Matrix, photo_id: int) -> Rows:
+    content_id = _content_of(store, photo_id)
+    row = len(matrix.ids) if content_id is None else int(np.searchsorted(matrix.ids, content_id))
+    if row == len(matrix.ids) or matrix.ids[row] != content_id:
+        raise LibraryError("this photo is not in the index any more, or not for this model; index again")
+    return np.asarray(matrix.rows[row])
+
+
+def _contents_of_terms(store: Store, terms: Sequence[Term]) -> Ids:
+    """Ids of the contents that the query asks with, int64 (n,)."""
+    known = [store.content_id(content_hash(term.text)) for term in terms if term.is_photo]
+    known += [_content_of(store, term.photo_id) for term in terms if term.photo_id is not None]
+    return np.array([content_id for content_id in known if content_id is not None], np.int64)
+
+
+def _content_of(store: Store, photo_id: int) -> int | None:
+    row = store.sql.execute("SELECT content_id FROM photos WHERE id = ?", (photo_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _contents_that_show(
+    store: Store, model: "Model", matrix: Matrix, texts: Sequence[str], presence: Sequence[float]
+) -> Ids:
+    """Ids of the contents that show any of the texts, ascending, int64 (n,)."""
+    texts = [text.strip() for text in texts if text.strip()]
+    found = [np.empty(0, np.int64)]
+    for text, vector in zip(texts, model.encode_texts(texts) if texts else (), strict=True):
+        scores = matrix.rows @ vector
+        found.append(matrix.ids[scores >= strong_from(scores, presence)])
+        tagged = store.sql.execute("SELECT content_id FROM tags WHERE label = ?", (text,)).fetchall()
+        found.append(np.array([row[0] for row in tagged], np.int64))
+    return np.unique(np.concatenate(found))

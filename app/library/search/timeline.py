@@ -13,42 +13,13 @@ from typing import Any
 import numpy as np
 
 from app.library.files.exif import TakenFrom, wall_clock
+from app.library.search.query import EVERYTHING, Filter
 from app.library.store.store import Ids, Store, below
 
 _DAY = 24 * 3600
 _EPOCH = date(1970, 1, 1)
 # SQLite's oldest limit on the values of one statement is 999.
 _PAGE = 500
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which photos: those with all of the labels, in any of the folders, of the days from `first` to `last`."""
-
-    labels: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-    first: date | None = None
-    last: date | None = None
-
-    def sql(self) -> tuple[str, list[object]]:
-        """A condition on the table `photos p`, and its values."""
-        parts, values = ["1"], list[object]()
-        for label in self.labels:
-            parts.append("EXISTS (SELECT 1 FROM tags t WHERE t.content_id = p.content_id AND t.label = ?)")
-            values.append(label)
-        if self.folders:
-            parts.append("(" + " OR ".join(["p.path >= ? AND p.path < ?"] * len(self.folders)) + ")")
-            values += [bound for folder in self.folders for bound in below(folder)]
-        if self.first is not None:
-            parts.append("p.taken >= ?")
-            values.append(_start(self.first))
-        if self.last is not None and self.last < date.max:
-            parts.append("p.taken < ?")
-            values.append(_start(self.last + timedelta(days=1)))
-        return " AND ".join(parts), values
-
-
-EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +76,7 @@ class Folder:
 
 def timeline(store: Store, only: Filter = EVERYTHING) -> Timeline:
     """All photos that pass a filter, newest first."""
-    condition, values = only.sql()
+    condition, values = _condition(only)
     query = f"SELECT p.id, p.taken FROM photos p WHERE {condition} ORDER BY p.taken DESC, p.id DESC"
     rows = store.sql.execute(query, values).fetchall()
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
@@ -150,14 +121,14 @@ def folders(store: Store) -> list[Folder]:
 
 def contents_of(store: Store, only: Filter) -> Ids:
     """Sorted ids, int64 (n,), of the contents of the photos that pass a filter."""
-    condition, values = only.sql()
+    condition, values = _condition(only)
     rows = store.sql.execute(f"SELECT DISTINCT p.content_id FROM photos p WHERE {condition}", values).fetchall()
     return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
 
 def photos_with(store: Store, contents: Sequence[int], only: Filter = EVERYTHING) -> dict[int, list[int]]:
     """Content id → the ids of its photos that pass the filter, oldest entry first; without those that have none."""
-    condition, values = only.sql()
+    condition, values = _condition(only)
     found: dict[int, list[int]] = {}
     for start in range(0, len(contents), _PAGE):
         page = list(contents[start : start + _PAGE])
@@ -168,6 +139,24 @@ def photos_with(store: Store, contents: Sequence[int], only: Filter = EVERYTHING
         for content_id, photo_id in store.sql.execute(query, [*page, *values]):
             found.setdefault(content_id, []).append(photo_id)
     return found
+
+
+def _condition(only: Filter) -> tuple[str, list[object]]:
+    """A condition on the table `photos p`, and its values."""
+    parts, values = ["1"], list[object]()
+    for label in only.labels:
+        parts.append("EXISTS (SELECT 1 FROM tags t WHERE t.content_id = p.content_id AND t.label = ?)")
+        values.append(label)
+    if only.folders:
+        parts.append("(" + " OR ".join(["p.path >= ? AND p.path < ?"] * len(only.folders)) + ")")
+        values += [bound for folder in only.folders for bound in below(folder)]
+    if only.first is not None:
+        parts.append("p.taken >= ?")
+        values.append(_start(only.first))
+    if only.last is not None and only.last < date.max:
+        parts.append("p.taken < ?")
+        values.append(_start(only.last + timedelta(days=1)))
+    return " AND ".join(parts), values
 
 
 def _start(day: date) -> float:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,100 @@ def test_only_below_a_folder(cli: CommandLine, photos: Path) -> None:
     nowhere = cli.tag("/nowhere", "--json")
     assert (nowhere.code, nowhere.json) == (1, [])
     assert cli.search("anything", "--in", "/nowhere", "--json").code == 1
+
+
+def date_photos(photos: Path, days: dict[str, str]) -> None:
+    """Give the photos of these names a modification time at noon of a day, which stands for the day of the shot."""
+    for name, day in days.items():
+        (path,) = photos.rglob(name)
+        noon = datetime.fromisoformat(f"{day}T12:00").timestamp()
+        os.utime(path, (noon, noon))
+
+
+DAYS = {
+    "astronaut.png": "2019-07-14",
+    "chelsea.png": "2020-01-01",
+    "coffee.png": "2020-02-29",
+    "rocket.jpg": "2020-12-31",
+    "china.jpg": "2021-01-01",
+    "flower.jpg": "2022-06-30",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--from", "2020", "--to", "2020"], ["rocket.jpg", "coffee.png", "chelsea.png"]),
+        (["--from", "2020-02", "--to", "2020-12"], ["rocket.jpg", "coffee.png"]),
+        (["--from", "2020-02-29", "--to", "2020-02-29"], ["coffee.png"]),
+        (["--to", "2020-01-01"], ["chelsea.png", "astronaut.png"]),
+        (["--from", "2021"], ["flower.jpg", "china.jpg"]),
+        (["--from", "2021", "-t", "1"], ["flower.jpg"]),
+        (["--from", "2023"], []),
+    ],
+)
+def test_dates_alone_list_a_timeline(cli: CommandLine, photos: Path, arguments: list[str], expected: list[str]) -> None:
+    date_photos(photos, DAYS)
+    cli.index(photos)
+    found = cli.search(*arguments, "--json")
+    assert found.code == (0 if expected else 1)
+    assert [Path(hit["path"]).name for hit in found.json] == expected
+    assert {(hit["score"], hit["strength"]) for hit in found.json} <= {(0.0, "strong")}
+    ranked = cli.search("a photo", *arguments, "--json").json
+    if "-t" not in arguments:
+        assert {hit["path"] for hit in ranked} == {hit["path"] for hit in found.json}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--from", "yesterday"],
+        ["--to", "2023-02-29"],
+        ["--from", "2024-13"],
+        ["--from", "2024", "--to", "2023-12-31"],
+        ["--label", " "],
+        ["cat", "--without", ""],
+    ],
+)
+def test_filters_that_mean_nothing_are_wrong_usage(cli: CommandLine, arguments: list[str]) -> None:
+    result = cli.search(*arguments)
+    assert result.code == 2 and result.out == b"" and "Traceback" not in result.err
+    assert not cli.home.exists()
+
+
+def test_only_photos_with_a_label(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    tags = {entry["path"]: {tag["label"] for tag in entry["tags"]} for entry in cli.tag("--json").json}
+    label = next(label for labels in tags.values() for label in sorted(labels))
+    expected = {path for path, labels in tags.items() if label in labels}
+    assert {hit["path"] for hit in cli.search("--label", label, "--json").json} == expected
+    ranked = cli.search("anything", "--label", label, "-t", "99", "--json").json
+    everything = cli.search("anything", "-t", "99", "--json").json
+    assert ranked == [hit for hit in everything if hit["path"] in expected]
+    nothing = cli.search("anything", "--label", label, "--label", "no such label", "--json")
+    assert nothing.code == 1 and nothing.json == [] and "no photo is tagged 'no such label'" in nothing.err
+
+
+def test_photos_that_show_something_are_dropped(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    everything = cli.search("anything", "-t", "99", "--json").json
+    unwanted = "a photo of a cat"
+    shown = {hit["path"] for hit in cli.search(unwanted, "-t", "99", "--json").json if hit["strength"] == "strong"}
+    assert 0 < len(shown) < len(everything)
+    left = cli.search("anything", "--without", unwanted, "-t", "99", "--json").json
+    assert left == [hit for hit in everything if hit["path"] not in shown]
+    alone = cli.search("--without", unwanted, "--json").json
+    assert {hit["path"] for hit in alone} == {hit["path"] for hit in everything} - shown
+    tags = {entry["path"]: {tag["label"] for tag in entry["tags"]} for entry in cli.tag("--json").json}
+    label = next(label for labels in tags.values() for label in sorted(labels))
+    left = cli.search("--without", label, "--json").json
+    assert not {hit["path"] for hit in left} & {path for path, labels in tags.items() if label in labels}
+
+
+def test_a_tilde_without_a_home_is_text(cli: CommandLine, photos: Path) -> None:
+    cli.index(photos)
+    assert cli.search("~cat", "--json").code == 0
 
 
 def test_labels_status_and_models(cli: CommandLine, photos: Path) -> None:

@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 
 from app.library.index.run import Options, Report, index_folders
+from app.library.labels.tags import refresh
+from app.library.search.query import Query, Term
+from app.library.search.rank import Results, search
+from app.library.search.timeline import photos as photos_by_id
+from app.library.store.matrix import load_matrix
 from app.library.store.store import Store
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
@@ -127,3 +132,26 @@ def photos_with_dates(tmp_path: Path) -> Path:
             exif[0x0112] = 6 if photo.stem == "coffee" else 1
             Image.open(photo).convert("RGB").save(folder / f"{photo.stem}.jpg", exif=exif)
     return folder
+
+
+def find(store: Store, model: FakeModel, query: Query, top: int = 300) -> Results:
+    """What a screen or the command line does to search."""
+    return search(store, query, lambda: (model, load_matrix(store, model.fingerprint)), top)
+
+
+def ask(store: Store, model: FakeModel, *texts: str, top: int = 300, like: int | None = None, **fields) -> Results:
+    """Search for texts or a photo of the index; further fields are those of `Query`."""
+    like_photo = () if like is None else (Term(photo_id=like),)
+    return find(store, model, Query((*map(Term, texts), *like_photo), **fields), top)
+
+
+def names(store: Store, ids) -> list[str]:
+    """The file names of photos by their ids."""
+    return [Path(photo.path).name for photo in photos_by_id(store, ids)]
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest, run, store: Store, model: FakeModel) -> Store:
+    run(request.getfixturevalue("photos"))
+    refresh(store, model)
+    return store

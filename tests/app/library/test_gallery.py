@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.library.errors import LibraryError
-from app.library.gallery import Filter, Gallery, Query
+from app.library.gallery import Filter, Gallery, Query, Term
 from app.library.index.job import IndexJob
 from app.library.index.lock import IndexLock
 from app.library.index.run import Options
@@ -69,7 +69,7 @@ def test_a_whole_afternoon(index: Path, photos: Path) -> None:
         rows = gallery.photos(ids)
         assert len(rows) == 8 and all(row.width and row.height for row in rows)
         assert gallery.thumbnails.picture(rows[0].key, rows[0].path).width
-        found = gallery.search(Query("bright"), 5)
+        found = gallery.search(Query((Term("bright"),)), 5)
         assert len(found.ids) == 5 and len(gallery.similar(int(ids[0]), 3).ids) == 3
         preview = gallery.preview(["bright"], 1.0, 2)
         assert gallery.save_label("sunny", ["bright", " "], 1.0) == preview.count > 0
@@ -136,7 +136,12 @@ def test_a_decision_is_kept_where_no_model_loads(index: Path, photos: Path, mode
         photo = gallery.photos(gallery.timeline().ids)[0]
         assert gallery.correct(photo.id, "mine", True)[0].label == "mine"
         assert gallery.albums() and gallery.search(Query()).ids.size == 8
-        for call in (gallery.labels, gallery.refresh_tags, gallery.model_about, lambda: gallery.search(Query("x"))):
+        for call in (
+            gallery.labels,
+            gallery.refresh_tags,
+            gallery.model_about,
+            lambda: gallery.search(Query((Term("x"),))),
+        ):
             with pytest.raises(BundleError, match="no model bundle"):
                 call()
 

@@ -17,7 +17,7 @@ from app.ui.kit.shell import PLACES
 from app.ui.kit.textures import filling
 from app.ui.kit.theme import DARK, LIGHT, Palette, contrast
 from app.ui.screens.photo.model import heat_rgba, place
-from app.ui.screens.search.model import describe_days, divide, parse_day, usual_ranges
+from app.ui.screens.search.model import describe_days, usual_ranges
 from app.ui.settings import Settings, load_settings, save_settings
 
 UI = Path(strings.__file__).parents[1]
@@ -143,30 +143,7 @@ def test_selection() -> None:
     assert len(selection) == 0 and len(changes) == 7
 
 
-@pytest.mark.parametrize(
-    ("typed", "words", "without"),
-    [
-        ("two dogs", "two dogs", ()),
-        ("beach -people", "beach", ("people",)),
-        ("-snow mountain −ski", "mountain", ("snow", "ski")),
-        ("black-and-white", "black-and-white", ()),
-        ("beach - sand", "beach - sand", ()),
-        ("-", "", ()),
-        ("  ", "", ()),
-        ("--", "", ()),
-    ],
-)
-def test_a_minus_leaves_out(typed: str, words: str, without: tuple[str, ...]) -> None:
-    assert divide(typed) == (words, without)
-
-
 def test_days_of_a_search() -> None:
-    assert parse_day(" 2024-02-29 ") == date(2024, 2, 29) and parse_day("") is None
-    assert (parse_day("2024"), parse_day("2024", end=True)) == (date(2024, 1, 1), date(2024, 12, 31))
-    assert (parse_day("2024-02"), parse_day("2024-02", end=True)) == (date(2024, 2, 1), date(2024, 2, 29))
-    for wrong in ("2024-13-01", "yesterday", "1-2-3-4"):
-        with pytest.raises(ValueError):
-            parse_day(wrong)
     assert describe_days(date(2024, 1, 1), date(2024, 12, 31)) == "2024"
     assert describe_days(date(2024, 5, 3), date(2024, 5, 3)) == "3 May 2024"
     assert describe_days(date(2024, 5, 3), None) == "3 May 2024 –" and describe_days(None, None) == ""

@@ -1,11 +1,11 @@
 """What is searched for, and when: live as one types, the newest query wins."""
 
-import calendar
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from app.library.gallery import Filter, Query, Results, Suggestion
+from app.library.gallery import Query, Results, Suggestion, Term
+from app.library.search.query import split_typed
 from app.ui.kit.strings import MONTHS, t
 from app.ui.session import Session
 from mobileclip.errors import PocketclipError
@@ -33,20 +33,6 @@ class Chip:
     kind: str
     value: str
     text: str
-
-
-def divide(words: str) -> tuple[str, tuple[str, ...]]:
-    """Words to look for, and words with a minus before them: "beach -people" → "beach", ("people",).
-
-    A minus inside a word or alone is no minus.
-    """
-    wanted, without = [], []
-    for word in words.split():
-        if len(word) > 1 and word[0] in "-−–" and word[1:].strip("-−–"):
-            without.append(word[1:])
-        else:
-            wanted.append(word)
-    return " ".join(wanted).strip(" -−–"), tuple(without)
 
 
 class SearchModel:
@@ -77,8 +63,9 @@ class SearchModel:
     @property
     def full(self) -> Query:
         """The query with what is typed."""
-        words, without = divide(self.typed)
-        return replace(self.query, words=words, excluded=self.query.excluded + without)
+        text, without = split_typed(self.typed)
+        typed = (Term(text),) if text else ()
+        return replace(self.query, terms=typed + self.query.terms, without=self.query.without + without)
 
     @property
     def empty(self) -> bool:
@@ -113,60 +100,60 @@ class SearchModel:
     @property
     def chips(self) -> list[Chip]:
         """All conditions but the words."""
-        query, only = self.query, self.query.only
-        chips = [Chip("like", "", t("chip.like"))] if query.like is not None else []
+        query, only = self.query, self.query.filter
+        chips = [Chip("like", "", t("chip.like"))] if query.terms else []
         chips += [Chip("label", label, label) for label in only.labels]
         if only.first or only.last:
             chips.append(Chip("dates", "", describe_days(only.first, only.last)))
         chips += [
             Chip("folder", path, path.rstrip("/\\").replace("\\", "/").split("/")[-1] or path) for path in only.folders
         ]
-        chips += [Chip("without", word, t("chip.not", word=word)) for word in query.excluded]
+        chips += [Chip("without", word, t("chip.not", word=word)) for word in query.without]
         return chips
 
     def remove(self, chip: Chip) -> None:
         """Take a condition away."""
-        query, only = self.query, self.query.only
+        query, only = self.query, self.query.filter
         if chip.kind == "like":
-            query = replace(query, like=None)
+            query = replace(query, terms=())
         elif chip.kind == "without":
-            query = replace(query, excluded=tuple(word for word in query.excluded if word != chip.value))
+            query = replace(query, without=tuple(word for word in query.without if word != chip.value))
         elif chip.kind == "label":
             only = replace(only, labels=tuple(label for label in only.labels if label != chip.value))
         elif chip.kind == "folder":
             only = replace(only, folders=tuple(path for path in only.folders if path != chip.value))
         else:
             only = replace(only, first=None, last=None)
-        self._ask(replace(query, only=only))
+        self._ask(replace(query, filter=only))
 
     def add_label(self, label: str) -> None:
         """Only photos with this label, too."""
-        only = self.query.only
+        only = self.query.filter
         if label not in only.labels:
-            self._ask(replace(self.query, only=replace(only, labels=(*only.labels, label))))
+            self._ask(replace(self.query, filter=replace(only, labels=(*only.labels, label))))
 
     def add_folder(self, path: str) -> None:
         """Photos of this folder, too."""
-        only = self.query.only
+        only = self.query.filter
         if path not in only.folders:
-            self._ask(replace(self.query, only=replace(only, folders=(*only.folders, path))))
+            self._ask(replace(self.query, filter=replace(only, folders=(*only.folders, path))))
 
     def without(self, word: str) -> None:
         """Leave out what looks like this."""
         word = word.strip()
-        if word and word not in self.query.excluded:
-            self._ask(replace(self.query, excluded=(*self.query.excluded, word)))
+        if word and word not in self.query.without:
+            self._ask(replace(self.query, without=(*self.query.without, word)))
 
     def between(self, first: date | None, last: date | None) -> None:
         """Only photos of these days, inclusive."""
         if first and last and last < first:
             first, last = last, first
-        self._ask(replace(self.query, only=replace(self.query.only, first=first, last=last)))
+        self._ask(replace(self.query, filter=replace(self.query.filter, first=first, last=last)))
 
     def like(self, photo_id: int) -> None:
         """Photos that look like this one."""
         self.typed = ""
-        self._ask(replace(self.query, like=photo_id, words=""))
+        self._ask(replace(self.query, terms=(Term(photo_id=photo_id),)))
 
     def take(self, suggestion: Suggestion) -> None:
         """Follow a suggestion: a label becomes a condition, a past search is typed again."""
@@ -213,7 +200,7 @@ class SearchModel:
 
     def _found(self, query: Query, results: Results) -> None:
         self.results, self.working, self.trouble = results, False, ""
-        self.ranked = bool(query.words or query.excluded or query.like is not None)
+        self.ranked = bool(query.terms or query.without)
         self._cancel_memory = self._later(self._remember, KEPT_AFTER)
         self._changed()
 
@@ -263,26 +250,3 @@ def usual_ranges(today: date) -> list[tuple[str, date, date]]:
         (t("dates.year"), today.replace(month=1, day=1), today),
         (t("dates.last_year"), date(today.year - 1, 1, 1), date(today.year - 1, 12, 31)),
     ]
-
-
-def parse_day(text: str, *, end: bool = False) -> date | None:
-    """A day written as 2024-05-31; of a year or a month the first day, or with `end` the last; None for no text.
-
-    Raises:
-        ValueError: something else.
-    """
-    text = text.strip()
-    if not text:
-        return None
-    parts = [int(part) for part in text.split("-")]
-    if len(parts) == 3:
-        return date(*parts)
-    if len(parts) > 3:
-        raise ValueError(f"no day: {text}")
-    year, month = parts[0], parts[1] if len(parts) == 2 else 12 if end else 1
-    return date(year, month, calendar.monthrange(year, month)[1] if end else 1)
-
-
-def only_label(label: str) -> Query:
-    """The query that shows an album."""
-    return Query(only=Filter(labels=(label,)))

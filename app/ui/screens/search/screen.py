@@ -12,6 +12,7 @@ from kivy.uix.behaviors import ButtonBehavior
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Album, Suggestion
+from app.library.search.query import parse_day
 from app.ui.grid.sections import by_strength
 from app.ui.host import Host
 from app.ui.kit import layers
@@ -21,7 +22,7 @@ from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Chip, Field, TextButton, load_layout
 from app.ui.screens.albums.screen import CAPTION, AlbumCard
 from app.ui.screens.photos.screen import GridPlace
-from app.ui.screens.search.model import SearchModel, parse_day, usual_ranges
+from app.ui.screens.search.model import SearchModel, usual_ranges
 
 SHOWN_LABELS = 12
 SHOWN_PAST = 6

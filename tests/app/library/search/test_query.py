@@ -1,298 +1,67 @@
-"""What a screen finds: search with filters, albums, own labels, doubts, and folders that are passed over."""
+"""Queries as users write them: terms with weights, photos, words with a minus, and dates."""
 
-import shutil
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from app.library.errors import LibraryError, NothingIndexedError
-from app.library.index import roots
-from app.library.index.excluded import Excluded, patterns
-from app.library.labels import albums
-from app.library.labels.corrections import correct
-from app.library.labels.rules import OwnLabel, own_labels, own_rule, rules_of, save_own_label
-from app.library.labels.tags import refresh
-from app.library.search.query import Query, find, similar
-from app.library.search.rank import Term, search
-from app.library.search.timeline import Filter, timeline
-from app.library.search.timeline import photos as rows_of
-from app.library.store.matrix import load_matrix
-from app.library.store.store import Store
-from mobileclip.zeroshot import LabelSet
-from tests.app.library.conftest import FakeModel
-
-
-def names(store: Store, ids) -> list[str]:
-    return [Path(photo.path).name for photo in rows_of(store, ids)]
-
-
-def ask(store: Store, model: FakeModel, *arguments, top: int = 300, **fields):
-    return find(store, model, load_matrix(store, model.fingerprint), Query(*arguments, **fields), top)
-
-
-@pytest.fixture
-def library(request: pytest.FixtureRequest, run, store: Store, model: FakeModel) -> Store:
-    run(request.getfixturevalue("photos"))
-    refresh(store, model)
-    return store
-
-
-def test_words_find_what_the_command_line_finds(library: Store, model: FakeModel) -> None:
-    hits = search(library, model, [Term("bright")], top=20)
-    found = ask(library, model, "bright")
-    assert [photo.path for photo in rows_of(library, found.ids)] == [hit.path for hit in hits]
-    np.testing.assert_allclose(found.scores, [hit.score for hit in hits], atol=1e-6)
-    assert found.strong == sum(hit.strength == "strong" for hit in hits)
-    assert ask(library, model, "  bright ", top=3).ids.tolist() == found.ids[:3].tolist()
-
-
-def test_filters_narrow_but_do_not_change_what_is_strong(library: Store, model: FakeModel, photos: Path) -> None:
-    all_of_them = ask(library, model, "bright")
-    everything = dict(zip(all_of_them.ids.tolist(), all_of_them.scores.tolist(), strict=True))
-    found = ask(library, model, "bright", only=Filter(folders=(str(photos / "first"),)))
-    inside = [photo_id for photo_id in everything if photo_id in set(found.ids.tolist())]
-    assert found.ids.tolist() == inside and 0 < len(inside) < len(everything)
-    np.testing.assert_allclose(found.scores, [everything[photo_id] for photo_id in inside], atol=1e-6)
-    assert len(ask(library, model, "bright", only=Filter(last=date(1990, 1, 1))).ids) == 0
-
-
-def test_filters_alone_are_a_timeline(library: Store, model: FakeModel) -> None:
-    for only in (Filter(), Filter(labels=("dark",))):
-        found = ask(library, model, only=only, top=1)
-        assert found.ids.tolist() == timeline(library, only).ids.tolist() and found.strong == len(found.ids)
-    assert 0 < len(timeline(library, Filter(labels=("dark",))).ids) < 8
-
-
-def test_excluded_words_are_not_to_be_seen(library: Store, model: FakeModel) -> None:
-    found = ask(library, model, "bright")
-    unwanted = ask(library, model, "dark")
-    strong = set(unwanted.ids[: unwanted.strong].tolist()) | set(
-        timeline(library, Filter(labels=("dark",))).ids.tolist()
-    )
-    left = ask(library, model, "bright", excluded=("dark",))
-    assert left.ids.tolist() == [photo_id for photo_id in found.ids if photo_id not in strong]
-    assert 0 < len(left.ids) < len(found.ids)
-    alone = ask(library, model, excluded=("dark", " "))
-    assert alone.ids.tolist() == [photo_id for photo_id in timeline(library).ids if photo_id not in strong]
-
-
-def test_more_like_this_photo_leaves_itself_and_its_copies_out(
-    library: Store, model: FakeModel, run, photos: Path
-) -> None:
-    shutil.copy(next(photos.rglob("rocket.jpg")), photos / "copy.jpg")
-    run(photos)
-    ids = {Path(photo.path).name: photo.id for photo in rows_of(library, timeline(library).ids)}
-    matrix = load_matrix(library, model.fingerprint)
-    found = similar(library, model, matrix, ids["rocket.jpg"], 60)
-    assert "rocket.jpg" not in names(library, found.ids) and "copy.jpg" not in names(library, found.ids)
-    path = str(next(photos.rglob("rocket.jpg")))
-    hits = search(library, model, [Term(path, is_photo=True)], top=20)
-    assert names(library, found.ids) == [Path(hit.path).name for hit in hits]
-    np.testing.assert_allclose(found.scores, [hit.score for hit in hits], atol=2e-3)
-    with_words = ask(library, model, "bright", like=ids["rocket.jpg"])
-    assert set(with_words.ids) == set(found.ids) and with_words.ids.tolist() != found.ids.tolist()
-    with pytest.raises(LibraryError, match="not in the index"):
-        ask(library, model, like=10**9)
-
-
-def test_an_empty_index_says_so(store: Store, model: FakeModel) -> None:
-    assert len(ask(store, model).ids) == 0
-    with pytest.raises(NothingIndexedError):
-        ask(store, model, "bright")
-
-
-def test_albums_have_a_cover_and_a_count(library: Store, model: FakeModel) -> None:
-    found = albums.albums(library)
-    assert [album.count for album in found] == sorted((album.count for album in found), reverse=True)
-    for album in found:
-        ids = timeline(library, Filter(labels=(album.label,))).ids.tolist()
-        assert album.count == len(ids) and album.cover.id in ids and not album.own
-    least = int(timeline(library, Filter(labels=("dark",))).ids[-1])
-    correct(library, least, "dark", True)
-    correct(library, least, "only here", True)
-    covers = {album.label: album.cover.id for album in albums.albums(library)}
-    assert covers["only here"] == least
-    correct(library, least, "only here", None)
-    assert "only here" not in {album.label for album in albums.albums(library)}
-
-
-def test_an_own_label_follows_its_slider_and_stays_put(library: Store, model: FakeModel) -> None:
-    matrix = load_matrix(library, model.fingerprint)
-    counts = []
-    for sensitivity in np.linspace(0, 1, 11):
-        rule, vector = own_rule(model, matrix, OwnLabel("x", ("bright",), float(sensitivity)))
-        counts.append(int((matrix.rows @ vector >= rule.threshold).sum()))
-    assert counts == sorted(counts) and counts[0] < counts[-1] < 8
-    middle, vector = own_rule(model, matrix, OwnLabel("x", ("bright",), 0.5))
-    found = ask(library, model, "bright")
-    assert int((matrix.rows @ vector >= middle.threshold).sum()) == found.strong
-
-    save_own_label(library, model, OwnLabel("sunny days", ("bright", "sunny"), 1.0))
-    refresh(library, model)
-    (album,) = [album for album in albums.albums(library) if album.label == "sunny days"]
-    assert album.own and own_labels(library) == [OwnLabel("sunny days", ("bright", "sunny"), 1.0)]
-    threshold = rules_of(library, model).labels["sunny days"].threshold
-    library.sql.execute("DELETE FROM photos WHERE id = ?", (album.cover.id,))
-    assert rules_of(library, model).labels["sunny days"].threshold == threshold
-
-
-def test_new_photos_get_own_labels_too_and_another_model_is_fitted(
-    library: Store, model: FakeModel, other_model: FakeModel, run, photos: Path
-) -> None:
-    save_own_label(library, model, OwnLabel("mine", ("bright",), 1.0))
-    refresh(library, model)
-    tagged = set(timeline(library, Filter(labels=("mine",))).ids.tolist())
-    assert tagged
-    brightest = rows_of(library, ask(library, model, "bright").ids[:1])[0].path
-    from PIL import Image
-
-    Image.open(brightest).convert("RGB").resize((300, 300)).save(photos / "new.png")
-    run(photos)
-    assert "new.png" in names(library, timeline(library, Filter(labels=("mine",))).ids)
-    run(photos, model=other_model)
-    refresh(library, other_model)
-    fitted = library.sql.execute("SELECT count(*) FROM own_fits").fetchone()
-    assert fitted == (2,) and len(timeline(library, Filter(labels=("mine",))).ids)
-
-
-def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
-    run, store: Store, model: FakeModel, photos: Path
-) -> None:
-    held = photos / "second"
-    run(photos / "first")
-    calls = []
-
-    def meddle(progress) -> None:
-        if progress.stage == "index" and progress.done and not calls:
-            calls.append(progress)
-            save_own_label(store, model, OwnLabel("late", ("bright",), 1.0))
-            refresh(store, model)
-            for photo in rows_of(store, timeline(store).ids)[:1]:
-                correct(store, photo.id, "dark", False)
-
-    from app.library.index.run import Options, index_folders
-
-    index_folders(store, model, [str(held)], Options(batch_size=1, decoders=1), progress=meddle)
-    assert calls
-    rules = rules_of(store, model)
-    rows = load_matrix(store, model.fingerprint)
-    for name in ("late", "dark"):
-        expected = set(rows.ids[rules.scores_of(name, rows.rows) >= 0.5].tolist())
-        rejected = {c for (c,) in store.sql.execute("SELECT c.id FROM corrections k JOIN contents c ON c.hash = k.hash"
-                                                    " WHERE k.label = ?", (name,))}  # fmt: skip
-        tagged = {content for (content,) in store.sql.execute("SELECT content_id FROM tags WHERE label = ?", (name,))}
-        assert tagged == expected - rejected, name
-
-
-def test_a_bad_own_label_is_refused_and_a_deleted_one_is_gone(library: Store, model: FakeModel) -> None:
-    from app.library.labels.rules import delete_own_label
-
-    bad = (OwnLabel(" ", ("x",), 0.5), OwnLabel("x", (" ",), 0.5), OwnLabel("bright", ("x",), 0.5))
-    for label in (*bad, OwnLabel("x", ("bright", "dark"), 0.5)):  # in this model the one is the opposite of the other
-        with pytest.raises(LibraryError):
-            save_own_label(library, model, label)
-    assert own_labels(library) == []
-    save_own_label(library, model, OwnLabel("mine", ("bright",), 7.0))
-    assert own_labels(library)[0].sensitivity == 1.0
-    refresh(library, model)
-    correct(library, int(timeline(library).ids[0]), "mine", True)
-    delete_own_label(library, "mine")
-    refresh(library, model)
-    for table, column in (("tags", "label"), ("corrections", "label"), ("decided", "label"), ("own_fits", "name")):
-        assert library.sql.execute(f"SELECT count(*) FROM {table} WHERE {column} = 'mine'").fetchone() == (0,)
-    delete_own_label(library, "bright")
-    assert timeline(library, Filter(labels=("bright",))).ids.size
-
-
-def test_doubts_are_the_nearest_to_even_and_never_asked_twice(library: Store, model: FakeModel) -> None:
-    model.labels = LabelSet([*model.labels])
-    rules, matrix = rules_of(library, model), load_matrix(library, model.fingerprint)
-    found = albums.doubts(library, rules, matrix, 50)
-    expected = {}
-    for name in ("bright", "dark"):
-        scores = rules.scores_of(name, matrix.rows)
-        expected |= {(int(c), name): float(s) for c, s in zip(matrix.ids, scores, strict=True) if 0.27 < s < 0.73}
-    assert {(doubt.photo.content_id, doubt.label) for doubt in found} == set(expected)
-    for doubt in found:
-        assert doubt.score == pytest.approx(expected[doubt.photo.content_id, doubt.label], abs=1e-4)
-        assert doubt.given == (doubt.score >= 0.5)
-    distances = [abs(doubt.score - 0.5) for doubt in found]
-    assert distances == sorted(distances) and found, "no photo is in doubt here"
-    correct(library, found[0].photo.id, found[0].label, True)
-    again = albums.doubts(library, rules, matrix, 50)
-    assert (found[0].photo.id, found[0].label) not in {(doubt.photo.id, doubt.label) for doubt in again}
-    assert len(albums.doubts(library, rules, matrix, 1)) <= 1
-
-
-def test_suggestions_begin_with_what_was_typed(store: Store) -> None:
-    for words in ("dog on a beach", "red car", "Dog  park", "dog on a beach"):
-        albums.remember_search(store, words)
-    albums.remember_search(store, "   ")
-    past = albums.past_searches(store, 10)
-    assert past == ["dog on a beach", "Dog park", "red car"]
-    found = albums.suggest(["hot dog", "dog", "cat", "dogwood"], past, "dog", 10)
-    assert [(hint.text, hint.kind) for hint in found] == [
-        ("dogwood", "label"),
-        ("dog on a beach", "search"),
-        ("Dog park", "search"),
-        ("hot dog", "label"),
-    ]
-    assert [hint.text for hint in albums.suggest([], past, " ", 2)] == past[:2]
-    for number in range(250):
-        albums.remember_search(store, f"search {number}")
-    assert len(albums.past_searches(store, 1000)) == 200
+from app.library.search.query import Term, parse_day, parse_term, split_typed
 
 
 @pytest.mark.parametrize(
-    ("pattern", "hidden"),
+    ("text", "term"),
     [
-        ("Screenshots", ["/p/screenshots/a.jpg", "/p/x/Screenshots/deep/b.jpg"]),
-        ("*.GIF", ["/p/c.gif"]),
-        ("x", ["/p/x/Screenshots/deep/b.jpg", "/p/x/d.jpg"]),
-        ("/p/x", ["/p/x/Screenshots/deep/b.jpg", "/p/x/d.jpg"]),
-        ("/p/x/", ["/p/x/Screenshots/deep/b.jpg", "/p/x/d.jpg"]),
-        ("/p/*/d.jpg", ["/p/x/d.jpg"]),
-        ("p", []),  # an indexed folder was named by a person
-        ("[", []),
-        ("x/d.jpg", []),
+        ("cat", Term("cat")),
+        ("2:cat", Term("cat", 2.0)),
+        ("0.5:a red car", Term("a red car", 0.5)),
+        ("note: cat", Term("note: cat")),
+        ("~cat", Term("~cat")),
+        ("~no-such-user/cat", Term("~no-such-user/cat")),
     ],
 )
-def test_what_a_pattern_hides(pattern: str, hidden: list[str]) -> None:
-    everything = ["/p/screenshots/a.jpg", "/p/x/Screenshots/deep/b.jpg", "/p/c.gif", "/p/x/d.jpg", "/p/e.jpg"]
-    excluded = Excluded([pattern])
-    assert [path for path in everything if excluded.hides(path, "/p")] == hidden
-    assert not any(Excluded([]).hides(path, "/p") for path in everything)
+def test_a_text_may_have_a_weight(text: str, term: Term) -> None:
+    assert parse_term(text) == term
+    assert parse_term(text, -1.0) == Term(term.text, -term.weight)
 
 
-def test_exclusion_hides_at_once_lasts_and_is_taken_back(library: Store, model: FakeModel, run, photos: Path) -> None:
-    (photos / "first" / "broken.jpg").write_text("no photo")
-    run(photos)
-    first = sum(path.suffix != ".jpg" or path.stem != "broken" for path in (photos / "first").iterdir())
-    assert len(library.failures()) == 1
-    assert roots.exclude(library, "first") == first and patterns(library) == ["first"]
-    assert len(timeline(library).ids) == 8 - first and library.failures() == []
-    report = run(photos)
-    assert (report.found, report.embedded, report.removed) == (8 - first, 0, 0)
-    assert len(ask(library, model, "bright").ids) == 8 - first
-    roots.include(library, "first")
-    seen = model.seen
-    run(photos)
-    assert len(timeline(library).ids) == 8 and model.seen == seen, "vectors of hidden photos are kept for a while"
-    for bad in (" ", "/", str(photos)):
-        with pytest.raises(LibraryError):
-            roots.exclude(library, bad)
-    with pytest.raises(LibraryError, match="not excluded"):
-        roots.include(library, "first")
+@pytest.mark.parametrize("text", ["", "  ", "2:", "0:cat", "10000:cat", "./no-such.jpg", "cat.jpg", "~nobody/cat.jpg"])
+def test_what_cannot_be_understood_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"query is empty|weight must|no photo"):
+        parse_term(text)
 
 
-def test_a_forgotten_folder_takes_its_photos_and_keeps_decisions(library: Store, run, photos: Path) -> None:
-    photo_id = int(timeline(library).ids[0])
-    correct(library, photo_id, "mine", True)
-    assert roots.forget_root(library, str(photos)) == 8
-    assert library.roots() == [] and len(timeline(library).ids) == 0
-    with pytest.raises(LibraryError, match="not an indexed folder"):
-        roots.forget_root(library, str(photos))
-    run(photos)
-    assert len(timeline(library, Filter(labels=("mine",))).ids) == 1
+def test_a_word_is_a_path_only_if_it_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "cat.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_term("cat") == Term("cat")
+    assert parse_term("cat.jpg") == Term("cat.jpg", is_photo=True)
+    assert parse_term("2:./cat", -1.0) == Term("./cat", -2.0, is_photo=True)
+    assert parse_term("~/cat.jpg") == Term(str(tmp_path / "cat.jpg"), is_photo=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "without"),
+    [
+        ("beach -people", "beach", ("people",)),
+        ("-snow mountain −ski", "mountain", ("snow", "ski")),
+        ("black-and-white", "black-and-white", ()),
+        ("beach - sand", "beach - sand", ()),
+        ("-", "", ()),
+        ("  ", "", ()),
+        ("--", "", ()),
+    ],
+)
+def test_a_minus_leaves_out(typed: str, text: str, without: tuple[str, ...]) -> None:
+    assert split_typed(typed) == (text, without)
+
+
+def test_days_months_and_years() -> None:
+    assert parse_day(" 2024-02-29 ") == date(2024, 2, 29) and parse_day("") is None
+    assert (parse_day("2024"), parse_day("2024", end=True)) == (date(2024, 1, 1), date(2024, 12, 31))
+    assert (parse_day("2024-02"), parse_day("2024-02", end=True)) == (date(2024, 2, 1), date(2024, 2, 29))
+    for wrong in ("2024-13-01", "2023-02-29", "0", "yesterday", "1-2-3-4", "2024-", "20240501"):
+        for end in (False, True):
+            with pytest.raises(ValueError, match="isn't a date"):
+                parse_day(wrong, end=end)

@@ -1,6 +1,7 @@
 """Search: the matrix on disk is only a copy, the ranking is exact, and strong means something."""
 
 import shutil
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,74 +12,135 @@ from hypothesis.extra.numpy import arrays
 
 from app.library.errors import LibraryError, NothingIndexedError
 from app.library.labels.tags import label_fingerprint, refresh
-from app.library.search.rank import Term, best_rows, query_vector, search, strong_from
-from app.library.store.matrix import cache_path, load_matrix
+from app.library.search.query import Filter, Query, Term
+from app.library.search.rank import Results, best_rows, query_vector, strong_from
+from app.library.search.timeline import photos as rows_of
+from app.library.search.timeline import timeline
+from app.library.store.matrix import Matrix, cache_path, load_matrix
 from app.library.store.store import Store
 from mobileclip.errors import PhotoError
+from tests.app.library.conftest import FakeModel, ask, find, names
 
 
-def test_best_first_and_never_more_than_asked(photos, run, model, store) -> None:
-    run(photos)
-    hits = search(store, model, [Term("bright")], top=3)
-    assert len(hits) == 3
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    everything = search(store, model, [Term("bright")], top=100)
-    assert len(everything) == 8 and everything[:3] == hits
+def paths(store: Store, found: Results) -> list[str]:
+    return [photo.path for photo in rows_of(store, found.ids)]
 
 
-def test_scores_are_cosines_with_each_photo(photos, run, model, store) -> None:
-    run(photos)
-    for hit in search(store, model, [Term("bright")], top=8):
-        cosine = float(model.encode_images([hit.path])[0] @ model.encode_texts(["bright"])[0])
-        assert hit.score == pytest.approx(cosine, abs=1e-3)
+def test_best_first_and_never_more_than_asked(library, model) -> None:
+    found = ask(library, model, "bright", top=3)
+    assert len(found.ids) == 3 and found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    everything = ask(library, model, "bright", top=100)
+    assert len(everything.ids) == 8 and everything.ids[:3].tolist() == found.ids.tolist()
+    assert everything.strong == len(ask(library, model, "bright", top=max(1, everything.strong)).ids)
+
+
+def test_scores_are_cosines_with_each_photo(library, model) -> None:
+    found = ask(library, model, "bright")
+    for path, score in zip(paths(library, found), found.scores.tolist(), strict=True):
+        cosine = float(model.encode_images([path])[0] @ model.encode_texts(["bright"])[0])
+        assert score == pytest.approx(cosine, abs=1e-3)
 
 
 def test_a_photo_as_query_finds_the_others(photos, run, model, store) -> None:
     photo = str(photos / "first" / "rocket.jpg")
     shutil.copy(photo, photos / "copy.jpg")
     run(photos)
-    hits = search(store, model, [Term(photo, is_photo=True)], top=8)
-    assert len(hits) == 7 and photo not in {hit.path for hit in hits}
+    found = find(store, model, Query((Term(photo, is_photo=True),)))
+    assert len(found.ids) == 7 and photo not in paths(store, found)
 
 
 def test_copies_are_all_shown(photos, run, model, store) -> None:
     for name in ("a.jpg", "b.jpg"):
         shutil.copy(photos / "first" / "rocket.jpg", photos / name)
     run(photos)
-    hits = search(store, model, [Term("bright")], top=20)
-    scores = {hit.score for hit in hits if hit.path.endswith(".jpg") and Path(hit.path).name in ("a.jpg", "b.jpg")}
-    assert len(hits) == 10 and len(scores) == 1
+    found = ask(store, model, "bright")
+    scores = dict(zip(names(store, found.ids), found.scores.tolist(), strict=True))
+    assert len(found.ids) == 10 and scores["a.jpg"] == scores["b.jpg"]
 
 
 def test_only_below_a_folder(photos, run, model, store) -> None:
     run(photos)
     shutil.copy(photos / "first" / "flower.jpg", photos / "second" / "flower.jpg")
     run(photos)
-    hits = search(store, model, [Term("bright")], top=20, folders=[str(photos / "first")])
-    assert len(hits) == 4 and all(hit.path.startswith(str(photos / "first") + "/") for hit in hits)
-    assert search(store, model, [Term("bright")], folders=["/nowhere"]) == []
+    found = ask(store, model, "bright", filter=Filter(folders=(str(photos / "first"),)))
+    assert len(found.ids) == 4 and all(path.startswith(str(photos / "first") + "/") for path in paths(store, found))
+    assert len(ask(store, model, "bright", filter=Filter(folders=("/nowhere",))).ids) == 0
 
 
-def test_weights_and_signs(model) -> None:
+def test_weights_and_signs(store, model) -> None:
+    nothing = Matrix(np.empty(0, np.int64), np.empty((0, model.dim), np.float32))
     one, two = model.encode_texts(["one", "two"])
-    mixed = query_vector(model, [Term("one", 2.0), Term("two", -0.5)])
+    mixed = query_vector(store, model, nothing, [Term("one", 2.0), Term("two", -0.5)])
     expected = 2 * one - 0.5 * two
     np.testing.assert_allclose(mixed, expected / np.linalg.norm(expected), atol=1e-6)
     with pytest.raises(LibraryError, match="cancel"):
-        query_vector(model, [Term("one"), Term("one", -1.0)])
+        query_vector(store, model, nothing, [Term("one"), Term("one", -1.0)])
 
 
-def test_an_unreadable_query_photo_is_named(tmp_path, model) -> None:
+def test_an_unreadable_query_photo_is_named(tmp_path, library, model) -> None:
     with pytest.raises(PhotoError, match=r"gone\.jpg"):
-        query_vector(model, [Term(str(tmp_path / "gone.jpg"), is_photo=True)])
+        find(library, model, Query((Term(str(tmp_path / "gone.jpg"), is_photo=True),)))
 
 
 def test_nothing_indexed_and_another_model(photos, run, model, other_model, store) -> None:
     with pytest.raises(NothingIndexedError, match="nothing is indexed"):
-        search(store, model, [Term("x")])
+        ask(store, model, "x")
     run(photos)
     with pytest.raises(NothingIndexedError, match="another model"):
-        search(store, other_model, [Term("x")])
+        ask(store, other_model, "x")
+
+
+def test_filters_narrow_but_do_not_change_what_is_strong(library: Store, model: FakeModel, photos: Path) -> None:
+    all_of_them = ask(library, model, "bright")
+    everything = dict(zip(all_of_them.ids.tolist(), all_of_them.scores.tolist(), strict=True))
+    found = ask(library, model, "bright", filter=Filter(folders=(str(photos / "first"),)))
+    inside = [photo_id for photo_id in everything if photo_id in set(found.ids.tolist())]
+    assert found.ids.tolist() == inside and 0 < len(inside) < len(everything)
+    np.testing.assert_allclose(found.scores, [everything[photo_id] for photo_id in inside], atol=1e-6)
+    assert len(ask(library, model, "bright", filter=Filter(last=date(1990, 1, 1))).ids) == 0
+
+
+def test_filters_alone_are_a_timeline(library: Store, model: FakeModel) -> None:
+    for only in (Filter(), Filter(labels=("dark",))):
+        found = ask(library, model, filter=only, top=1)
+        assert found.ids.tolist() == timeline(library, only).ids.tolist() and found.strong == len(found.ids)
+    assert 0 < len(timeline(library, Filter(labels=("dark",))).ids) < 8
+
+
+def test_excluded_words_are_not_to_be_seen(library: Store, model: FakeModel) -> None:
+    found = ask(library, model, "bright")
+    unwanted = ask(library, model, "dark")
+    strong = set(unwanted.ids[: unwanted.strong].tolist()) | set(
+        timeline(library, Filter(labels=("dark",))).ids.tolist()
+    )
+    left = ask(library, model, "bright", without=("dark",))
+    assert left.ids.tolist() == [photo_id for photo_id in found.ids if photo_id not in strong]
+    assert 0 < len(left.ids) < len(found.ids)
+    alone = ask(library, model, without=("dark", " "))
+    assert alone.ids.tolist() == [photo_id for photo_id in timeline(library).ids if photo_id not in strong]
+
+
+def test_more_like_this_photo_leaves_itself_and_its_copies_out(
+    library: Store, model: FakeModel, run, photos: Path
+) -> None:
+    shutil.copy(next(photos.rglob("rocket.jpg")), photos / "copy.jpg")
+    run(photos)
+    ids = {Path(photo.path).name: photo.id for photo in rows_of(library, timeline(library).ids)}
+    found = ask(library, model, like=ids["rocket.jpg"])
+    assert "rocket.jpg" not in names(library, found.ids) and "copy.jpg" not in names(library, found.ids)
+    by_path = find(library, model, Query((Term(str(next(photos.rglob("rocket.jpg"))), is_photo=True),)))
+    assert found.ids.tolist() == by_path.ids.tolist()
+    np.testing.assert_allclose(found.scores, by_path.scores, atol=2e-3)
+    with_words = ask(library, model, "bright", like=ids["rocket.jpg"])
+    assert set(with_words.ids) == set(found.ids) and with_words.ids.tolist() != found.ids.tolist()
+    with pytest.raises(LibraryError, match="not in the index"):
+        ask(library, model, like=10**9)
+
+
+def test_an_empty_index_says_so(store: Store, model: FakeModel) -> None:
+    assert len(ask(store, model).ids) == 0
+    with pytest.raises(NothingIndexedError):
+        ask(store, model, "bright")
 
 
 @settings(deadline=None)
@@ -97,6 +159,9 @@ def test_best_rows_is_a_sort(scores, top, chosen, without, everything) -> None:
     rows = best_rows(scores, allowed, np.array(sorted(without), np.int64), ids, top)
     assert [scores[row] for row in rows] == [scores[row] for row in expected]
     assert set(rows) <= set(usable) and len(set(rows)) == len(rows)
+    for score in set(scores[rows].tolist()):
+        equal = [row for row in rows if scores[row] == score]
+        assert equal == sorted(equal), "equal scores stay in the order of their rows"
 
 
 def test_strong_is_what_stands_out() -> None:
@@ -188,14 +253,15 @@ def test_the_cache_of_another_index_is_not_believed(photos, run, model, store, t
 
 def test_search_needs_no_free_space(photos, run, model, store, monkeypatch) -> None:
     run(photos)
-    hits = search(store, model, [Term("bright")])
+    before = ask(store, model, "bright")
     cache_path(store, model.fingerprint).unlink()
 
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("app.library.store.matrix.tempfile.mkstemp", full)
-    assert search(store, model, [Term("bright")]) == hits
+    after = ask(store, model, "bright")
+    assert (after.ids.tolist(), after.scores.tolist()) == (before.ids.tolist(), before.scores.tolist())
     assert not cache_path(store, model.fingerprint).exists()
 
 

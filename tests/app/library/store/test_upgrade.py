@@ -11,11 +11,11 @@ import pytest
 
 from app.library.errors import LibraryError
 from app.library.files.content import content_hash
-from app.library.search.rank import Term, search
 from app.library.search.timeline import photos as photos_of
 from app.library.search.timeline import timeline
 from app.library.store import schema
 from app.library.store.store import Store
+from tests.app.library.conftest import ask
 
 # The tables as version 1 made them, word for word, and never to be changed.
 VERSION_1 = """
@@ -134,7 +134,7 @@ def test_an_old_index_opens_with_all_it_had(tmp_path: Path, photos: Path, model)
     with Store(path) as store:
         assert store.sql.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
         assert store.counts() == {"photos": 8, "contents": 8, "tags": 8, "failures": 0}
-        assert len(search(store, model, [Term("bright")], top=20)) == 8
+        assert len(ask(store, model, "bright").ids) == 8
         for photo in photos_of(store, timeline(store).ids):
             changed = datetime.fromtimestamp(Path(photo.path).stat().st_mtime)
             assert abs((photo.taken - changed).total_seconds()) < 1.1
