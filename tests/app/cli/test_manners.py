@@ -28,7 +28,7 @@ def test_help_is_quick_grouped_and_has_examples(cli: CommandLine) -> None:
 
 def test_help_flows_to_the_terminal_s_width_but_for_its_examples(cli: CommandLine) -> None:
     text = cli("search", "--help").out.decode()
-    paragraph = text[text.index("A strong result") : text.index("Examples")].strip().splitlines()
+    paragraph = text[text.index("Strong results") : text.index("Examples")].strip().splitlines()
     assert len(paragraph) > 1 and all(len(line.strip()) > 60 for line in paragraph[:-1])
     assert sum(line.strip().startswith("pocketclip search") for line in text.splitlines()) >= 2
 
