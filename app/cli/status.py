@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def status(
-    failures: Annotated[bool, typer.Option("--failures", help="List every photo that could not be read.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="List every photo that can't be read.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what is indexed, by which models, and what could not be read.
+    """Show what is indexed, by which models, and what can't be read.
 
     [bold]Examples[/bold]
 
@@ -36,7 +36,7 @@ def status(
     else:
         _show_status(data)
     if not data["photos"]:
-        output.say("pocketclip: the index holds no photo yet", quiet=quiet)
+        output.say("pocketclip: the index has no photos yet", quiet=quiet)
         raise typer.Exit(NOTHING)
 
 
@@ -68,11 +68,11 @@ def _show_status(data: dict[str, Any]) -> None:
     print(f"photos\t{data['photos']} ({data['contents']} different), {data['tags']} tags")
     for root in data["roots"]:
         read_at = root["read_at"]
-        when = f"read {datetime.fromtimestamp(read_at):%Y-%m-%d %H:%M}" if read_at else "never read to the end"
+        when = f"read {datetime.fromtimestamp(read_at):%Y-%m-%d %H:%M}" if read_at else "indexing not finished"
         print(f"folder\t{output.printable(root['path'])}: {root['photos']} photos, {when}")
     for model in data["models"]:
         name = f"{model['name']} {model['fingerprint'][:12]}"
-        print(f"model\t{name}: {model['vectors']} vectors of {model['dim']}")
+        print(f"model\t{name}: {model['vectors']} vectors of {model['dim']} dimensions")
     for tagged_by, contents in data["label_sets"].items():
         print(f"labels\t{tagged_by[:12]}: {contents} photos decided")
     reasons: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The real command line in a process of its own, watched for sockets; a folder of real and hostile files."""
+"""The real command line in a separate process, watched for sockets; a folder of real and hostile files."""
 
 import gzip
 import io
@@ -31,7 +31,7 @@ BUNDLE = os.environ.get("POCKETCLIP_TEST_BUNDLE", "pocket")
 
 @dataclass
 class Result:
-    """What one run of the command gave back."""
+    """Exit code, stdout and stderr of one run."""
 
     code: int
     out: bytes
@@ -90,7 +90,7 @@ def cli(tmp_path: Path) -> CommandLine:
 
 
 def real_photos() -> list[Path]:
-    """Photographs that scikit-image and scikit-learn carry."""
+    """Photographs from scikit-image and scikit-learn."""
     wanted = {
         "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg"],
         "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
@@ -105,7 +105,7 @@ def real_photos() -> list[Path]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Six real photographs: two in `animals and people`, four beside it."""
+    """Six real photographs: two in `animals and people`, four next to that folder."""
     folder = tmp_path / "photos"
     (folder / "animals and people").mkdir(parents=True)
     for photo in real_photos():
@@ -119,7 +119,7 @@ HOSTILE_NAMES = [b"new\nline.png", b'it\'s "quoted".png', "😀 Füße.png".enco
 
 @pytest.fixture
 def hostile(photos: Path) -> Path:
-    """The folder of real photographs with five oddly named ones (all good), and everything bad beside them."""
+    """The folder of real photographs with five oddly named ones (all good) and every kind of bad file."""
     rocket = (photos / "rocket.jpg").read_bytes()
     for number, name in enumerate(HOSTILE_NAMES):
         picture = io.BytesIO()
@@ -160,7 +160,7 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """Makes real ONNX bundles of a few kilobytes: mean colours for photos, fixed random rows for words."""
+    """Makes real ONNX bundles of a few kilobytes: mean colors for photos, fixed random rows for tokens."""
 
     def make(name: str = "tiny", labels: tuple[str, ...] = ("bright", "dark")) -> Path:
         return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / name, name, labels)
@@ -169,7 +169,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
 
 
 def write_tiny_bundle(folder: Path, name: str, labels: tuple[str, ...]) -> Path:
-    """Write a complete bundle with towers of 12 dimensions that ONNX Runtime really runs."""
+    """Write a complete bundle with towers of 12 dimensions that ONNX Runtime can run."""
     dim, size, length, vocabulary = 12, 32, 16, 514 + 1
     recipe = PixelRecipe(size, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     rng = np.random.default_rng(list(name.encode()))
@@ -228,7 +228,7 @@ def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -
 
 
 def image_tower(size: int, dim: int) -> bytes:
-    """Mean of each colour in each quarter of the picture, on the unit sphere."""
+    """Mean of each color in each quarter of the picture, as a unit vector."""
     from onnx import helper
 
     half = [size // 2, size // 2]
@@ -241,7 +241,7 @@ def image_tower(size: int, dim: int) -> bytes:
 
 
 def text_tower(table: np.ndarray) -> bytes:
-    """Sum of one row per token, on the unit sphere."""
+    """Sum of one row per token, as a unit vector."""
     from onnx import helper, numpy_helper
 
     nodes = [

@@ -1,4 +1,4 @@
-"""`pocketclip corrections`: what a person decided leaves as data."""
+"""`pocketclip corrections`: exports the decisions of the user."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A process may die at any moment: the index stays whole, and the next run finishes the work."""
+"""A process may die at any time: the index stays intact, and the next run finishes the work."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ MANY = 96
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """Enough photos, each a different part of a real one, for a run that can be stopped in its middle."""
+    """Enough photos, each a different part of a real one, for a run that can be stopped halfway."""
     folder = tmp_path / "many"
     folder.mkdir()
     sources = [Image.open(path).convert("RGB") for path in real_photos()]
@@ -35,7 +35,7 @@ def many(tmp_path: Path) -> Path:
 
 
 def stored(home: Path) -> int:
-    """How many photos another process sees."""
+    """Number of photos that another process sees."""
     try:
         with sqlite3.connect(f"file:{home / 'index.db'}?mode=ro", uri=True, timeout=5) as sql:
             count = sql.execute("SELECT count(*) FROM photos").fetchone()[0]
@@ -54,7 +54,7 @@ def wait_for_some(process: "subprocess.Popen[bytes]", home: Path) -> None:
 
 
 def check(home: Path) -> int:
-    """The index is whole: SQLite says so, and every photo has its vector and its decided tags."""
+    """Check that the index is intact and that every photo has a vector and tags; returns their number."""
     with sqlite3.connect(home / "index.db") as sql:
         assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert sql.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -68,7 +68,7 @@ def check(home: Path) -> int:
     return int(photos)
 
 
-def test_killed_in_the_middle_and_finished_by_the_next_run(cli: CommandLine, many: Path) -> None:
+def test_a_killed_run_is_finished_by_the_next(cli: CommandLine, many: Path) -> None:
     process = cli.popen("index", many, "--model", BUNDLE)
     wait_for_some(process, cli.home)
     process.send_signal(signal.SIGKILL)
@@ -102,7 +102,7 @@ def test_interrupted_by_a_person(cli: CommandLine, many: Path) -> None:
     assert cli.index(many, "--json").json["new"] == MANY - done
 
 
-def test_a_second_indexing_process_is_turned_away(cli: CommandLine, photos: Path) -> None:
+def test_a_second_indexing_process_is_refused(cli: CommandLine, photos: Path) -> None:
     cli.home.mkdir()
     with IndexLock(cli.home / "index.lock"):
         second = cli.index(photos)
@@ -110,7 +110,7 @@ def test_a_second_indexing_process_is_turned_away(cli: CommandLine, photos: Path
     assert cli.index(photos).code == 0
 
 
-def test_search_goes_on_while_another_process_writes(cli: CommandLine, photos: Path) -> None:
+def test_search_works_while_another_process_writes(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     with Store(cli.home / "index.db") as store, store.transaction():
         store.add_root("/somewhere")

@@ -1,4 +1,4 @@
-"""stdout is data, stderr is talk, and every way to end has its code."""
+"""Data on stdout, messages on stderr, and an exit code for every outcome."""
 
 import os
 import pty
@@ -90,12 +90,12 @@ def assert_one_line(result) -> None:
     assert result.err.startswith("pocketclip: ")
 
 
-def test_quiet_says_nothing(cli: CommandLine, photos: Path) -> None:
+def test_quiet_prints_nothing(cli: CommandLine, photos: Path) -> None:
     result = cli.index(photos, "--quiet")
     assert (result.code, result.out, result.err) == (0, b"", "")
 
 
-def test_a_reader_that_went_away_is_no_drama(cli: CommandLine, photos: Path) -> None:
+def test_a_closed_pipe_ends_quietly(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     for arguments in (["tag"], ["search", "cat"], ["search", "cat", "--json"]):
         process = cli.popen(*arguments, "--model", BUNDLE)
@@ -161,7 +161,7 @@ def test_the_guard_itself_works(cli: CommandLine) -> None:
 
 @pytest.fixture
 def plugins(tmp_path: Path, cli: CommandLine) -> Path:
-    """Installed commands of another package: one that works, one that cannot be imported, and a group."""
+    """Installed commands of another package: one that works, one that can't be imported, and a group."""
     folder = tmp_path / "site"
     info = folder / "demo-1.0.dist-info"
     info.mkdir(parents=True)

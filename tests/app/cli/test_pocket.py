@@ -1,4 +1,4 @@
-"""The shipped bundle on real photographs: what a person asks for first must come first."""
+"""The shipped bundle on real photographs: the right photo must come first."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_pocket_is_the_default_and_listed(cli: CommandLine, photos: Path) -> Non
     assert len(cli("labels", "--json").json) >= 150
 
 
-def test_the_bundle_for_litert_says_the_same(photos: Path) -> None:
+def test_the_litert_bundle_agrees(photos: Path) -> None:
     onnx, litert = (mobileclip.load(name, threads=1) for name in ("pocket", "pocket-litert"))
     assert (onnx.engine, litert.engine) == ("onnx", "litert") and onnx.fingerprint != litert.fingerprint
     files = sorted(path for path in photos.rglob("*") if path.name in ("chelsea.png", "china.jpg", "rocket.jpg"))
