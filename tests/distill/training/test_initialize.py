@@ -188,4 +188,4 @@ def test_two_students_are_mixed_from_the_command_line(
     (tmp_path / "damaged/model.safetensors").write_bytes(b"no weights")
     command[4] = str(tmp_path / "damaged")
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("mix: ") and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and done.stderr.startswith("soup: ") and len(done.stderr.splitlines()) == 1
