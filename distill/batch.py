@@ -1,4 +1,4 @@
-"""What one training step is given."""
+"""The input of one training step."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step is given: this process's photos and texts, and what the teachers say of them.
+    """The input of one training step: this process's photos and texts with their teacher embeddings.
 
-    The first n texts belong to the n photos, row by row; further texts have no photo.
+    The first n texts belong to the n photos, row by row; the others have no photo.
 
     Attributes:
-        pixels: (n, 3, s, s) float32, or (0, 3, 1, 1) where only texts are learnt from; (n, width) where the trunk's
-            features stand in for them.
+        pixels: (n, 3, s, s) float32; (0, 3, 1, 1) in a stage without photos; in a stage with `features`, the
+            trunk's features (n, width) instead.
         tokens: (m, length) int64, m ≥ n.
-        groups: (n,) int64, what each photo shows: equal numbers are positives of each other.
-        taught: one a teacher: unit vectors image (n, d), text (m, d) and the teacher's constant logit scale.
-        gallery: one a teacher: vectors of other photos and texts of the corpus, that affinities are compared with;
-            empty without a bank.
-        classes: (c, d) float32, the first teacher's vectors of its classifier's classes, or None; see `TeacherBank`.
-        posterior: (n, c) float32, log-probabilities of these classes, or None.
-        read: photos tried; `read` − n of them could not be read.
+        groups: (n,) int64; photos with equal numbers show the same and are each other's positives.
+        teachers: each teacher's embeddings, image (n, d) and text (m, d), and its constant logit scale.
+        reference: each teacher's embeddings of other photos and texts, which the affinity loss compares with; empty
+            if `loss.bank` is 0.
+        classes: (c, d) float32, the first teacher's embeddings of its classifier's classes; see `TeacherBank`.
+        posterior: (n, c) float32, log-probabilities of these classes.
+        tried: number of photos that should be in the batch; `tried` − n of them couldn't be read.
     """
 
     pixels: Tensor
     tokens: Tensor
     groups: Tensor
-    taught: tuple[Taught, ...]
-    gallery: tuple[Taught, ...] = ()
+    teachers: tuple[TeacherEmbeddings, ...]
+    reference: tuple[TeacherEmbeddings, ...] = ()
     classes: Tensor | None = None
     posterior: Tensor | None = None
-    read: int = 0
+    tried: int = 0
 
     def __len__(self) -> int:
-        """How many photos; texts where there are none."""
+        """The number of photos, or of texts in a stage without photos."""
         return len(self.pixels) or len(self.tokens)
 
     @property
     def unread(self) -> int:
-        """Photos that could not be read."""
-        return max(0, self.read - len(self.pixels))
+        """The number of photos that couldn't be read."""
+        return max(0, self.tried - len(self.pixels))
 
     def to(self, device: torch.device) -> Batch:
-        """Return this batch on a device."""
+        """Copy all tensors to a device."""
 
-        def moved(taught: Taught) -> Taught:
-            return Taught(taught.image.to(device), taught.text.to(device), taught.scale)
+        def moved(teachers: tuple[TeacherEmbeddings, ...]) -> tuple[TeacherEmbeddings, ...]:
+            return tuple(TeacherEmbeddings(t.image.to(device), t.text.to(device), t.scale) for t in teachers)
 
         return dataclasses.replace(
             self,
             pixels=self.pixels.to(device),
             tokens=self.tokens.to(device),
             groups=self.groups.to(device),
-            taught=tuple(moved(one) for one in self.taught),
-            gallery=tuple(moved(one) for one in self.gallery),
+            teachers=moved(self.teachers),
+            reference=moved(self.reference),
             classes=None if self.classes is None else self.classes.to(device),
             posterior=None if self.posterior is None else self.posterior.to(device),
         )

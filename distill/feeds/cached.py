@@ -15,7 +15,7 @@ from distill.config import Recipe, Stage
 from distill.data.corpus import Corpus
 from distill.distributed import rank, size
 from distill.feeds.photos import augmentation, read_photos_of
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
@@ -94,7 +94,7 @@ class CorpusFeed:
                 random = np.random.default_rng((self.recipe.seed, epoch, step))
                 ids = order[step][rank() :: size()]
                 nobody = np.zeros(0, np.int64)
-                yield self._batch(torch.zeros(0, 3, 1, 1), nobody, ids, self._gallery(random))
+                yield self._batch(torch.zeros(0, 3, 1, 1), nobody, ids, self._reference(random))
             return
         batch = self.recipe.optim.batch
         order = self.corpus.epoch(self.recipe.seed, epoch)
@@ -105,7 +105,7 @@ class CorpusFeed:
             texts = np.array([random.choice(self.corpus.text_ids[row]) for row in drawn])
             extra = self._extra_texts(random, texts)
             own = texts[positions - step * batch]
-            yield self._batch(pixels, order[positions], np.concatenate([own, extra]), self._gallery(random), tried)
+            yield self._batch(pixels, order[positions], np.concatenate([own, extra]), self._reference(random), tried)
 
     def _photos(
         self, order: NDArray[np.int64], epoch: int, stage: Stage, first: int
@@ -147,20 +147,20 @@ class CorpusFeed:
         extra = np.setdiff1d(_some(random, self.all_texts, self.recipe.optim.extra_texts), texts)
         return extra[: len(extra) // size() * size()][rank() :: size()]
 
-    def _gallery(self, random: np.random.Generator) -> tuple[Taught, ...]:
+    def _reference(self, random: np.random.Generator) -> tuple[TeacherEmbeddings, ...]:
         """Draw the part of the corpus that affinities are compared with; the same on every process."""
         loss = self.recipe.loss
         if not (loss.bank and loss.affinity):
             return ()
         photos, texts = _some(random, self.corpus.readable, loss.bank), _some(random, self.all_texts, loss.bank)
-        return tuple(Taught(bank.photos[photos], bank.texts[texts], bank.logit_scale) for bank in self.banks)
+        return tuple(TeacherEmbeddings(bank.photos[photos], bank.texts[texts], bank.logit_scale) for bank in self.banks)
 
     def _batch(
         self,
         pixels: Tensor,
         rows: NDArray[np.int64],
         texts: NDArray[np.int64],
-        gallery: tuple[Taught, ...],
+        reference: tuple[TeacherEmbeddings, ...],
         tried: int = 0,
     ) -> Batch:
         first = self.banks[0]
@@ -168,8 +168,8 @@ class CorpusFeed:
             pixels,
             torch.from_numpy(self.tokens[texts]),
             torch.from_numpy(self.corpus.groups[rows]),
-            tuple(Taught(bank.photos[rows], bank.texts[texts], bank.logit_scale) for bank in self.banks),
-            gallery,
+            tuple(TeacherEmbeddings(bank.photos[rows], bank.texts[texts], bank.logit_scale) for bank in self.banks),
+            reference,
             first.classes,
             None if first.posterior is None else first.posterior[rows],
             tried,

@@ -21,7 +21,7 @@ from distill.data.samples import RawSample, plan_units, whole
 from distill.data.tars import TarSample
 from distill.distributed import size
 from distill.feeds.steps import Drawn, Steps, draw_text, epoch_size, fetch, rows_a_step
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 from distill.teachers.base import Teacher
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ class OnlineSamples:
 
 
 class OnlineFeed:
-    """Batches whose views the teachers encode at once; see `distill.feeds.cached.Feed`. There is no gallery.
+    """Batches whose views the teachers encode at once; see `distill.feeds.cached.Feed`. There is no reference.
 
     Args:
         recipe: sources, augmentations, batch sizes and seed.
@@ -123,13 +123,13 @@ class OnlineFeed:
         steps = Steps(self.samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels)
         for fetched in fetch(steps, first, self.workers):
             views = fetched.image or tuple(torch.empty(0) for _ in self.teachers)
-            taught = tuple(
-                Taught(
+            teachers = tuple(
+                TeacherEmbeddings(
                     self._encode(teacher, seen, width), _unit(teacher.encode_texts(fetched.texts)), teacher.logit_scale
                 )
                 for teacher, seen, width in zip(self.teachers, views, self.widths, strict=True)
             )
-            yield Batch(fetched.pixels, fetched.tokens, fetched.groups, taught, read=fetched.read)
+            yield Batch(fetched.pixels, fetched.tokens, fetched.groups, teachers, tried=fetched.read)
 
     def _encode(self, teacher: Teacher, views: Tensor, width: int) -> Tensor:
         if not len(views):

@@ -29,7 +29,7 @@ from distill.data.tars import (
 )
 from distill.distributed import size
 from distill.feeds.steps import Drawn, Steps, Words, draw_text, epoch_size, fetch, rows_a_step
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar, TeacherNote, expand
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
@@ -234,7 +234,7 @@ class ReinforcedSamples:
         folder, shard, row = self.photo_places[number - self.text_places.total]
         return self.folders[folder].vectors(shard, row, random)[1]
 
-    def gallery(self, wanted: int, random: np.random.Generator) -> tuple[tuple[Tensor, Tensor], ...]:
+    def reference(self, wanted: int, random: np.random.Generator) -> tuple[tuple[Tensor, Tensor], ...]:
         """Draw vectors of photos and of texts, one pair (n, d), (m, d) a teacher; n and m are at most `wanted`."""
         images, words = [], []
         for number in random.choice(self.photo_places.total, min(wanted, self.photo_places.total), replace=False):
@@ -264,7 +264,7 @@ class _Places:
 class ReinforcedFeed:
     """Batches of reinforced photos; see `distill.feeds.cached.Feed`.
 
-    The gallery of an epoch is drawn once at its beginning: reading thousands of single vectors at every step would
+    The reference of an epoch is drawn once at its beginning: reading thousands of single vectors at every step would
     take longer than many steps.
 
     Args:
@@ -301,12 +301,12 @@ class ReinforcedFeed:
         recipe = self.recipe
         steps = Steps(self.samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels)
         scales = [note.logit_scale for note in self.teachers]
-        gallery: tuple[Taught, ...] = ()
+        reference: tuple[TeacherEmbeddings, ...] = ()
         if recipe.loss.bank and recipe.loss.affinity:
             random = np.random.default_rng((recipe.seed, epoch, 5))
-            pairs = self.samples.gallery(recipe.loss.bank, random)
-            gallery = tuple(Taught(*pair, scale) for pair, scale in zip(pairs, scales, strict=True))
+            pairs = self.samples.reference(recipe.loss.bank, random)
+            reference = tuple(TeacherEmbeddings(*pair, scale) for pair, scale in zip(pairs, scales, strict=True))
         for fetched in fetch(steps, first, self.workers):
             image = fetched.image or tuple(torch.zeros(0, width) for width in self.widths)
-            taught = (Taught(*one) for one in zip(image, fetched.words, scales, strict=True))
-            yield Batch(fetched.pixels, fetched.tokens, fetched.groups, tuple(taught), gallery, read=fetched.read)
+            teachers = (TeacherEmbeddings(*one) for one in zip(image, fetched.words, scales, strict=True))
+            yield Batch(fetched.pixels, fetched.tokens, fetched.groups, tuple(teachers), reference, tried=fetched.read)

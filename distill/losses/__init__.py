@@ -2,7 +2,7 @@
 
 from distill.losses.contrastive import info_nce, positives, siglip
 from distill.losses.distillation import (
-    Taught,
+    TeacherEmbeddings,
     affinity,
     augmented,
     ensemble,
@@ -15,7 +15,7 @@ from distill.losses.distillation import (
 )
 
 __all__ = [
-    "Taught",
+    "TeacherEmbeddings",
     "affinity",
     "augmented",
     "ensemble",

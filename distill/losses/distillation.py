@@ -13,8 +13,8 @@ from distill.distributed import Gather, alone, rank
 from distill.losses.contrastive import info_nce, positives
 
 
-class Taught(NamedTuple):
-    """What one teacher says of a batch: unit vectors (n, e) of photos and texts, and its own constant logit scale."""
+class TeacherEmbeddings(NamedTuple):
+    """One teacher's unit embeddings of a batch's photos (n, e) and texts (m, e), and its constant logit scale."""
 
     image: Tensor
     text: Tensor
@@ -35,7 +35,9 @@ def affinity(student: Tensor, teacher: Tensor) -> Tensor:
     return (target.exp() * (target - torch.log_softmax(student, dim=-1))).sum(dim=-1).mean()
 
 
-def ensemble(image: Tensor, text: Tensor, scale: Tensor, teachers: Sequence[Taught], gather: Gather = alone) -> Tensor:
+def ensemble(
+    image: Tensor, text: Tensor, scale: Tensor, teachers: Sequence[TeacherEmbeddings], gather: Gather = alone
+) -> Tensor:
     """Contrastive distillation from several teachers (MobileCLIP, Vasu et al. 2024, section 3.3, equation 3).
 
     Teachers' probabilities are averaged; those over photos are a softmax of their own, not the transpose of those
@@ -73,7 +75,7 @@ def feature(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def interactive(
-    image: Tensor, text: Tensor, teacher: Taught, scale: Tensor, groups: Tensor, gather: Gather = alone
+    image: Tensor, text: Tensor, teacher: TeacherEmbeddings, scale: Tensor, groups: Tensor, gather: Gather = alone
 ) -> Tensor:
     """Interactive contrastive learning (CLIP-KD, section 3.2): student's anchors against the teacher's vectors.
 
@@ -94,7 +96,7 @@ def _one_way(rows: Tensor, columns: Tensor, scale: Tensor, groups: Tensor, gathe
     return -(targets * torch.log_softmax(scale * rows @ columns.T, dim=-1)).sum(dim=-1).mean()
 
 
-def gradient(image: Tensor, text: Tensor, teacher: Taught, scale: Tensor, gather: Gather = alone) -> Tensor:
+def gradient(image: Tensor, text: Tensor, teacher: TeacherEmbeddings, scale: Tensor, gather: Gather = alone) -> Tensor:
     """Gradient distillation (CLIP-KD, section 3.2): InfoNCE would move the student's vectors as it would the teacher's.
 
     Args:
@@ -134,7 +136,7 @@ def _own_rows(total: int, mine: int) -> slice:
 def augmented(
     image: Tensor,
     text: Tensor,
-    teacher: Taught,
+    teacher: TeacherEmbeddings,
     fuse: Sequence[torch.nn.Module],
     scale: Tensor,
     groups: Tensor,

@@ -75,9 +75,9 @@ def turn_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
     model.eval()
     texts, photos, counts = [], [], [0, 0]
     for batch in feed.batches(0, stage, 0):
-        texts.append((model.encode_text(batch.tokens), batch.taught[0].text))
+        texts.append((model.encode_text(batch.tokens), batch.teachers[0].text))
         if len(batch.pixels):
-            photos.append((model.encode_image(batch.pixels), batch.taught[0].image))
+            photos.append((model.encode_image(batch.pixels), batch.teachers[0].image))
         counts = [counts[0] + len(batch.tokens), counts[1] + len(batch.pixels)]
         if counts[0] >= TEXTS and counts[1] >= PHOTOS:
             break

@@ -12,7 +12,7 @@ from distill.batch import Batch
 from distill.config import LossConfig
 from distill.distributed import everyone
 from distill.losses import (
-    Taught,
+    TeacherEmbeddings,
     affinity,
     augmented,
     ensemble,
@@ -160,8 +160,8 @@ class DistillTask(nn.Module):
         weights, scale = self.weights, self.model.logit_scale.exp()
         n, groups = len(image), batch.groups
         paired = text[:n]
-        taught = [Taught(one.image, one.text[:n], one.scale) for one in batch.taught]
-        alike = [taught[number] for number in self.alike]
+        teachers = [TeacherEmbeddings(one.image, one.text[:n], one.scale) for one in batch.teachers]
+        alike = [teachers[number] for number in self.alike]
         # A text without a photo is nobody's positive: it gets a number that no photo has.
         ids = torch.cat([groups, -1 - torch.arange(len(text) - n, device=groups.device)])
         terms = {}
@@ -171,12 +171,12 @@ class DistillTask(nn.Module):
             terms["siglip"] = siglip(image, text, scale, self.bias, groups, ids, everyone, weights.siglip_chunk)
         if weights.feature:
             terms["feature"] = _mean(
-                feature(image, batch.taught[k].image) + feature(text, batch.taught[k].text) for k in self.alike
+                feature(image, batch.teachers[k].image) + feature(text, batch.teachers[k].text) for k in self.alike
             )
         if weights.affinity:
             terms["affinity"] = self._affinity(image, text, batch)
         if weights.ensemble:
-            terms["ensemble"] = ensemble(image, paired, scale, taught, everyone)
+            terms["ensemble"] = ensemble(image, paired, scale, teachers, everyone)
         if weights.masked_feature:
             terms["masked_feature"] = _mean(feature(encoded["masked"], one.image) for one in alike)
         if weights.interactive:
@@ -186,45 +186,45 @@ class DistillTask(nn.Module):
         if weights.augmented:
             terms["augmented"] = _mean(
                 augmented(image, paired, one, fuse, scale, groups, everyone)
-                for one, *fuse in zip(taught, self.fuse_image, self.fuse_text, strict=True)
+                for one, *fuse in zip(teachers, self.fuse_image, self.fuse_text, strict=True)
             )
         if weights.soft_sigmoid:
             logits = scale * image @ everyone(text).T + self.bias
             terms["soft_sigmoid"] = _mean(
                 soft_sigmoid(logits, one.scale * one.image @ everyone(one.text).T + weights.teacher_bias)
-                for one in batch.taught
+                for one in batch.teachers
             )
         if weights.posterior:
             if batch.classes is None or batch.posterior is None:
                 raise ConfigError("loss.posterior: the first teacher has no classifier")
             # What the classifier saw in a photo survives, although no caption speaks of it.
-            terms["posterior"] = affinity(taught[0].scale * image @ batch.classes.T, batch.posterior)
+            terms["posterior"] = affinity(teachers[0].scale * image @ batch.classes.T, batch.posterior)
         return terms
 
     def _of_texts(self, text: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Losses of texts without photos: the teachers' vectors, and similarities to both sides of the gallery."""
+        """Losses of texts without photos: the teachers' vectors, and similarities to both sides of the reference."""
         terms = {}
         if self.weights.feature:
-            terms["feature"] = _mean(feature(text, batch.taught[k].text) for k in self.alike)
-        if self.weights.affinity and batch.gallery:
+            terms["feature"] = _mean(feature(text, batch.teachers[k].text) for k in self.alike)
+        if self.weights.affinity and batch.reference:
             terms["affinity"] = _mean(
                 affinity(one.scale * text @ side.T, one.scale * one.text @ side.T)
-                for one, gallery in ((batch.taught[k], batch.gallery[k]) for k in self.alike)
-                for side in (gallery.image, gallery.text)
+                for one, reference in ((batch.teachers[k], batch.reference[k]) for k in self.alike)
+                for side in (reference.image, reference.text)
             )
         return terms
 
     def _affinity(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
-        """Mimic similarities at the teacher's scale: to the teacher's vectors in the gallery, or within the batch.
+        """Mimic similarities at the teacher's scale: to the teacher's reference embeddings, or within the batch.
 
-        A gallery costs one matrix product and no forward pass, so small batches learn from thousands.
+        A reference costs one matrix product and no forward pass, so small batches learn from thousands.
         """
         losses = []
-        for number, one in enumerate(batch.taught):
-            if batch.gallery:
+        for number, one in enumerate(batch.teachers):
+            if batch.reference:
                 if number not in self.alike:
                     continue
-                photos, texts = batch.gallery[number].image, batch.gallery[number].text
+                photos, texts = batch.reference[number].image, batch.reference[number].text
                 sides = ((photos, photos), (texts, texts))
             else:
                 sides = ((everyone(image), everyone(one.image)), (everyone(text), everyone(one.text)))

@@ -55,16 +55,16 @@ def test_photos_texts_and_vectors_belong_together(feed: CorpusFeed) -> None:
     assert len(batches) == feed.steps(2, PHOTOS) == len(order) // 24
     for number, batch in enumerate(batches):
         rows = order[24 * number : 24 * (number + 1)]
-        photos, texts = batch.taught[0].image[:, 0].long(), batch.taught[0].text[:, 0].long()
+        photos, texts = batch.teachers[0].image[:, 0].long(), batch.teachers[0].text[:, 0].long()
         assert photos.tolist() == rows.tolist() and len(texts) > 24
         assert batch.groups.tolist() == corpus.groups[rows].tolist()
         assert all(int(text) in corpus.text_ids[row] for text, row in zip(texts, rows, strict=False))
         assert np.array_equal(batch.tokens.numpy(), feed.tokens[texts])
         assert not set(texts[:24].tolist()) & set(texts[24:].tolist()), "a further text is no photo's own"
-        for bank, taught, near in zip(feed.banks, batch.taught, batch.gallery, strict=True):
-            assert taught.scale == near.scale == bank.logit_scale
+        for bank, teachers, near in zip(feed.banks, batch.teachers, batch.reference, strict=True):
+            assert teachers.scale == near.scale == bank.logit_scale
             assert near.image.shape == near.text.shape == (16, bank.photos.shape[1])
-        assert batch.read == 24 and batch.unread == 0
+        assert batch.tried == 24 and batch.unread == 0
         assert batch.pixels.shape == (24, 3, 48, 48)
 
 
@@ -91,8 +91,8 @@ def test_processes_share_each_batch(feed: CorpusFeed, stage: Stage, monkeypatch:
         assert torch.equal(whole.groups[1::2], other.groups)
         both = {tuple(row.tolist()) for share in (one, other) for row in share.tokens}
         assert both <= {tuple(row.tolist()) for row in whole.tokens}
-        assert torch.equal(one.gallery[0].text, other.gallery[0].text)
-        assert torch.equal(whole.taught[1].text[0:n:2], one.taught[1].text[: n // 2])
+        assert torch.equal(one.reference[0].text, other.reference[0].text)
+        assert torch.equal(whole.teachers[1].text[0:n:2], one.teachers[1].text[: n // 2])
 
 
 def test_a_batch_divides_among_the_processes(feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_texts_alone_are_met_once_with_others_of_their_length(
     )
     batches = list(feed.batches(0, TEXTS, 0))
     assert len(batches) == feed.steps(0, TEXTS) == len(many) // 30
-    ids = torch.cat([batch.taught[0].text[:, 0].long() for batch in batches])
+    ids = torch.cat([batch.teachers[0].text[:, 0].long() for batch in batches])
     assert len(ids) == len(set(ids.tolist())) == 30 * len(batches)
     lengths = [(batch.tokens != 0).sum(dim=1).float() for batch in batches]
     spread = float(torch.stack([one.max() - one.min() for one in lengths]).mean())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.losses import (
-    Taught,
+    TeacherEmbeddings,
     affinity,
     augmented,
     ensemble,
@@ -47,8 +47,8 @@ def tensor(array: np.ndarray) -> Tensor:
 
 
 IMAGE, TEXT = unit(0, N, D), unit(1, N, D)
-SAME = Taught(tensor(unit(2, N, D)), tensor(unit(3, N, D)), 30.0)
-OTHER = Taught(tensor(unit(4, N, E)), tensor(unit(5, N, E)), 50.0)
+SAME = TeacherEmbeddings(tensor(unit(2, N, D)), tensor(unit(3, N, D)), 30.0)
+OTHER = TeacherEmbeddings(tensor(unit(4, N, E)), tensor(unit(5, N, E)), 50.0)
 GROUPS = np.array([0, 1, 2, 1, 3, 4])
 SCALE = torch.tensor(7.0, dtype=torch.float64)
 
@@ -98,7 +98,7 @@ def test_interactive_takes_its_negatives_from_the_teacher() -> None:
         wanted -= (targets * np.log(softmax(7.0 * mine @ theirs.T))).sum() / N / 2
     got = interactive(tensor(IMAGE), tensor(TEXT), SAME, SCALE, tensor(GROUPS))
     assert float(got) == pytest.approx(wanted, rel=1e-6)
-    own = Taught(tensor(IMAGE), tensor(TEXT), 1.0)
+    own = TeacherEmbeddings(tensor(IMAGE), tensor(TEXT), 1.0)
     plain = info_nce(tensor(IMAGE), tensor(TEXT), SCALE, torch.arange(N))
     assert float(interactive(tensor(IMAGE), tensor(TEXT), own, SCALE, torch.arange(N))) == pytest.approx(float(plain))
 
@@ -146,15 +146,15 @@ def test_soft_sigmoid_is_cross_entropy_and_not_the_sigmoid_of_a_mean() -> None:
     assert (pull.abs() > 1e-3).any()  # a teacher that is undecided still pulls a student that is not
 
 
-Loss = Callable[[Tensor, Tensor, Tensor, Taught, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor, TeacherEmbeddings, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {
-    "info_nce": lambda i, t, s, taught, ids: info_nce(i, t, s, ids),
-    "siglip": lambda i, t, s, taught, ids: siglip(i, t, s, torch.tensor(-2.0, dtype=torch.float64), ids, chunk=4),
-    "ensemble": lambda i, t, s, taught, ids: ensemble(i, t, s, [taught, taught._replace(scale=9.0)]),
-    "feature": lambda i, t, s, taught, ids: s * (feature(i, taught.image) + feature(t, taught.text)),
-    "interactive": lambda i, t, s, taught, ids: interactive(i, t, taught, s, ids),
-    "gradient": lambda i, t, s, taught, ids: gradient(i, t, taught, s),
-    "soft_sigmoid": lambda i, t, s, taught, ids: soft_sigmoid(s * i @ t.T, 9 * taught.image @ taught.text.T),
+    "info_nce": lambda i, t, s, teacher, ids: info_nce(i, t, s, ids),
+    "siglip": lambda i, t, s, teacher, ids: siglip(i, t, s, torch.tensor(-2.0, dtype=torch.float64), ids, chunk=4),
+    "ensemble": lambda i, t, s, teacher, ids: ensemble(i, t, s, [teacher, teacher._replace(scale=9.0)]),
+    "feature": lambda i, t, s, teacher, ids: s * (feature(i, teacher.image) + feature(t, teacher.text)),
+    "interactive": lambda i, t, s, teacher, ids: interactive(i, t, teacher, s, ids),
+    "gradient": lambda i, t, s, teacher, ids: gradient(i, t, teacher, s),
+    "soft_sigmoid": lambda i, t, s, teacher, ids: soft_sigmoid(s * i @ t.T, 9 * teacher.image @ teacher.text.T),
 }
 
 
@@ -168,7 +168,7 @@ def test_gradcheck(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_do_not_care_for_the_order_of_a_batch(name: str) -> None:
     order = torch.tensor([3, 5, 0, 1, 4, 2])
-    turned = Taught(SAME.image[order], SAME.text[order], SAME.scale)
+    turned = TeacherEmbeddings(SAME.image[order], SAME.text[order], SAME.scale)
     plain = LOSSES[name](tensor(IMAGE), tensor(TEXT), SCALE, SAME, tensor(GROUPS))
     other = LOSSES[name](tensor(IMAGE)[order], tensor(TEXT)[order], SCALE, turned, tensor(GROUPS)[order])
     assert float(other) == pytest.approx(float(plain), rel=1e-9)
@@ -186,7 +186,8 @@ torch.manual_seed(0)
 whole = 8
 x, y = torch.randn(whole, 5).double(), torch.randn(whole, 7).double()
 unit = lambda v: torch.nn.functional.normalize(v, dim=-1)
-taught = [Taught(unit(torch.randn(whole, w).double()), unit(torch.randn(whole, w).double()), 20.0) for w in (6, 4)]
+rows = lambda width: unit(torch.randn(whole, width).double())
+teachers = [TeacherEmbeddings(rows(width), rows(width), 20.0) for width in (6, 4)]
 groups = torch.tensor([0, 1, 2, 1, 3, 4, 0, 5])
 
 class Student(torch.nn.Module):
@@ -199,7 +200,7 @@ class Student(torch.nn.Module):
 
 def loss_of(name, model, mine, gather):
     image, text, scale = model(x[mine], y[mine])
-    first, second = (Taught(t.image[mine], t.text[mine], t.scale) for t in taught)
+    first, second = (TeacherEmbeddings(t.image[mine], t.text[mine], t.scale) for t in teachers)
     own = groups[mine]
     return {
         "info_nce": lambda: info_nce(image, text, scale, own, gather=gather),

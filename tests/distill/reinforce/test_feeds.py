@@ -62,8 +62,8 @@ def made(home: Path, student: ModelConfig, tokenizer: Tokenizer, workers: int = 
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    taught = [part for one in (*batch.taught, *batch.gallery) for part in (one.image, one.text)]
-    return [batch.pixels, batch.tokens, batch.groups, *taught]
+    teachers = [part for one in (*batch.teachers, *batch.reference) for part in (one.image, one.text)]
+    return [batch.pixels, batch.tokens, batch.groups, *teachers]
 
 
 def same(first: Iterable[Batch], second: Iterable[Batch]) -> bool:
@@ -89,11 +89,11 @@ def test_batches_are_what_the_recipe_asks_for(feed: ReinforcedFeed) -> None:
     assert len(batches) == feed.steps(0, STAGE) == 56 // 8
     for batch in batches:
         assert batch.pixels.shape == (8, 3, 48, 48) and batch.pixels.dtype == torch.float32
-        assert batch.tokens.shape == (12, 16) and batch.tokens.dtype == torch.int64 and batch.read == 8
-        assert [one.image.shape for one in batch.taught] == [(8, 24), (8, 16)]
-        assert [one.text.shape for one in batch.taught] == [(12, 24), (12, 16)]
-        assert [one.scale for one in batch.taught] == [30.0, 31.0] and feed.widths == (24, 16)
-        for one in (*batch.taught, *batch.gallery):
+        assert batch.tokens.shape == (12, 16) and batch.tokens.dtype == torch.int64 and batch.tried == 8
+        assert [one.image.shape for one in batch.teachers] == [(8, 24), (8, 16)]
+        assert [one.text.shape for one in batch.teachers] == [(12, 24), (12, 16)]
+        assert [one.scale for one in batch.teachers] == [30.0, 31.0] and feed.widths == (24, 16)
+        for one in (*batch.teachers, *batch.reference):
             assert torch.allclose(one.image.norm(dim=1), torch.ones(len(one.image)))
             assert torch.allclose(one.text.norm(dim=1), torch.ones(len(one.text)))
         own, further = ({bytes(row.numpy()) for row in part} for part in (batch.tokens[:8], batch.tokens[8:]))
@@ -121,9 +121,9 @@ def test_each_row_has_the_photo_the_view_and_the_vectors_that_belong_together(
             said = line["captions"] + line["synthetic"]
             texts = [k for k, text in enumerate(said) if np.array_equal(tokenizer([text])[0], batch.tokens[i].numpy())]
             for t in range(2):
-                assert torch.equal(batch.taught[t].image[i], shard.vector(f"image.{t}", row, view))
+                assert torch.equal(batch.teachers[t].image[i], shard.vector(f"image.{t}", row, view))
                 rows = [shard.vector(f"text.{t}", line["text"] + text) for text in texts]
-                assert any(torch.equal(batch.taught[t].text[i], vector) for vector in rows)
+                assert any(torch.equal(batch.teachers[t].text[i], vector) for vector in rows)
             synthetic += texts[0] >= len(line["captions"])
             checked += 1
     assert checked == 44 and 5 < synthetic < 25, "half of those that have synthetic captions"
@@ -141,7 +141,7 @@ def test_going_on_is_starting_later(feed: ReinforcedFeed) -> None:
 def test_every_epoch_draws_anew(feed: ReinforcedFeed) -> None:
     first, second = (list(feed.batches(epoch, STAGE, 0)) for epoch in range(2))
     vectors = [
-        {int(group): row for batch in epoch for group, row in zip(batch.groups, batch.taught[0].image, strict=True)}
+        {int(group): row for batch in epoch for group, row in zip(batch.groups, batch.teachers[0].image, strict=True)}
         for epoch in (first, second)
     ]
     moved = [not torch.equal(vectors[0][group], vectors[1][group]) for group in vectors[0].keys() & vectors[1].keys()]
@@ -181,8 +181,8 @@ def test_ranks_divide_every_batch(feed: ReinforcedFeed, monkeypatch: pytest.Monk
         for batch, mine in zip(whole, feed.batches(0, STAGE, 0), strict=True):
             assert torch.equal(mine.pixels, batch.pixels[rank::2]) and torch.equal(mine.groups, batch.groups[rank::2])
             assert torch.equal(mine.tokens[:4], batch.tokens[:8][rank::2]) and len(mine.tokens) == 4 + 2
-            assert torch.equal(mine.taught[1].image, batch.taught[1].image[rank::2])
-            assert all(torch.equal(a.image, b.image) for a, b in zip(mine.gallery, batch.gallery, strict=True))
+            assert torch.equal(mine.teachers[1].image, batch.teachers[1].image[rank::2])
+            assert all(torch.equal(a.image, b.image) for a, b in zip(mine.reference, batch.reference, strict=True))
 
 
 RANK = """
@@ -202,7 +202,7 @@ own.mkdir()
 with joined_processes("cpu"):
     tokenizer = Tokenizer.load(merges.read_bytes(), 16)
     feed = ReinforcedFeed(recipe(own, REINFORCED), home, ModelConfig.load(str(model)), tokenizer, 1)
-    rows = [everyone(batch.taught[0].image) for batch in feed.batches(0, STAGE, 2)]
+    rows = [everyone(batch.teachers[0].image) for batch in feed.batches(0, STAGE, 2)]
     torch.save([torch.cat([row[0::4], row[1::4], row[2::4], row[3::4]]) for row in rows], own / "rows.pt")
 """
 
@@ -217,7 +217,7 @@ def test_two_processes_join_to_one_batch(feed: ReinforcedFeed, home: Path, recip
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, cwd=root, env={**os.environ, **world, "RANK": str(rank)}) for rank in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
-    whole = [batch.taught[0].image for batch in feed.batches(0, STAGE, 2)]
+    whole = [batch.teachers[0].image for batch in feed.batches(0, STAGE, 2)]
     for rank in range(2):
         for joined, batch in zip(torch.load(tmp_path / str(rank) / "rows.pt", weights_only=True), whole, strict=True):
             assert torch.equal(joined, batch)
@@ -238,7 +238,7 @@ def test_a_photo_that_is_gone_is_left_out_or_replaced(
         kept = torch.tensor([int(group) not in gone for group in batch.groups])
         missing += torn.unread
         assert torn.unread == 8 - int(kept.sum()) and torch.equal(torn.pixels, batch.pixels[kept])
-        assert torch.equal(torn.taught[0].text[: len(torn.pixels)], batch.taught[0].text[:8][kept])
+        assert torch.equal(torn.teachers[0].text[: len(torn.pixels)], batch.teachers[0].text[:8][kept])
     assert missing == 3
     for rank in range(2):
         ranks(monkeypatch, rank, 2)
@@ -251,7 +251,7 @@ def test_texts_alone(home: Path, student: ModelConfig, tokenizer: Tokenizer, tmp
     """Texts without photos, and one of each photo's."""
     batch = next(iter(made(home, student, tokenizer).batches(0, TEXTS, 0)))
     assert batch.pixels.shape == (0, 3, 1, 1) and len(batch.tokens) == 12 and len(batch.groups) == 0
-    assert [one.image.shape for one in batch.taught] == [(0, 24), (0, 16)] and len(batch.taught[0].text) == 12
+    assert [one.image.shape for one in batch.teachers] == [(0, 24), (0, 16)] and len(batch.teachers[0].text) == 12
     plan = recipe(tmp_path, SOURCES, texts=[{"name": "words", "kind": "lines", "file": "words.txt"}])
     Reinforcer(plan, home, tmp_path / "made", [TinyTeacher(0)], 0).run(lambda *_: None)
     source = {"all": {"kind": "reinforced", "file": str(tmp_path / "made")}}
@@ -262,14 +262,16 @@ def test_texts_alone(home: Path, student: ModelConfig, tokenizer: Tokenizer, tmp
     assert feed.texts == 4 + 56 == len(batch.tokens)
     found = {bytes(row): k for k, row in enumerate(batch.tokens.numpy().astype(np.int32))}
     for row, vector in zip(tokenizer(texts), TinyTeacher(0).encode_texts(texts), strict=True):
-        assert vector @ batch.taught[0].text[found[bytes(row)]].numpy() > 0.99999
+        assert vector @ batch.teachers[0].text[found[bytes(row)]].numpy() > 0.99999
 
 
-def test_a_gallery_only_where_affinities_are_learnt(home: Path, student: ModelConfig, tokenizer: Tokenizer) -> None:
+def test_a_reference_is_drawn_only_for_the_affinity_loss(
+    home: Path, student: ModelConfig, tokenizer: Tokenizer
+) -> None:
     batch = next(iter(made(home, student, tokenizer).batches(0, STAGE, 0)))
-    assert [one.image.shape for one in batch.gallery] == [(8, 24), (8, 16)]
+    assert [one.image.shape for one in batch.reference] == [(8, 24), (8, 16)]
     for odd in ({"loss.bank": 0}, {"loss.affinity": 0}):
-        assert next(iter(made(home, student, tokenizer, **odd).batches(0, STAGE, 0))).gallery == ()
+        assert next(iter(made(home, student, tokenizer, **odd).batches(0, STAGE, 0))).reference == ()
 
 
 @pytest.mark.parametrize(
@@ -370,9 +372,9 @@ def test_datacompdr_is_trained_on_as_it_is(datacompdr: Path, student: ModelConfi
         for i, group in enumerate(batch.groups.tolist()):
             sample, kept = stored[group]
             rows = torch.nn.functional.normalize(torch.from_numpy(kept.image[:, :16]), dim=1)
-            (view,) = (rows == batch.taught[0].image[i]).all(dim=1).nonzero().flatten().tolist()
+            (view,) = (rows == batch.teachers[0].image[i]).all(dim=1).nonzero().flatten().tolist()
             second = torch.nn.functional.normalize(torch.from_numpy(kept.image[view, 16:]), dim=0)
-            assert torch.equal(batch.taught[1].image[i], second)
+            assert torch.equal(batch.teachers[1].image[i], second)
             picture = sample.photo.open()
             seen = apply(picture, from_datacompdr(kept.augmentations[view], picture.size), 48)
             assert np.array_equal(pixels.normalise_uint8(np.asarray(seen)[None])[0], batch.pixels[i].numpy())
@@ -422,12 +424,12 @@ def test_a_live_teacher_sees_the_student_s_crop_in_its_own_pixels(
     assert feed.steps(0, STAGE) == 58 // 8 and feed.widths == (24, 16)
     unread = 0
     for batch in feed.batches(0, STAGE, 0):
-        assert len(seen) == len(batch.pixels) and batch.gallery == () and len(batch.tokens) == len(batch.pixels) + 4
+        assert len(seen) == len(batch.pixels) and batch.reference == () and len(batch.tokens) == len(batch.pixels) + 4
         unread += batch.unread
         for t, teacher in enumerate(feed.teachers):
             views = [apply(picture, augmentation, teacher.px) for picture, augmentation, _ in seen]
             expected = torch.nn.functional.normalize(torch.from_numpy(teacher.encode_pictures(views)), dim=1)
-            assert torch.allclose(batch.taught[t].image, expected, atol=1e-6)
+            assert torch.allclose(batch.teachers[t].image, expected, atol=1e-6)
         seen.clear()
     assert 1 <= unread <= 2
 

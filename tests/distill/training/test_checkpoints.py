@@ -181,8 +181,8 @@ class Bursting(ToyFeed):
     def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
         for step, batch in enumerate(super().batches(epoch, stage, first), first):
             if step == 25:
-                taught = tuple(one._replace(image=30 * one.image) for one in batch.taught)
-                batch = Batch(batch.pixels, batch.tokens, batch.groups, taught, batch.gallery, read=batch.read)
+                teachers = tuple(one._replace(image=30 * one.image) for one in batch.teachers)
+                batch = Batch(batch.pixels, batch.tokens, batch.groups, teachers, batch.reference, tried=batch.tried)
             yield batch
 
 

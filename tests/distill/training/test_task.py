@@ -48,11 +48,11 @@ def test_terms_are_those_of_the_losses_on_the_students_own_vectors() -> None:
     batch, model = toy_batch(), toy_model()
     image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
     scale, n = model.logit_scale.exp(), len(image)
-    own, other = batch.taught
+    own, other = batch.teachers
     ids = torch.cat([batch.groups, torch.tensor([-1, -2, -3, -4])])
     weights = only(contrastive=1.0, affinity=1.0, ensemble=1.0, feature=1.0, posterior=1.0)
     losses = DistillTask(model, weights, (DIM, OTHER))(batch)
-    near = batch.gallery[0]
+    near = batch.reference[0]
     to_texts = affinity(20 * image @ near.text.T, 20 * own.image @ near.text.T)
     to_photos = affinity(20 * text @ near.image.T, 20 * own.text @ near.image.T)
     short = [one._replace(text=one.text[:n]) for one in (own, other)]
@@ -69,21 +69,21 @@ def test_terms_are_those_of_the_losses_on_the_students_own_vectors() -> None:
 
 
 def test_without_a_bank_affinities_are_within_the_batch_and_widths_may_differ() -> None:
-    batch, model = toy_batch(gallery=0), toy_model()
+    batch, model = toy_batch(reference=0), toy_model()
     losses = DistillTask(model, only(affinity=1.0, bank=0), (DIM, OTHER))(batch)
     image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
     parts = [
         affinity(20 * a @ b.T, 20 * c @ d.T)
-        for one in batch.taught
+        for one in batch.teachers
         for a, b, c, d in ((image, text, one.image, one.text), (text, image, one.text, one.image))
     ]
     assert float(losses["affinity"]) == pytest.approx(float(torch.stack(parts).mean().detach()), rel=1e-5)
 
 
-def test_texts_alone_are_compared_with_both_sides_of_the_gallery() -> None:
+def test_texts_alone_are_compared_with_both_sides_of_the_reference() -> None:
     batch, model = toy_batch(n=0, extra=6), toy_model()
     losses = DistillTask(model, LossConfig(**EVERY_LOSS), (DIM, OTHER))(batch)
-    text, one, near = model.encode_text(batch.tokens), batch.taught[0], batch.gallery[0]
+    text, one, near = model.encode_text(batch.tokens), batch.teachers[0], batch.reference[0]
     wanted = [affinity(20 * text @ side.T, 20 * one.text @ side.T) for side in (near.image, near.text)]
     assert set(losses) == {"loss", "logit_scale", "feature", "affinity"}
     assert float(losses["affinity"]) == pytest.approx(float(torch.stack(wanted).mean().detach()), rel=1e-5)
@@ -141,9 +141,9 @@ def test_batches_move_whole() -> None:
     batch = toy_batch()
     moved = batch.to(torch.device("meta"))
     tensors = [moved.pixels, moved.tokens, moved.groups, moved.classes, moved.posterior]
-    tensors += [side for one in (*moved.taught, *moved.gallery) for side in one[:2]]
+    tensors += [side for one in (*moved.teachers, *moved.reference) for side in one[:2]]
     assert all(value is not None and value.device.type == "meta" for value in tensors)
     assert {field.name for field in dataclasses.fields(Batch)} == {
-        *("pixels", "tokens", "groups", "taught", "gallery", "classes", "posterior", "read")
+        *("pixels", "tokens", "groups", "teachers", "reference", "classes", "posterior", "tried")
     }
-    assert dataclasses.replace(batch, read=11).unread == 3
+    assert dataclasses.replace(batch, tried=11).unread == 3

@@ -12,7 +12,7 @@ from distill.config import LossConfig, Recipe
 from distill.evaluate.encoders import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.feeds.cached import CorpusFeed
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 from distill.teachers.bank import TeacherBank
 from distill.training.optimizer import parameter_groups
 from distill.training.run import build_student, prepare
@@ -105,7 +105,7 @@ def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, 
 
 
 def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
-    """Neither the teacher's heads, the gallery nor an epoch ever meets them; all others keep their vectors."""
+    """Neither the teacher's heads, the reference nor an epoch ever meets them; all others keep their vectors."""
     import shutil
 
     copy = tmp_path / "data"
@@ -124,7 +124,7 @@ def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, 
     lost = bank.photos.isnan().any(dim=1)
     assert set(lost.nonzero().flatten().tolist()) == set(corpus.unreadable)
     assert not set(np.concatenate([corpus.epoch(0, e) for e in range(3)]).tolist()) & corpus.unreadable
-    assert all(not near.image.isnan().any() for b in feed.batches(0, recipe.stages[0], 0) for near in b.gallery)
+    assert all(not near.image.isnan().any() for b in feed.batches(0, recipe.stages[0], 0) for near in b.reference)
     losses = [step.losses["loss"] for step in made.trainer.run()]
     assert losses[-1] < losses[0] and made.finish().is_dir()
 
@@ -158,8 +158,8 @@ def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, 
     assert bank.classes is not None and bank.posterior is not None
     assert bank.classes.shape == (1000, 32) and bank.posterior.shape == (len(bank.photos), 1000)
     pixels, tokens = torch.rand(2, 3, 64, 64), torch.ones(2, 4, dtype=torch.long)
-    taught = (Taught(bank.photos[rows], bank.texts[rows], bank.logit_scale),)
-    batch = Batch(pixels, tokens, torch.from_numpy(rows), taught, (), bank.classes, bank.posterior[rows])
+    teachers = (TeacherEmbeddings(bank.photos[rows], bank.texts[rows], bank.logit_scale),)
+    batch = Batch(pixels, tokens, torch.from_numpy(rows), teachers, (), bank.classes, bank.posterior[rows])
     losses = task(batch)
     student = model.encode_image(pixels).detach().double().numpy()
     logits = bank.logit_scale * student @ bank.classes.double().numpy().T
@@ -180,7 +180,7 @@ def test_a_posterior_needs_a_classifier(recipe_folder: Path) -> None:
         torch.zeros(2, 3, 48, 48),
         torch.ones(2, 4).long(),
         torch.arange(2),
-        (Taught(torch.eye(2, 32), torch.eye(2, 32), 1.0),),
+        (TeacherEmbeddings(torch.eye(2, 32), torch.eye(2, 32), 1.0),),
     )
     with pytest.raises(ConfigError, match="no classifier"):
         task(batch)

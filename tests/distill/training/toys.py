@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.losses import Taught
+from distill.losses import TeacherEmbeddings
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.towers import CLIP, ModelConfig
 from mobileclip.towers.config import ImageConfig, TextConfig
@@ -68,18 +68,18 @@ def toy_tokens(random: np.random.Generator, count: int) -> Tensor:
     return tokens
 
 
-def toy_batch(n: int = 8, extra: int = 4, gallery: int = 10, seed: int = 0) -> Batch:
+def toy_batch(n: int = 8, extra: int = 4, reference: int = 10, seed: int = 0) -> Batch:
     """A batch of noise with two teachers, one of the student's dimension and one of another; some photos agree."""
     random = np.random.default_rng(seed)
     widths = (DIM, OTHER)
-    taught = tuple(Taught(unit(random, n, w), unit(random, n + extra, w), 20.0) for w in widths)
-    others = tuple(Taught(unit(random, gallery, w), unit(random, gallery, w), 20.0) for w in widths)
+    teachers = tuple(TeacherEmbeddings(unit(random, n, w), unit(random, n + extra, w), 20.0) for w in widths)
+    others = tuple(TeacherEmbeddings(unit(random, reference, w), unit(random, reference, w), 20.0) for w in widths)
     return Batch(
         torch.from_numpy(random.normal(size=(n, 3, PX, PX))).float() if n else torch.zeros(0, 3, 1, 1),
         toy_tokens(random, n + extra),
         torch.from_numpy(random.integers(0, max(1, n - 2), n)),
-        taught,
-        others if gallery else (),
+        teachers,
+        others if reference else (),
         unit(random, 5, DIM),
         torch.log_softmax(torch.from_numpy(random.normal(size=(n, 5))).float(), dim=1),
         n,
@@ -89,19 +89,19 @@ def toy_batch(n: int = 8, extra: int = 4, gallery: int = 10, seed: int = 0) -> B
 def doubled(batch: Batch) -> Batch:
     """The same in float64."""
 
-    def wide(taught: tuple[Taught, ...]) -> tuple[Taught, ...]:
-        return tuple(Taught(one.image.double(), one.text.double(), one.scale) for one in taught)
+    def wide(teachers: tuple[TeacherEmbeddings, ...]) -> tuple[TeacherEmbeddings, ...]:
+        return tuple(TeacherEmbeddings(one.image.double(), one.text.double(), one.scale) for one in teachers)
 
     assert batch.classes is not None and batch.posterior is not None
     return Batch(
         batch.pixels.double(),
         batch.tokens,
         batch.groups,
-        wide(batch.taught),
-        wide(batch.gallery),
+        wide(batch.teachers),
+        wide(batch.reference),
         batch.classes.double(),
         batch.posterior.double(),
-        batch.read,
+        batch.tried,
     )
 
 
@@ -135,8 +135,8 @@ def share(batch: Batch, rank: int, size: int) -> Batch:
         batch.pixels[own],
         batch.tokens[texts],
         batch.groups[own],
-        tuple(Taught(one.image[own], one.text[texts], one.scale) for one in batch.taught),
-        batch.gallery,
+        tuple(TeacherEmbeddings(one.image[own], one.text[texts], one.scale) for one in batch.teachers),
+        batch.reference,
         batch.classes,
         batch.posterior[own],
         len(own),
