@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip.errors import BundleError, TextCutWarning
+from mobileclip.lru import LruCache
 
 __all__ = ["Tokenizer", "clean", "split_words", "up_to_end_mark", "without_padding"]
 
@@ -195,7 +196,7 @@ class Tokenizer:
         self._pieces.extend(mark.encode() for mark in _SPECIALS)
         self.vocab_size = len(self._pieces)
         self.sot, self.eot = self.vocab_size - 2, self.vocab_size - 1
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache: LruCache[str, tuple[int, ...]] = LruCache(_MAX_CACHED_WORDS)
 
     @classmethod
     def load(cls, data: bytes, context_length: int = 77, max_merges: int | None = None) -> "Tokenizer":
@@ -240,9 +241,8 @@ class Tokenizer:
         for word in split_words(clean(text)):
             found = self._cache.get(word)
             if found is None:
-                if len(self._cache) >= _MAX_CACHED_WORDS:
-                    self._cache.clear()
-                found = self._cache[word] = self._encode_word(word)
+                found = self._encode_word(word)
+                self._cache.put(word, found)
             ids.extend(found)
         return ids
 

@@ -224,9 +224,10 @@ def test_hostile_lengths_finish(ours: Tokenizer) -> None:
 
 def test_cache_of_words_is_bounded(ours: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobileclip.tokenizer._MAX_CACHED_WORDS", 10)
-    for number in range(100):
-        ours.encode("x" * number)
-    assert len(ours._cache) <= 10
+    bounded = Tokenizer([("x", "x"), ("x", "x</w>")])
+    for number in [*range(1, 100), 50]:
+        assert bounded.encode("x" * number) == list(bounded._encode_word("x" * number))
+    assert len(bounded._cache) == 10
 
 
 def plain_bpe(word: str, merges: list[tuple[str, str]]) -> list[str]:

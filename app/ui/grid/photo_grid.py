@@ -25,6 +25,7 @@ from app.ui.grid.sections import Section
 from app.ui.grid.selection import Selection
 from app.ui.grid.tile import Tile
 from app.ui.kit.widgets import Notice, load_layout
+from mobileclip.lru import LruCache
 
 GAP = 3.0
 """Between photos, in dp."""
@@ -35,6 +36,9 @@ LEAST, MOST = 56.0, 360.0
 AWAY = -100_000.0, -100_000.0
 """Where spare tiles and headings wait. They stay in the window: moving one costs less than taking it out and putting it
 back."""
+
+KNOWN = 8192
+"""Photos whose path and key are kept: more than two screens of the smallest photos in a 4K window."""
 
 PhotosOf = Callable[[Sequence[int]], list[Photo]]
 
@@ -68,7 +72,7 @@ class PhotoGrid(FloatLayout):
         self.selection = Selection(self._selection_changed)
         self._photos_of: PhotosOf = lambda ids: []
         self._pictures: Pictures[Any] | None = None
-        self._known: dict[int, Photo] = {}
+        self._known: LruCache[int, Photo] = LruCache(KNOWN)
         self._tiles: dict[int, Tile] = {}
         self._spare: list[Tile] = []
         self._heads: dict[int, Headline] = {}
@@ -174,9 +178,9 @@ class PhotoGrid(FloatLayout):
         top, height = self.top_y, self.scroll.height
         span = self.rows.span(top - height / 2, top + height * 1.5)
         self._give_back([index for index in self._tiles if index not in span])
-        self._look_up(span)
+        photos = self._look_up(span)
         for index in span:
-            self._place_tile(index)
+            self._place_tile(index, photos.get(int(self.ids_shown[index])))
         self._place_heads(self.rows.sections(top - height / 2, top + height * 1.5))
         self._place_sticky(top)
         # While the window changes its size, the old layout does not fit the new height any more: keep what was seen.
@@ -184,15 +188,17 @@ class PhotoGrid(FloatLayout):
             self._held_at = self._anchor()
         self.scroller.follow(self.scroll.scroll_y, self.rows.height > 2 * height)
 
-    def _look_up(self, span: range) -> None:
+    def _look_up(self, span: range) -> dict[int, Photo]:
+        """The photos of some places by their ids, without those that have left the library."""
         wanted = self.ids_shown[span.start : span.stop].tolist() if span else []
-        missing = [photo_id for photo_id in wanted if photo_id not in self._known]
-        if missing:
-            if len(self._known) > 4000:
-                self._known = {photo_id: self._known[photo_id] for photo_id in wanted if photo_id in self._known}
-            self._known.update((photo.id, photo) for photo in self._photos_of(missing))
+        found = {photo_id: photo for photo_id in wanted if (photo := self._known.get(photo_id)) is not None}
+        missing = [photo_id for photo_id in wanted if photo_id not in found]
+        for photo in self._photos_of(missing) if missing else ():
+            found[photo.id] = photo
+            self._known.put(photo.id, photo)
+        return found
 
-    def _place_tile(self, index: int) -> None:
+    def _place_tile(self, index: int, photo: Photo | None) -> None:
         tile = self._tiles.get(index)
         if tile is None:
             tile = self._tiles[index] = self._spare.pop() if self._spare else self._new_tile()
@@ -205,7 +211,7 @@ class PhotoGrid(FloatLayout):
         photo_id = int(self.ids_shown[index])
         tile.set(
             index,
-            self._known.get(photo_id),
+            photo,
             photo_id in self.selection,
             len(self.selection) > 0,
             self.keyed and index == self.cursor,

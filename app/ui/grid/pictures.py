@@ -4,13 +4,14 @@ The pool decodes in its own threads and calls back there; only `pump`, which run
 textures and hands them out, and it compares keys before it does.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from app.library.pictures.pool import PicturePool
 from app.library.pictures.thumbnails import Picture
 from mobileclip.errors import PhotoError
+from mobileclip.lru import LruCache
 
 T = TypeVar("T")
 
@@ -43,9 +44,8 @@ class Pictures(Generic[T]):
     """
 
     def __init__(self, pool: PicturePool, upload: Callable[[Picture], T], kept: int = 64 * 2**20) -> None:
-        self._pool, self._upload, self._limit = pool, upload, kept
-        self._textures: OrderedDict[str, tuple[T, int]] = OrderedDict()
-        self._bytes = 0
+        self._pool, self._upload = pool, upload
+        self._textures: LruCache[str, tuple[T, int]] = LruCache(kept, lambda kept: kept[1])
         self._wanted: dict[str, _Wanted] = {}
         self._keys: dict[int, str] = {}
         self._arrived: deque[tuple[str, Picture | PhotoError | None]] = deque()
@@ -53,7 +53,7 @@ class Pictures(Generic[T]):
     @property
     def bytes(self) -> int:
         """Pixels kept as textures now."""
-        return self._bytes
+        return self._textures.used
 
     @property
     def waiting(self) -> int:
@@ -63,9 +63,9 @@ class Pictures(Generic[T]):
     def want(self, owner: Owner, key: str, photo: str) -> None:
         """Show a picture in `owner`, now or later; whatever it wanted before is given up."""
         self.release(owner)
-        if key in self._textures:
-            self._textures.move_to_end(key)
-            owner.show(key, self._textures[key][0], "")
+        kept = self._textures.get(key)
+        if kept is not None:
+            owner.show(key, kept[0], "")
             return
         self._keys[id(owner)] = key
         wanted = self._wanted.setdefault(key, _Wanted(photo))
@@ -102,10 +102,9 @@ class Pictures(Generic[T]):
                 self._hand_out(key, result)
                 made += 1
 
-    def forget(self, key: str | None = None) -> None:
-        """Let go of one texture or of all."""
-        for gone in [key] if key is not None else list(self._textures):
-            self._bytes -= self._textures.pop(gone, (None, 0))[1]
+    def forget(self) -> None:
+        """Drop all textures."""
+        self._textures.clear()
 
     def _ask(self, key: str, wanted: _Wanted) -> None:
         ticket = self._pool.thumbnail(key, wanted.photo, lambda result: self._arrived.append((key, result)))
@@ -117,19 +116,10 @@ class Pictures(Generic[T]):
         if isinstance(result, PhotoError):
             reason = result.reason
         else:
-            texture = self._keep(key, result)
+            texture = self._upload(result)
+            self._textures.put(key, (texture, len(result.rgb)))
         for owner in wanted.owners.values() if wanted else ():
             # The owner may have turned to another photo since.
             if self._keys.get(id(owner)) == key:
                 del self._keys[id(owner)]
                 owner.show(key, texture, reason)
-
-    def _keep(self, key: str, picture: Picture) -> T:
-        self.forget(key)
-        texture = self._upload(picture)
-        self._textures[key] = texture, len(picture.rgb)
-        self._bytes += len(picture.rgb)
-        while self._bytes > self._limit and len(self._textures) > 1:
-            _, (_, freed) = self._textures.popitem(last=False)
-            self._bytes -= freed
-        return texture

@@ -1,11 +1,13 @@
 """Pixels and icons to textures, and the part of a texture that fills a rectangle."""
 
+from collections.abc import Callable
 from typing import Any
 
 from kivy.graphics.texture import Texture
 
 from app.library.pictures.thumbnails import Picture
 from app.ui.kit import icons
+from mobileclip.lru import LruCache
 
 
 def picture_texture(picture: Picture) -> Texture:
@@ -32,16 +34,15 @@ def filling(width: float, height: float, aspect: float) -> tuple[float, ...]:
 WHOLE = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 """Texture coordinates of a whole picture."""
 
-_textures: dict[tuple[str, int], Texture] = {}
+_textures: LruCache[tuple[str, int], Texture] = LruCache(256)
+"""Shapes by name and size. Widgets hold on to the textures that they show, so a dropped one stays visible."""
 
 
 def icon_texture(name: str, size: int) -> Texture | None:
     """The icon in white, to be coloured by what is drawn before it; None without a name."""
     if not name or size < 1:
         return None
-    if (name, size) not in _textures:
-        _textures[name, size] = coverage_texture(icons.alpha(name, size))
-    return _textures[name, size]
+    return _shape(name, size, lambda: icons.alpha(name, size))
 
 
 def disc_texture(size: float) -> Texture | None:
@@ -49,16 +50,20 @@ def disc_texture(size: float) -> Texture | None:
     side = int(size)
     if side < 1:
         return None
-    if ("disc", side) not in _textures:
-        _textures["disc", side] = coverage_texture(icons.disc(side))
-    return _textures["disc", side]
+    return _shape("disc", side, lambda: icons.disc(side))
 
 
 def corner_texture(size: int) -> Texture:
     """The outside of a rounded top-left corner; turned by its texture coordinates for the other three."""
-    if ("", size) not in _textures:
-        _textures["", size] = coverage_texture(icons.corner(size))
-    return _textures["", size]
+    return _shape("", size, lambda: icons.corner(size))
+
+
+def _shape(name: str, size: int, draw: Callable[[], Any]) -> Texture:
+    texture = _textures.get((name, size))
+    if texture is None:
+        texture = coverage_texture(draw())
+        _textures.put((name, size), texture)
+    return texture
 
 
 def coverage_texture(coverage: Any) -> Texture:
@@ -72,5 +77,5 @@ def coverage_texture(coverage: Any) -> Texture:
 
 
 def forget_textures() -> None:
-    """Let go of all icons; a new window needs new textures."""
+    """Drop all icons; a new window needs new textures."""
     _textures.clear()

@@ -105,7 +105,7 @@ def test_ten_thousand_photos_are_as_quick_and_as_small_as_a_screenful(tmp_path: 
     grid = driver.stage.place.grid
     driver.until(lambda: len(grid.ids_shown) == 10_000 and grid.tiles, "all photos")
     grid.cell = 96
-    driver.app.pictures._limit = 8 * 2**20  # full after the first way through
+    driver.app.pictures._textures.budget = 8 * 2**20  # full after the first way through
     sizes, steps = [], 16
     for step in range(4 * steps):
         grid.scroll.scroll_y = 1 - (step % steps) / (steps - 1)
@@ -115,7 +115,7 @@ def test_ten_thousand_photos_are_as_quick_and_as_small_as_a_screenful(tmp_path: 
             sizes.append(resident())
             assert len(grid.tiles) + len(grid._spare) < 400
             assert len(grid.content.children) < 400
-    assert driver.app.pictures.bytes <= driver.app.pictures._limit
+    assert driver.app.pictures.bytes <= driver.app.pictures._textures.budget
     # What grows after the second way through would grow for ever.
     assert sizes[3] - sizes[1] < 16e6, sizes
     with sqlite3.connect(tmp_path / "home" / "index.db") as index:

@@ -1,6 +1,5 @@
 """One photo over everything, with its labels, where in it something is, its details and photos like it."""
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from app.ui.screens.photo.panel import PhotoPanel
 from app.ui.screens.photo.verbs import PhotoVerbs
 from app.ui.screens.photo.view import PhotoView
 from mobileclip.errors import PhotoError
+from mobileclip.lru import LruCache
 
 if TYPE_CHECKING:
     from app.ui.grid.photo_grid import PhotoGrid
@@ -88,7 +88,7 @@ class PhotoLayer(layers.Layer):
         self.verbs = PhotoVerbs(app, self.model, self._finding, self._open_similar)
         self.panel = PhotoPanel(app, self.verbs)
         self.panel_open: bool | None = None
-        self._views: OrderedDict[str, Any] = OrderedDict()
+        self._views: LruCache[str, Any] = LruCache(KEPT)
         self._tickets: dict[str, Any] = {}
         self._waiting: dict[int, Waiting] = {}
         self.bind(size=lambda *_: self._arrange(), pos=lambda *_: self._arrange())
@@ -177,9 +177,9 @@ class PhotoLayer(layers.Layer):
             self.view.forget(place)
             return
         size = (photo.width, photo.height)
-        if photo.key in self._views:
-            self._views.move_to_end(photo.key)
-            self.view.put(place, self._views[photo.key], size)
+        kept = self._views.get(photo.key)
+        if kept is not None:
+            self.view.put(place, kept, size)
             return
         self.view.put(place, None, size)
         waiting = self._waiting[place] = Waiting(self, place, photo)
@@ -208,9 +208,8 @@ class PhotoLayer(layers.Layer):
             return
         if result is None or place is None:
             return
-        self._views[photo.key] = texture = picture_texture(result)
-        while len(self._views) > KEPT:
-            self._views.popitem(last=False)
+        texture = picture_texture(result)
+        self._views.put(photo.key, texture)
         self._waiting.pop(place, None)
         self.view.put(place, texture, (result.width, result.height))
 
