@@ -22,6 +22,7 @@ from export.onnx.convert import IMAGE_OUTPUTS, export_head, pools_by_mean
 from mobileclip.bundle import write_bundle
 from mobileclip.checkpoints import Checkpoint, load_checkpoint
 from mobileclip.errors import EngineError, TextCutWarning
+from mobileclip.manifest import EngineTowers, FeatureMap, Manifest, TokenizerSpec, TowerVariant
 from mobileclip.runtimes import ENGINES
 from mobileclip.torch_model import TorchModel
 from mobileclip.towers import CLIP, reparameterize
@@ -246,23 +247,22 @@ def _answers_name(one: Made) -> str:
     return f"known_answers-{one.figures.engine}-{one.figures.precision}.npz"
 
 
-def _towers(model: CLIP, kept: Sequence[Made], chosen: dict[str, Made], labelled: bool) -> dict[str, Any]:
-    """A manifest's `towers`, see `mobileclip.manifest.variant`."""
-    local = {"output": IMAGE_OUTPUTS[1], "head": HEAD} if pools_by_mean(model) else None
-    towers: dict[str, Any] = {}
+def _towers(model: CLIP, kept: Sequence[Made], chosen: dict[str, Made], labelled: bool) -> dict[str, EngineTowers]:
+    local = FeatureMap(IMAGE_OUTPUTS[1], HEAD) if pools_by_mean(model) else None
+    towers = {}
     for engine, default in chosen.items():
-        tables: dict[str, dict[str, Any]] = {}
+        variants = {}
         for one in (one for one in kept if one.figures.engine == engine):
-            table: dict[str, Any] = {side: one.variant.name(side) for side in SIDES}
-            if labelled and (name := _labels_name(one, chosen)) != LABELS:
-                table["labels"] = name
-            if one.answers:
-                table["known_answers"] = _answers_name(one)
-            if local and engine in ENGINES:
-                table["local"] = local
-            tables[one.figures.precision] = table
-        own = tables.pop(default.figures.precision)
-        towers[engine] = {"precision": default.figures.precision, **own, **({"variants": tables} if tables else {})}
+            labels = _labels_name(one, chosen)
+            variants[one.figures.precision] = TowerVariant(
+                image=one.variant.name("image"),
+                text=one.variant.name("text"),
+                labels=labels if labelled and labels != LABELS else None,
+                known_answers=_answers_name(one) if one.answers else None,
+                local=local if engine in ENGINES else None,
+            )
+        own = variants.pop(default.figures.precision)
+        towers[engine] = EngineTowers(**vars(own) | {"precision": default.figures.precision}, variants=variants)
     return towers
 
 
@@ -273,28 +273,23 @@ def _manifest(
     chosen: dict[str, Made],
     fitted: dict[str, Fitted],
     told: dict[str, Any],
-) -> dict[str, Any]:
+) -> Manifest:
     shape = checkpoint.model.config
-    return {
-        "name": told["name"],
-        "version": "1",
-        "licence": checkpoint.about["licence"] or "of the checkpoint that it was exported from",
-        "provenance": checkpoint.about["provenance"] or f"exported from {config.weights.name}",
-        "embed_dim": shape.embed_dim,
-        "logit_scale": round(float(checkpoint.model.logit_scale.detach().exp()), 4),
-        "pixels": shape.pixels.to_dict(),
-        "tokenizer": {
-            "file": "merges.txt.gz",
-            "context_length": shape.text.context_length,
-            "vocab_size": shape.text.vocab_size,
-            "causal": shape.text.causal,
-        },
-        "towers": _towers(checkpoint.model, kept, chosen, bool(fitted)),
-        "labels": LABELS,
-        "label_vectors": "label_vectors.npy",
-        "known_answers": "known_answers.npz",
-        "figures": {key: told[key] for key in ("parity", "tagging", "calibration") if key in told},
-    }
+    return Manifest(
+        name=told["name"],
+        version="1",
+        license=checkpoint.about["licence"] or "of the checkpoint that it was exported from",
+        provenance=checkpoint.about["provenance"] or f"exported from {config.weights.name}",
+        embed_dim=shape.embed_dim,
+        logit_scale=round(float(checkpoint.model.logit_scale.detach().exp()), 4),
+        pixels=shape.pixels,
+        tokenizer=TokenizerSpec("merges.txt.gz", shape.text.context_length, shape.text.vocab_size, shape.text.causal),
+        towers=_towers(checkpoint.model, kept, chosen, bool(fitted)),
+        labels=LABELS,
+        label_vectors="label_vectors.npy",
+        known_answers="known_answers.npz",
+        figures={key: told[key] for key in ("parity", "tagging", "calibration") if key in told},
+    )
 
 
 def _told(

@@ -6,26 +6,24 @@ executed: JSON, TOML, NumPy arrays without pickle, and model graphs are all it m
 
 import hashlib
 import io
-import json
 import os
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip.errors import BundleError, EngineError
+from mobileclip.errors import BundleError, ConfigError, EngineError
 from mobileclip.files import PathLike, sync_folder, write_bytes
 from mobileclip.home import models_folder
-from mobileclip.manifest import MANIFEST, MAX_BYTES, SCHEMA, FileEntry, check, is_safe, parse, variant
+from mobileclip.manifest import MANIFEST, MAX_BYTES, FileEntry, Manifest, TowerVariant, is_safe
 
-__all__ = ["SCHEMA", "Bundle", "FileEntry", "Head", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
+__all__ = ["Bundle", "Head", "KnownAnswers", "find_bundle", "named_bundles", "write_bundle"]
 
 _BUNDLES = Path(__file__).parent / "bundles"
 
@@ -83,7 +81,7 @@ def named_bundles() -> dict[str, Path]:
     return found
 
 
-def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
+def find_bundle(name_or_path: PathLike) -> Path:
     """Folder or .zip of a bundle: the name of an embedded ("pocket") or pulled one, or a path.
 
     Raises:
@@ -111,9 +109,7 @@ class Bundle:
 
     Attributes:
         path: the folder or .zip.
-        manifest: the parsed manifest; its required fields are known to be sound.
-        files: name → `FileEntry`, for every file but the manifest.
-        pixels: the pixel recipe.
+        manifest: what the bundle says about itself.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -128,9 +124,11 @@ class Bundle:
             if not path.is_file():
                 raise BundleError(f"{path}: no such model bundle")
             self._zip_folder = self._find_zip_folder()
-        self.manifest = parse(self._raw(MANIFEST, MAX_BYTES), path)
-        self.files, self.pixels = check(self.manifest, path)
-        for name in self.files:
+        try:
+            self.manifest = Manifest.from_json(self._raw(MANIFEST, MAX_BYTES))
+        except ConfigError as error:
+            raise BundleError(f"{path}: {MANIFEST}: {error}") from None
+        for name in self.manifest.files:
             self.read(name)
 
     def read(self, name: str) -> bytes:
@@ -139,7 +137,7 @@ class Bundle:
         Raises:
             BundleError: the manifest does not name it, it is missing, or it is not what the manifest says.
         """
-        entry = self.files.get(name)
+        entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path}: the manifest does not list the file {name!r}")
         data = self._raw(name, entry.bytes)
@@ -147,32 +145,27 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} was altered or damaged: get the bundle again")
         return data
 
-    def variant(self, engine: str, precision: str | None = None) -> dict[str, Any]:
-        """What the manifest says of the towers of one engine and precision, see `mobileclip.manifest.variant`.
+    def variant(self, engine: str, precision: str | None = None) -> TowerVariant:
+        """The towers of an engine in one precision; None for the engine's default.
 
         Raises:
-            EngineError: there are none.
+            EngineError: there is no such engine or precision.
         """
         try:
-            return variant(self.manifest["towers"], engine, precision)
+            return self.manifest.variant(engine, precision)
         except EngineError as error:
             raise EngineError(f"{self.path}: {error}") from None
 
-    def hashes(self, name: str) -> list[str]:
-        """SHA-256 of a file, or of all files of a folder in the order of their names."""
-        inside = sorted(file for file in self.files if file == name or file.startswith(f"{name}/"))
-        return [self.files[file].sha256 for file in inside]
-
-    def known_answers(self, towers: Mapping[str, Any] | None = None) -> KnownAnswers:
+    def known_answers(self, towers: TowerVariant | None = None) -> KnownAnswers:
         """The inputs and vectors that an engine must reproduce.
 
         Args:
-            towers: the variant that is to, where it has answers of its own.
+            towers: a variant, which may have answers of its own; None for the bundle's.
 
         Raises:
             BundleError: the file is not as the manifest promises.
         """
-        name: str = (towers or {}).get("known_answers", self.manifest["known_answers"])
+        name = (towers and towers.known_answers) or self.manifest.known_answers
         try:
             with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
                 answers = KnownAnswers(
@@ -183,12 +176,12 @@ class Bundle:
                 )
         except (*_ZIP_ERRORS, OSError, MemoryError, TypeError) as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
-        count, size, dim = len(answers.pixels), self.pixels.size, self.manifest["embed_dim"]
+        count, size, dim = len(answers.pixels), self.manifest.pixels.size, self.manifest.embed_dim
         sound = (
             answers.pixels.dtype == np.uint8
             and answers.pixels.shape == (count, size, size, 3)
             and answers.tokens.dtype == np.int32
-            and answers.tokens.shape == (len(answers.tokens), self.manifest["tokenizer"]["context_length"])
+            and answers.tokens.shape == (len(answers.tokens), self.manifest.tokenizer.context_length)
             and answers.image_vectors.shape == (count, dim)
             and answers.text_vectors.shape == (len(answers.tokens), dim)
         )
@@ -196,16 +189,15 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} has arrays of other shapes than the manifest says")
         return answers
 
-    def head(self, towers: Mapping[str, Any]) -> Head | None:
+    def head(self, towers: TowerVariant) -> Head | None:
         """The projection behind the feature map of a variant's image tower; None where it has none.
 
         Raises:
             BundleError: the file holds anything else.
         """
-        local = towers.get("local")
-        if local is None:
+        if towers.local is None:
             return None
-        name: str = local["head"]
+        name = towers.local.head
         try:
             with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
                 weight = np.asarray(arrays["weight"], np.float32)
@@ -213,10 +205,10 @@ class Bundle:
                 cosine = float(arrays["cosine"]) if "cosine" in arrays else 1.0
         except (*_ZIP_ERRORS, OSError, MemoryError, TypeError) as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
-        dim = self.manifest["embed_dim"]
+        dim = self.manifest.embed_dim
         finite = np.isfinite(weight).all() and np.isfinite(bias).all() and -1 <= cosine <= 1
         if weight.ndim != 2 or len(weight) != dim or bias.shape != (dim,) or not finite:
-            raise BundleError(f"{self.path}: {name} is no projection into {dim} dimensions")
+            raise BundleError(f"{self.path}: {name} is not a projection into {dim} dimensions")
         return Head(weight, bias, cosine)
 
     def label_vectors(self, labels: int) -> npt.NDArray[np.float32]:
@@ -225,12 +217,12 @@ class Bundle:
         Raises:
             BundleError: the file holds anything else.
         """
-        name: str = self.manifest["label_vectors"]
+        name = self.manifest.label_vectors
         try:
             vectors = np.load(io.BytesIO(self.read(name)), allow_pickle=False)
         except (*_ZIP_ERRORS, OSError, MemoryError) as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
-        shape = (labels, self.manifest["embed_dim"])
+        shape = (labels, self.manifest.embed_dim)
         if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.shape != shape:
             raise BundleError(f"{self.path}: {name} is not one float32 vector for each of the {labels} labels")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
@@ -248,7 +240,7 @@ class Bundle:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._zip_folder + name) as member:
                 return member.read(most + 1)
         except (FileNotFoundError, KeyError):
-            raise BundleError(f"{self.path}: {name} is missing: this is no whole model bundle") from None
+            raise BundleError(f"{self.path}: {name} is missing: incomplete model bundle") from None
         except (*_ZIP_ERRORS, OSError) as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
 
@@ -264,17 +256,15 @@ class Bundle:
         return nearest.removesuffix(MANIFEST)
 
 
-def write_bundle(
-    folder: str | os.PathLike[str], manifest_fields: Mapping[str, Any], files: Mapping[str, bytes]
-) -> Path:
+def write_bundle(folder: PathLike, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
     """Write a bundle, all of it or nothing.
 
-    The files and then the manifest go into a hidden folder beside `folder`; that is opened as any reader
-    would open it, and only then renamed into place. An older bundle there is replaced as a whole.
+    The files and then the manifest go into a hidden folder next to `folder`. That is opened as any reader would open
+    it, and only then renamed into place. A bundle that is already there is replaced as a whole.
 
     Args:
-        folder: the bundle to make.
-        manifest_fields: every manifest field but `schema` and `files`, which are added here.
+        folder: the bundle to write.
+        manifest: everything but `files`, which is filled in here.
         files: name → content, for everything but the manifest (a model card may be among them).
 
     Returns:
@@ -284,23 +274,25 @@ def write_bundle(
         BundleError: a field or name that no reader would accept; nothing has been written then.
     """
     target = Path(folder)
-    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
-    manifest = {"schema": SCHEMA, **manifest_fields, "files": entries}
-    check(manifest, target)
+    entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    try:
+        manifest = replace(manifest, files=entries)
+        manifest.check_files()
+    except ValueError as error:
+        raise BundleError(f"{target}: {MANIFEST}: {error}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        made = Path(scratch) / "new"
+        new = Path(scratch) / "new"
         for name, data in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(made / name, data)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        write_bytes(made / MANIFEST, text.encode() + b"\n")
-        Bundle(made)
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(new / name, data)
+        write_bytes(new / MANIFEST, manifest.to_json())
+        Bundle(new)
         old = Path(scratch) / "old"
         if target.exists():
             target.rename(old)
         try:
-            made.rename(target)
+            new.rename(target)
         except OSError:
             if old.exists():
                 old.rename(target)

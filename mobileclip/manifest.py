@@ -1,17 +1,28 @@
-"""What a bundle's `manifest.json` must say, checked before anything else is read."""
+"""A bundle's `manifest.json` as frozen dataclasses that read, check and write themselves."""
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mobileclip.errors import BundleError, EngineError
+from mobileclip.errors import ConfigError, EngineError
 from mobileclip.preprocess import PixelRecipe
+from mobileclip.tables import build, to_table
 
-__all__ = ["MANIFEST", "MAX_BYTES", "SCHEMA", "FileEntry", "check", "is_safe", "parse", "variant"]
+__all__ = [
+    "MANIFEST",
+    "MAX_BYTES",
+    "SCHEMA",
+    "EngineTowers",
+    "FeatureMap",
+    "FileEntry",
+    "Manifest",
+    "TokenizerSpec",
+    "TowerVariant",
+    "is_safe",
+]
 
 SCHEMA: Final = 1
 """The manifest version that this code writes, and the newest that it reads."""
@@ -19,18 +30,10 @@ SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 MAX_BYTES: Final = 4 * 2**20
 
-# Plain names joined by "/": no way up, no drive, no hidden file, nothing that Windows reads otherwise.
+# Plain names joined by "/": no "..", no drive, no hidden file, nothing that Windows reads in another way.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXT_FIELDS = ("name", "version", "licence", "provenance", "labels", "label_vectors", "known_answers")
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """What the manifest says of one file: SHA-256 in hex and size in bytes."""
-
-    sha256: str
-    bytes: int
+_BYTE_TOKENS = 514  # 512 of the bytes, start and end mark
 
 
 def is_safe(name: str) -> bool:
@@ -38,126 +41,188 @@ def is_safe(name: str) -> bool:
     return _SAFE_NAME.fullmatch(name) is not None
 
 
-def variant(towers: Mapping[str, Any], engine: str, precision: str | None = None) -> dict[str, Any]:
-    """The towers of one engine and precision, by default the engine's own choice.
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle."""
 
-    Args:
-        towers: a manifest's `towers`: for each engine a table with `precision`, `image` and `text` (files, or folders
-            of files), perhaps `labels` and `known_answers` of its own and `local`; and `variants`: precision → a table
-            of the same kind.
-        engine: one of its keys.
-        precision: which variant; None for the table itself.
+    sha256: str
+    """64 hex digits."""
+    bytes: int
 
-    Raises:
-        EngineError: there is no such engine or precision.
-    """
-    if engine not in towers:
-        raise EngineError(f"no towers for the engine {engine!r}, only for {', '.join(towers)}")
-    own, others = towers[engine], towers[engine].get("variants", {})
-    if precision is None or precision == own.get("precision"):
-        return {name: value for name, value in own.items() if name != "variants"}
-    if precision not in others:
-        there = ", ".join([str(own.get("precision")), *others])
-        raise EngineError(f"no {precision} towers for the engine {engine!r}, only {there}")
-    return {"precision": precision, **others[precision]}
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256) or self.bytes < 0:
+            raise ValueError("sha256 must be 64 hex digits, and bytes 0 or more")
 
 
-def parse(data: bytes, path: Path) -> dict[str, Any]:
-    """The manifest's JSON object, of a schema that this version knows."""
-    if len(data) > MAX_BYTES:
-        raise BundleError(f"{path}: {MANIFEST} is too large")
-    try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: {MANIFEST} is not JSON ({error})") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BundleError(f"{path}: {MANIFEST} has no schema number: this is no model bundle")
-    if schema > SCHEMA:
-        raise BundleError(f"{path}: made by a newer pocketclip (schema {schema}, not {SCHEMA}): update pocketclip")
-    found: dict[str, Any] = manifest
-    return found
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """How texts become token ids."""
+
+    file: str
+    """The merges of byte-pair encoding, gzipped."""
+    context_length: int
+    vocab_size: int
+    causal: bool = False
+    """Whether the text tower looks only at earlier tokens; it can then be run without padding."""
+
+    def __post_init__(self) -> None:
+        if self.context_length < 2 or self.vocab_size < _BYTE_TOKENS:
+            raise ValueError(f"context_length ≥ 2 and vocab_size ≥ {_BYTE_TOKENS} are needed")
 
 
-def check(manifest: Mapping[str, Any], path: Path) -> tuple[dict[str, FileEntry], PixelRecipe]:
-    """File entries and pixel recipe of a manifest in which every required field is sound."""
+@dataclass(frozen=True)
+class FeatureMap:
+    """Where an image tower's feature map is, from which `mobileclip.localize` finds things in a photo."""
 
-    def need(sound: object, message: str) -> None:
-        if not sound:
-            raise BundleError(f"{path}: {MANIFEST}: {message}")
+    output: str
+    """The tower's output that holds the map."""
+    head: str
+    """The file with the projection from the map into the embedding space, see `mobileclip.bundle.Head`."""
 
-    for field in _TEXT_FIELDS:
-        need(isinstance(manifest.get(field), str) and manifest[field], f"{field} must be a text")
-    need(_is_number(manifest.get("embed_dim"), whole=True), "embed_dim must be a whole number above 0")
-    need(_is_number(manifest.get("logit_scale")), "logit_scale must be a number above 0")
-    tokenizer, towers = manifest.get("tokenizer"), manifest.get("towers")
-    need(isinstance(tokenizer, dict), "tokenizer must be a table")
-    need(isinstance(towers, dict) and towers, "towers must name at least one engine")
-    assert isinstance(tokenizer, dict) and isinstance(towers, dict)
-    for field, least in (("context_length", 2), ("vocab_size", 514)):
-        need(
-            _is_number(tokenizer.get(field), whole=True) and tokenizer[field] >= least,
-            f"tokenizer.{field} must be a whole number from {least} on",
-        )
-    need(isinstance(tokenizer.get("causal", False), bool), "tokenizer.causal must be true or false")
-    try:
-        pixels = PixelRecipe.from_dict(manifest.get("pixels", {}))
-    except ValueError as error:
-        raise BundleError(f"{path}: {MANIFEST}: {error}") from None
-    files = _check_files(manifest.get("files"), need)
-    used = [
-        tokenizer.get("file"),
-        *(manifest[field] for field in ("labels", "label_vectors", "known_answers")),
-    ]
-    for where, tower in _tables(towers, need):
-        used += [tower.get(key) for key in ("labels", "known_answers") if key in tower]
-        for side in ("image", "text"):
-            name = tower.get(side)
-            folder = isinstance(name, str) and any(file.startswith(f"{name}/") for file in files)
-            used += [] if folder else [name]
-        if "local" in tower:
-            local = tower["local"]
-            need(
-                isinstance(local, dict) and isinstance(local.get("output"), str) and local["output"],
-                f"{where}.local must name the output that is the feature map",
-            )
-            used.append(local.get("head"))
-    for name in used:
-        need(isinstance(name, str) and name in files, f"the file {name!r} is used but not listed in files")
-    return files, pixels
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ValueError("output must name the output that is the feature map")
 
 
-def _tables(towers: Mapping[str, Any], need: Callable[[object, str], None]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every table of towers with where it stands: each engine's own, and its variants."""
-    for engine, own in towers.items():
-        need(isinstance(own, dict), f"towers.{engine} must be a table")
-        yield f"towers.{engine}", own
-        variants = own.get("variants", {})
-        need(isinstance(variants, dict), f"towers.{engine}.variants must be a table")
-        for precision, other in variants.items():
-            where = f"towers.{engine}.variants.{precision}"
-            need(isinstance(other, dict), f"{where} must be a table")
-            yield where, other
+@dataclass(frozen=True, kw_only=True)
+class TowerVariant:
+    """The two towers of an engine in one precision."""
+
+    precision: str = ""
+    image: str
+    """A file, or a folder of files."""
+    text: str
+    labels: str | None = None
+    """Labels with thresholds fitted for these towers; None for the bundle's."""
+    known_answers: str | None = None
+    """None for the bundle's."""
+    local: FeatureMap | None = None
 
 
-def _check_files(entries: object, need: Callable[[object, str], None]) -> dict[str, FileEntry]:
-    need(isinstance(entries, dict), "files must be a table")
-    assert isinstance(entries, dict)
-    files = {}
-    for name, entry in entries.items():
-        need(is_safe(name) and name != MANIFEST, f"{name!r} is not an acceptable file name")
-        need(
-            isinstance(entry, dict)
-            and isinstance(entry.get("sha256"), str)
-            and _SHA256.fullmatch(entry["sha256"])
-            and (entry.get("bytes") == 0 or _is_number(entry.get("bytes"), whole=True)),
-            f"{name} needs its sha256 (64 hex digits) and bytes",
-        )
-        files[name] = FileEntry(entry["sha256"], entry["bytes"])
-    return files
+@dataclass(frozen=True, kw_only=True)
+class EngineTowers(TowerVariant):
+    """The towers of an engine: those that it uses by default, and variants in other precisions."""
+
+    variants: dict[str, TowerVariant] = field(default_factory=dict)
+    """Precision → towers."""
+
+    def all(self) -> Iterator[TowerVariant]:
+        """The default and then the variants, each with its precision."""
+        yield self
+        yield from (replace(variant, precision=precision) for precision, variant in self.variants.items())
 
 
-def _is_number(value: object, whole: bool = False) -> bool:
-    """Whether a JSON value is a finite number above 0."""
-    kinds = int if whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself."""
+
+    name: str
+    version: str
+    license: str = field(metadata={"key": "licence"})
+    provenance: str
+    embed_dim: int
+    logit_scale: float
+    """Factor on cosines that the towers were trained with."""
+    pixels: PixelRecipe
+    tokenizer: TokenizerSpec
+    towers: dict[str, EngineTowers]
+    """Engine → its towers."""
+    labels: str
+    label_vectors: str
+    known_answers: str
+    research_only: bool = False
+    revision: str = ""
+    """Of the repository on a model hub that the towers come from."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What was measured at export."""
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    """Every file of the bundle but the manifest."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "version", "license", "provenance", "labels", "label_vectors", "known_answers"):
+            if not getattr(self, name):
+                raise ValueError(f"{'licence' if name == 'license' else name} must not be empty")
+        if self.embed_dim < 1:
+            raise ValueError("embed_dim must be at least 1")
+        if not 0 < self.logit_scale < math.inf:
+            raise ValueError("logit_scale must be a number above 0")
+        if not self.towers:
+            raise ValueError("towers must name at least one engine")
+        for name in self.files:
+            if not is_safe(name) or name == MANIFEST:
+                raise ValueError(f"{name!r} is not an acceptable file name")
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> "Manifest":
+        """Read a manifest's table. Unknown keys are ignored.
+
+        Raises:
+            ConfigError: a field is missing, of the wrong type or out of range.
+        """
+        manifest: Manifest = build(cls, table, "", ignore_unknown=True)
+        return manifest
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Read the `manifest.json` of a bundle.
+
+        Raises:
+            ConfigError: it isn't JSON, has a newer schema, or a field is wrong; or it uses a file that it doesn't list.
+        """
+        if len(data) > MAX_BYTES:
+            raise ConfigError("too large")
+        try:
+            table = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"not JSON ({error})") from None
+        schema = table.get("schema") if isinstance(table, dict) else None
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise ConfigError("no schema number, so this isn't a model bundle")
+        if schema > SCHEMA:
+            raise ConfigError(f"made by a newer pocketclip (schema {schema}, not {SCHEMA}): update pocketclip")
+        manifest = cls.from_dict(table)
+        manifest.check_files()
+        return manifest
+
+    def to_json(self) -> bytes:
+        """The content of `manifest.json`."""
+        table = {"schema": SCHEMA, **to_table(self)}
+        return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+    def check_files(self) -> None:
+        """Check that each file that the manifest uses is listed in `files`.
+
+        Raises:
+            ConfigError: it names the first that isn't.
+        """
+        used = [self.tokenizer.file, self.labels, self.label_vectors, self.known_answers]
+        for variant in (variant for towers in self.towers.values() for variant in towers.all()):
+            head = variant.local.head if variant.local else None
+            optional = (variant.labels, variant.known_answers, head)
+            used += [name for name in optional if name is not None]
+            used += [name for name in (variant.image, variant.text) if not self.hashes(name)]
+        for name in used:
+            if name not in self.files:
+                raise ConfigError(f"the file {name!r} is used but not listed in files")
+
+    def hashes(self, name: str) -> list[str]:
+        """SHA-256 of a file, or of all files in a folder, ordered by name; empty if there are none."""
+        inside = sorted(file for file in self.files if file == name or file.startswith(f"{name}/"))
+        return [self.files[file].sha256 for file in inside]
+
+    def variant(self, engine: str, precision: str | None = None) -> TowerVariant:
+        """The towers of an engine in one precision; None for the engine's default.
+
+        Raises:
+            EngineError: there is no such engine or precision.
+        """
+        if engine not in self.towers:
+            raise EngineError(f"no towers for the engine {engine!r}, only for {', '.join(self.towers)}")
+        variants = list(self.towers[engine].all())
+        if precision is None:
+            return variants[0]
+        for variant in variants:
+            if variant.precision == precision:
+                return variant
+        available = ", ".join(variant.precision for variant in variants)
+        raise EngineError(f"no {precision} towers for the engine {engine!r}, only {available}")

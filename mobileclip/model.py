@@ -69,15 +69,15 @@ class Model(Encoder):
         self._threads, self._accelerator = threads, accelerator
         self._towers: dict[str, Tower] = {}
         self._lock = Lock()
-        self.manifest: dict[str, Any] = bundle.manifest
-        known = (one for one in ENGINES if one in self.manifest["towers"])
+        self.manifest = bundle.manifest
+        known = (name for name in ENGINES if name in self.manifest.towers)
         self.engine: str = engine or next(known, next(iter(ENGINES)))
         self._variant = bundle.variant(self.engine, precision)
-        self.precision: str = self._variant.get("precision", "")
-        self.name: str = self.manifest["name"]
-        self.dim: int = self.manifest["embed_dim"]
-        self.logit_scale = float(self.manifest["logit_scale"])
-        self.recipe: PixelRecipe = bundle.pixels
+        self.precision: str = self._variant.precision
+        self.name = self.manifest.name
+        self.dim = self.manifest.embed_dim
+        self.logit_scale = self.manifest.logit_scale
+        self.recipe: PixelRecipe = self.manifest.pixels
         self.fingerprint = self._make_fingerprint()
 
     def __repr__(self) -> str:
@@ -87,19 +87,20 @@ class Model(Encoder):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer."""
-        about = self.manifest["tokenizer"]
-        data = self._bundle.read(about["file"])
+        spec = self.manifest.tokenizer
+        data = self._bundle.read(spec.file)
         # OpenAI's file has more lines than its vocabulary uses.
-        tokenizer = Tokenizer.load(data, about["context_length"], max_merges=about["vocab_size"] - 514)
-        if tokenizer.vocab_size != about["vocab_size"]:
-            told, found = about["vocab_size"], tokenizer.vocab_size
-            raise BundleError(f"{self._bundle.path}: the tokenizer has {found} ids, not {told}")
+        tokenizer = Tokenizer.load(data, spec.context_length, max_merges=spec.vocab_size - 514)
+        if tokenizer.vocab_size != spec.vocab_size:
+            raise BundleError(
+                f"{self._bundle.path}: the tokenizer has {tokenizer.vocab_size} ids, not {spec.vocab_size}"
+            )
         return tokenizer
 
     @cached_property
     def labels(self) -> LabelSet:
         """The bundle's labels, with thresholds fitted for these very towers."""
-        name = self._variant.get("labels", self.manifest["labels"])
+        name = self._variant.labels or self.manifest.labels
         try:
             return LabelSet.loads(self._bundle.read(name).decode("utf-8"))
         except UnicodeDecodeError:
@@ -145,11 +146,11 @@ class Model(Encoder):
         Raises:
             EngineError: the bundle's image tower gives no feature map.
         """
-        local = self._variant.get("local")
+        local = self._variant.local
         if local is None:
-            raise EngineError(f"{self.name}: the image tower gives no feature map")
+            raise EngineError(f"{self.name}: the image tower has no feature map")
         tower = self._tower("image")
-        vectors, features = tower.with_features(self._as_taken(tower, pixels), local["output"])
+        vectors, features = tower.with_features(self._as_taken(tower, pixels), local.output)
         return self._units("image", vectors, len(pixels)), features
 
     def _encode_texts(self, texts: Sequence[str]) -> Floats:
@@ -185,7 +186,7 @@ class Model(Encoder):
                 answers = self._bundle.known_answers(self._variant)
                 self._towers[side] = load_tower(
                     self.engine,
-                    self._bundle.read(self._variant[side]),
+                    self._bundle.read(self._tower_file(side)),
                     threads=self._threads,
                     accelerator=self._accelerator,
                     check=lambda tower: self._check_known_answers(side, tower, answers),
@@ -212,19 +213,22 @@ class Model(Encoder):
 
         Only a causal tower may be spared them: in a bidirectional one padding changes every vector.
         """
-        return without_padding(tokens) if self.manifest["tokenizer"].get("causal") else tokens
+        return without_padding(tokens) if self.manifest.tokenizer.causal else tokens
+
+    def _tower_file(self, side: str) -> str:
+        return self._variant.image if side == "image" else self._variant.text
 
     def _make_fingerprint(self) -> str:
-        about = self.manifest["tokenizer"]
+        spec, manifest = self.manifest.tokenizer, self.manifest
         parts = {
             "pixels": self.recipe.identity,
             "decode_margin": DECODE_MARGIN,
             "tokenizer": [
-                self._bundle.files[about["file"]].sha256,
-                about["context_length"],
-                about["vocab_size"],
+                manifest.files[spec.file].sha256,
+                spec.context_length,
+                spec.vocab_size,
             ],
-            "towers": [one for side in ("image", "text") for one in self._bundle.hashes(self._variant[side])],
+            "towers": [digest for side in ("image", "text") for digest in manifest.hashes(self._tower_file(side))],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

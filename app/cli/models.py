@@ -106,15 +106,15 @@ def _facts(bundle: "Bundle") -> dict[str, Any]:
 
     manifest = bundle.manifest
     return {
-        "name": manifest["name"],
-        "version": manifest["version"],
+        "name": manifest.name,
+        "version": manifest.version,
         "path": str(bundle.path),
-        "bytes": sum(entry.bytes for entry in bundle.files.values()),
-        "licence": manifest["licence"],
-        "research_only": manifest.get("research_only", False),
-        "provenance": manifest["provenance"],
-        "dim": manifest["embed_dim"],
-        "labels": len(LabelSet.loads(bundle.read(manifest["labels"]).decode())),
-        "engines": {engine: towers.get("precision", "") for engine, towers in manifest["towers"].items()},
-        "figures": manifest.get("figures", {}),
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "licence": manifest.license,
+        "research_only": manifest.research_only,
+        "provenance": manifest.provenance,
+        "dim": manifest.embed_dim,
+        "labels": len(LabelSet.loads(bundle.read(manifest.labels).decode())),
+        "engines": {engine: towers.precision for engine, towers in manifest.towers.items()},
+        "figures": manifest.figures,
     }

@@ -385,7 +385,7 @@ class Gallery:
         return ModelAbout(
             name=model.name,
             engine=model.engine,
-            licence=model.manifest["licence"],
+            licence=model.manifest.license,
             dim=model.dim,
             labels=len(model.labels),
             can_localize=self.can_localize(),

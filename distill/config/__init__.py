@@ -2,9 +2,9 @@
 
 from distill.config.recipe import Recipe
 from distill.config.sources import PHOTO_TEMPLATES, PhotoSource, Reinforcement, TextSource
-from distill.config.tables import build
 from distill.config.teachers import AlignedPairConfig, BackboneConfig, CheckpointConfig, OpenClipConfig
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
+from mobileclip.tables import build
 
 __all__ = [
     "PHOTO_TEMPLATES",

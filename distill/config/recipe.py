@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.sources import PhotoSource, Reinforcement, TextSource
-from distill.config.tables import build
 from distill.config.teachers import AlignedPairConfig, CheckpointConfig, OpenClipConfig
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
 from mobileclip.errors import ConfigError
+from mobileclip.tables import build
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.config.tables import build
 from distill.files import write_whole
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
+from mobileclip.tables import build
 
 RECIPE = "recipe.json"
 

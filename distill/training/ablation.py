@@ -19,7 +19,6 @@ from typing import Annotated, Any
 import typer
 
 from distill.config import Recipe
-from distill.config.tables import build
 from distill.evaluate.encoders import DualEncoder, open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
 from distill.files import write_whole
@@ -27,6 +26,7 @@ from distill.progress import Bars
 from distill.training.run import prepare
 from mobileclip.errors import ConfigError, PocketclipError, one_line
 from mobileclip.files import PathLike
+from mobileclip.tables import build
 
 
 @dataclass(frozen=True)

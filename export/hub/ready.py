@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from export.hub.processors import ReadyError, context_length, merges_file, pixel_recipe
 from mobileclip.bundle import write_bundle
 from mobileclip.errors import EngineError
+from mobileclip.manifest import EngineTowers, Manifest, TokenizerSpec
 from mobileclip.model import KNOWN_ANSWER_COSINE
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes.onnx import Tower
@@ -193,27 +194,22 @@ def build_bundle(folder: Path, ready: Ready, source: Source, out: Path, report: 
     if photos.shape[1] != words.shape[1]:
         raise ReadyError(f"the towers do not share a space: {photos.shape[1]} and {words.shape[1]} dimensions")
     report("writing the bundle")
-    manifest = {
-        "name": source.name,
-        "version": "1",
-        "licence": source.licence,
-        "provenance": source.provenance,
-        "research_only": source.research_only,
-        "revision": source.revision,
-        "embed_dim": words.shape[1],
-        "logit_scale": _LOGIT_SCALE,
-        "pixels": recipe.to_dict(),
-        "tokenizer": {
-            "file": "merges.txt.gz",
-            "context_length": tokenizer.context_length,
-            "vocab_size": tokenizer.vocab_size,
-            "causal": causal,
-        },
-        "towers": {"onnx": {"precision": ready.precision, "image": "image.onnx", "text": "text.onnx"}},
-        "labels": "labels.toml",
-        "label_vectors": "label_vectors.npy",
-        "known_answers": "known_answers.npz",
-    }
+    manifest = Manifest(
+        name=source.name,
+        version="1",
+        license=source.licence,
+        provenance=source.provenance,
+        research_only=source.research_only,
+        revision=source.revision,
+        embed_dim=words.shape[1],
+        logit_scale=_LOGIT_SCALE,
+        pixels=recipe,
+        tokenizer=TokenizerSpec("merges.txt.gz", tokenizer.context_length, tokenizer.vocab_size, causal),
+        towers={"onnx": EngineTowers(precision=ready.precision, image="image.onnx", text="text.onnx")},
+        labels="labels.toml",
+        label_vectors="label_vectors.npy",
+        known_answers="known_answers.npz",
+    )
     answers: dict[str, NDArray[Any]] = {
         "pixels": pixels,
         "tokens": tokens,

@@ -68,7 +68,7 @@ def test_a_bundle_speaks_like_its_checkpoint(asked: ExportConfig, exported: dict
     assert exported["left_out"] == {} and exported["name"] == "tiny"
     assert exported["calibration"]["labels_fitted"] == 1 and exported["calibration"]["labels_pooled"] == 1
     bundle, student = mobileclip.load(asked.out, precision="fp32"), load_checkpoint(asked.checkpoint)
-    assert bundle.name == "tiny" and bundle.manifest["licence"] == "L"
+    assert bundle.name == "tiny" and bundle.manifest.license == "L"
     texts = ["something red", "a unicorn", ""]
     with torch.inference_mode():
         expected = student.model.encode_text(torch.from_numpy(student.tokenizer(texts))).numpy()
@@ -157,7 +157,7 @@ def test_the_command_prints_a_table_and_bytes_go_in(asked: ExportConfig, data: P
     floats, levels = mobileclip.load(asked.out, precision="fp32", threads=1), mobileclip.load(out, threads=1)
     photos = sorted(data.rglob("*.png"))[:3]
     np.testing.assert_allclose(levels.encode_images(photos), floats.encode_images(photos), atol=1e-5)
-    assert len(levels.labels) == 0 and "tagging" not in levels.manifest["figures"]
+    assert len(levels.labels) == 0 and "tagging" not in levels.manifest.figures
 
 
 def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -199,7 +199,8 @@ def test_what_cannot_be_made_is_left_out_and_told(bare: ExportConfig) -> None:
     told = export_bundle(replace(bare, precisions=("fp32", "int8")), no_report, said.append)
     assert list(told["left_out"]) == ["onnx int8"] and "--photos" in told["left_out"]["onnx int8"]
     assert any("onnx int8 is left out" in line for line in said)
-    assert list(mobileclip.load(bare.out).manifest["towers"]["onnx"]) == ["precision", "image", "text", "local"]
+    towers = json.loads((bare.out / "manifest.json").read_bytes())["towers"]["onnx"]
+    assert list(towers) == ["precision", "image", "text", "local"]
     failed = run(bare.checkpoint, "-o", bare.out, "--precision", "fp32,int8", "--quiet", "--threads", "1")
     assert failed.returncode == 3 and len(failed.stderr.strip().splitlines()) == 1
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from mobileclip.bundle import write_bundle
+from mobileclip.manifest import Manifest
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.zeroshot import Label, LabelSet
 
@@ -61,7 +62,7 @@ class Tiny:
         return unit(self.embedding[tokens].sum(axis=1))
 
     def write(self, folder: Path) -> Path:
-        return write_bundle(folder, self.fields, self.files)
+        return write_bundle(folder, Manifest.from_dict(self.fields), self.files)
 
     def answers(self, **changes: np.ndarray) -> bytes:
         rng = np.random.default_rng(2)

@@ -10,8 +10,9 @@ import pytest
 
 import mobileclip
 import mobileclip.bundle
-from mobileclip.bundle import SCHEMA, Bundle, find_bundle, named_bundles, write_bundle
-from mobileclip.errors import BundleError
+from mobileclip.bundle import Bundle, find_bundle, named_bundles, write_bundle
+from mobileclip.errors import BundleError, ConfigError
+from mobileclip.manifest import SCHEMA, Manifest
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -47,10 +48,10 @@ def test_what_is_written_is_read(tiny: Any, tmp_path: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted([*tiny.files, "manifest.json"])
     assert [p.name for p in folder.parent.iterdir()] == ["tiny"]
     bundle = Bundle(folder)
-    assert bundle.manifest["schema"] == SCHEMA and bundle.manifest["name"] == "tiny"
-    assert bundle.pixels.size == 8
+    assert bundle.manifest.name == "tiny"
+    assert bundle.manifest.pixels.size == 8
     for name, data in tiny.files.items():
-        assert bundle.read(name) == data and bundle.files[name].bytes == len(data)
+        assert bundle.read(name) == data and bundle.manifest.files[name].bytes == len(data)
     answers = bundle.known_answers()
     assert answers.pixels.shape == (3, 8, 8, 3) and answers.tokens.shape == (3, 12)
     assert bundle.label_vectors(2).shape == (2, 4)
@@ -116,7 +117,7 @@ def test_manifest_that_is_none(tiny: Any, tmp_path: Path, text: str) -> None:
     folder = tiny.write(tmp_path / "tiny")
     (folder / "manifest.json").write_bytes(text.encode("latin-1"))
     message = complaint(folder)
-    assert "manifest.json" in message and ("is not JSON" in message or "no schema" in message)
+    assert "manifest.json" in message and ("not JSON" in message or "no schema" in message)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +135,10 @@ def test_manifest_that_is_none(tiny: Any, tmp_path: Path, text: str) -> None:
         ({"tokenizer": {"file": "none.gz", "context_length": 12, "vocab_size": 518}}, "none.gz"),
         ({"tokenizer": {"file": "merges.txt.gz", "context_length": 12, "vocab_size": 518, "causal": 1}}, "causal"),
         ({"towers": {}}, "towers"),
-        ({"towers": {"onnx": {"image": "image.onnx"}}}, "None"),
+        ({"towers": {"onnx": {"image": "image.onnx"}}}, "towers: onnx: text is missing"),
         ({"towers": {"onnx": {"image": "image.onnx", "text": "../text.onnx"}}}, "../text.onnx"),
-        ({"pixels": {}}, "pixel recipe"),
-        ({"pixels": 3}, "pixel recipe"),
+        ({"pixels": {}}, "pixels: size is missing"),
+        ({"pixels": 3}, "pixels: a table is needed"),
         ({"labels": "other.toml"}, "other.toml"),
         ({"files": None}, "files"),
         ({"files": {"image.onnx": {"sha256": "abc", "bytes": 3}}}, "sha256"),
@@ -174,7 +175,7 @@ def test_hostile_file_names(tiny: Any, tmp_path: Path, name: str) -> None:
     rewrite(folder, files={**manifest["files"], name: {"sha256": "0" * 64, "bytes": 1}})
     assert "not an acceptable file name" in complaint(folder)
     with pytest.raises(BundleError, match="not an acceptable file name"):
-        write_bundle(tmp_path / "other", tiny.fields, {**tiny.files, name: b""})
+        write_bundle(tmp_path / "other", Manifest.from_dict(tiny.fields), {**tiny.files, name: b""})
     assert not (tmp_path / "other").exists()
 
 
@@ -259,7 +260,7 @@ def test_writing_replaces_the_whole_bundle(tiny: Any, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "tiny")
     (folder / "left-over").touch()
     tiny.fields["version"] = "2"
-    assert Bundle(tiny.write(folder)).manifest["version"] == "2"
+    assert Bundle(tiny.write(folder)).manifest.version == "2"
     assert not (folder / "left-over").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
@@ -275,9 +276,9 @@ def test_failed_write_leaves_the_old_bundle(tiny: Any, tmp_path: Path, broken: s
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(mobileclip.bundle, "write_bytes", full)
-    with pytest.raises((BundleError, OSError)):
+    with pytest.raises((ConfigError, OSError)):
         tiny.write(folder)
-    assert Bundle(folder).manifest["version"] == "1"
+    assert Bundle(folder).manifest.version == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
 

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from mobileclip.bundle import write_bundle
+from mobileclip.manifest import Manifest
 from mobileclip.preprocess import PixelRecipe
 
 REPOSITORY = Path(__file__).parents[3]
@@ -214,7 +215,7 @@ def write_tiny_bundle(folder: Path, name: str, labels: tuple[str, ...]) -> Path:
         "label_vectors.npy": saved(np.save, unit(vectors)),
         "known_answers.npz": saved(np.savez, **answers),
     }
-    return write_bundle(folder, manifest, files)
+    return write_bundle(folder, Manifest.from_dict(manifest), files)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ class LocalModel(FakeModel):
     def __init__(self, *, local: bool = True) -> None:
         self.head = Head(np.random.default_rng(3).normal(size=(13, 3)).astype(np.float32), np.full(13, 0.1, np.float32))
         super().__init__("local")
-        self.manifest = {"licence": "none"}
+        self.manifest = SimpleNamespace(license="none")
         if not local:
             self.head = None
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class ColourModel:
     """Vectors are (red, green, blue without grey; brightness), projected from an 8 × 8 map of mean colours."""
 
     name, engine, dim, logit_scale = "colours", "none", 4, 10.0
-    manifest = {"licence": "none needed"}  # noqa: RUF012
+    manifest = SimpleNamespace(license="none needed")
 
     def __init__(self) -> None:
         self.fingerprint = hashlib.sha256(b"colours").hexdigest()

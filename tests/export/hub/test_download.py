@@ -106,7 +106,7 @@ def test_a_known_name_becomes_a_bundle_of_that_name(fake: FakeHub, home: Path) -
     assert "onnx/vision_model.onnx" in fake.served and len(fake.served) == 6
     model = mobileclip.load("clip-vit-b-32", threads=1)
     assert model.encode_texts("a dog").shape == (12,)
-    assert model.manifest["revision"] == "c" * 40 and "Xenova/clip-vit-base-patch32" in model.manifest["provenance"]
+    assert model.manifest.revision == "c" * 40 and "Xenova/clip-vit-base-patch32" in model.manifest.provenance
     assert models_in(home) == ["clip-vit-b-32"]
     assert not list((home / "cache" / "hub").iterdir())
 
@@ -146,7 +146,7 @@ def test_a_model_in_a_folder_of_its_repository(fake: FakeHub, tiny_folder: Path,
 
 def test_any_repository(fake: FakeHub, home: Path) -> None:
     out = pull("Someone/Their_CLIP")
-    assert out.name == "their-clip" and mobileclip.load(out).manifest["licence"] == "mit"
+    assert out.name == "their-clip" and mobileclip.load(out).manifest.license == "mit"
     assert fake.asked == [("Someone/Their_CLIP", "main")]
 
 

@@ -12,6 +12,7 @@ import mobileclip
 from export.hub.processors import ReadyError, context_length, merges_file, pixel_recipe
 from export.hub.ready import Source, build_bundle, choose_towers, folder_files
 from mobileclip.errors import EngineError
+from mobileclip.manifest import TokenizerSpec
 from mobileclip.runtimes.onnx import Tower
 from tests.app.cli.conftest import real_photos
 from tests.export.hub.conftest import DIM, LENGTH, PREPROCESSOR, SIZE, Clip, text_graph
@@ -80,13 +81,8 @@ def test_texts_as_transformers_reads_them(clip: Clip, bundle: Path) -> None:
 def test_what_the_manifest_says(bundle: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
     assert (model.name, model.dim, model.logit_scale, model.recipe.size) == ("tiny", DIM, 100.0, SIZE)
-    assert model.manifest["tokenizer"] == {
-        "file": "merges.txt.gz",
-        "context_length": LENGTH,
-        "vocab_size": 49408,
-        "causal": True,
-    }
-    assert model.manifest["towers"]["onnx"]["precision"] == "fp32"
+    assert model.manifest.tokenizer == TokenizerSpec("merges.txt.gz", LENGTH, 49408, causal=True)
+    assert model.manifest.towers["onnx"].precision == "fp32"
     assert len(model.labels) == 0 and model.label_vectors.shape == (0, DIM)
 
 
@@ -97,7 +93,7 @@ def test_a_tower_that_looks_both_ways_always_gets_its_whole_context(
     folder = clip.copy(tmp_path / "both")
     (folder / "onnx" / "text_model.onnx").write_bytes(text_graph(length=length))
     model = mobileclip.load(build(folder, tmp_path / "out"), threads=1)
-    assert model.manifest["tokenizer"]["causal"] is False
+    assert model.manifest.tokenizer.causal is False
     whole = Tower(text_graph(length=length))(model.tokenizer(TEXTS))
     expected = whole / np.linalg.norm(whole, axis=1, keepdims=True)
     np.testing.assert_allclose(model.encode_texts(TEXTS), expected, atol=1e-5)
@@ -108,7 +104,7 @@ def test_the_mask_ends_with_the_end_mark(clip: Clip, tmp_path: Path) -> None:
     folder = clip.copy(tmp_path / "masked")
     (folder / "onnx" / "text_model.onnx").write_bytes(text_graph(mask=True))
     model = mobileclip.load(build(folder, tmp_path / "out"), threads=1)
-    assert model.manifest["tokenizer"]["causal"] is True  # behind a mask, padding changes nothing
+    assert model.manifest.tokenizer.causal is True  # behind a mask, padding changes nothing
     plain = Tower(text_graph())
     for text, vector in zip(TEXTS, model.encode_texts(TEXTS), strict=True):
         ids = [model.tokenizer.sot, *model.tokenizer.encode(text)[: LENGTH - 2], model.tokenizer.eot]
