@@ -25,7 +25,7 @@ def known_answers(encoder: TorchModel | Encoder) -> bytes:
         stream,
         pixels=pixels,
         tokens=encoder.tokenizer(TEXTS),
-        image_vectors=encoder.encode_pixels(encoder.recipe.normalise_uint8(pixels)),
+        image_vectors=encoder.encode_pixels(encoder.recipe.normalize_uint8(pixels)),
         text_vectors=encoder.encode_texts(TEXTS),
     )
     return stream.getvalue()
@@ -38,7 +38,7 @@ def own_answers(variant: Variant, exact: TorchModel, threads: int | None) -> byt
         EngineError: a tower fails.
     """
     with running(variant, exact, threads) as towers:
-        pixels = exact.recipe.normalise_uint8(_pictures(exact.recipe.size))
+        pixels = exact.recipe.normalize_uint8(_pictures(exact.recipe.size))
         photos = (towers.encode_pixels(pixels) * exact.encode_pixels(pixels)).sum(axis=1)
         texts = (towers.encode_texts(TEXTS) * exact.encode_texts(TEXTS)).sum(axis=1)
         if min(photos.min(), texts.min()) >= SAFE:

@@ -198,7 +198,7 @@ class _Work:
 
 def _calibration(encoder: TorchModel, gallery: Gallery) -> dict[Side, list[Any]]:
     """Inputs one by one: photos, where there are real ones, and texts of full length."""
-    photos = [encoder.recipe.normalise_uint8(one[None]) for one in gallery.calibration]
+    photos = [encoder.recipe.normalize_uint8(one[None]) for one in gallery.calibration]
     step = max(1, len(gallery.texts) // 64)
     tokens = encoder.tokenizer(list(gallery.texts[::step][:64]))
     return {"image": photos, "text": [one[None] for one in tokens]}

@@ -143,7 +143,7 @@ def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None,
     elif described is not None:
         config = openclip.read_config(described, path.resolve().name)
     else:
-        config = recognise(state, file)
+        config = recognize(state, file)
     made, missing, unexpected = _fill(config, state, file)
     if strict and (missing or unexpected):
         lists = f"missing: {_some(missing)}; left over: {_some(unexpected)}"
@@ -176,7 +176,7 @@ def _fill(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CL
     return model, missing, unexpected
 
 
-def recognise(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
+def recognize(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
     """Find the shipped configuration that weights without a configuration belong to, by counting them.
 
     Raises:

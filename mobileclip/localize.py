@@ -131,7 +131,7 @@ def heat_maps(model: Model, photo: "str | os.PathLike[str] | Image.Image", texts
     image = open_photo(photo, min_side=DECODE_MARGIN * recipe.size)
     squares = _squares(*image.size) if recipe.resize == "shortest" else [(0.0, 0.0, 1.0, 1.0)]
     pixels = np.stack([_cut(image, square, recipe.size, recipe.interpolation) for square in squares])
-    maps = contributions(model, recipe.normalise_uint8(pixels), vectors)
+    maps = contributions(model, recipe.normalize_uint8(pixels), vectors)
     return _stitch(maps, squares)
 
 

@@ -129,7 +129,7 @@ class Model(Encoder):
     def _normalized(self, pixels: npt.NDArray[Any]) -> Floats:
         size = self.recipe.size
         if pixels.dtype == np.uint8:
-            return self.recipe.normalise_uint8(pixels)
+            return self.recipe.normalize_uint8(pixels)
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(f"pixels must be (n, 3, {size}, {size}), not {pixels.shape}")
         return pixels.astype(np.float32, copy=False)
@@ -197,7 +197,7 @@ class Model(Encoder):
         """Refuse a tower that computes something else on this machine than it did when it was exported."""
         inputs: npt.NDArray[Any]
         if side == "image":
-            inputs, expected = self.recipe.normalise_uint8(answers.pixels), answers.image_vectors
+            inputs, expected = self.recipe.normalize_uint8(answers.pixels), answers.image_vectors
         else:
             inputs, expected = self._trimmed(answers.tokens), answers.text_vectors
         vectors = self._units(side, tower(self._as_taken(tower, inputs)), len(inputs))

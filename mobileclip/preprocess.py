@@ -113,10 +113,10 @@ class PixelRecipe:
 
     def __call__(self, image: "Image.Image") -> npt.NDArray[np.float32]:
         """Input of an image tower for one upright RGB picture, float32 (3, size, size)."""
-        pixels: npt.NDArray[np.float32] = self.normalise_uint8(np.asarray(self.crop(image))[None])[0]
+        pixels: npt.NDArray[np.float32] = self.normalize_uint8(np.asarray(self.crop(image))[None])[0]
         return pixels
 
-    def normalise_uint8(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def normalize_uint8(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Cropped pictures as tower input: (x / 255 − mean) / std.
 
         Args:
@@ -139,7 +139,7 @@ class PixelRecipe:
         return scaled
 
     def bytes_of(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """The uint8 (n, 3, size, size) that `normalise_uint8` made these float32 (n, 3, size, size) of."""
+        """The uint8 (n, 3, size, size) that `normalize_uint8` made these float32 (n, 3, size, size) of."""
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         levels: npt.NDArray[np.uint8] = np.clip(np.rint((pixels * std + mean) * 255), 0, 255).astype(np.uint8)
         return levels

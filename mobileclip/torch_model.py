@@ -58,7 +58,7 @@ class TorchModel(Encoder):
 
     def encode_pixels(self, pixels: npt.NDArray[Any]) -> Floats:
         """Embed prepared pictures, see `Encoder.encode_pixels`."""
-        normalized = self.recipe.normalise_uint8(pixels) if pixels.dtype == np.uint8 else pixels
+        normalized = self.recipe.normalize_uint8(pixels) if pixels.dtype == np.uint8 else pixels
         with torch.inference_mode():
             vectors: Floats = self.model.encode_image(torch.from_numpy(normalized).to(self.device)).cpu().numpy()
         return vectors

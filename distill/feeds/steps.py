@@ -203,7 +203,7 @@ class Steps(Dataset[Fetched | PocketclipError]):
         except (PhotoError, SampleError):
             return None
         seen = np.asarray(apply(one.picture, one.augmentation, self.stage.px))
-        return torch.from_numpy(self.pixels.normalise_uint8(seen[None])[0]), one
+        return torch.from_numpy(self.pixels.normalize_uint8(seen[None])[0]), one
 
     def _text(self, number: int, *about: int) -> Words | None:
         try:

@@ -178,13 +178,13 @@ def build_bundle(folder: Path, ready: Ready, source: Source, out: Path, report: 
         raise ReadyError(f"preprocessor_config.json or tokenizer.json is not understood ({error!r})") from None
     report("checking the text tower")
     text = (folder / ready.text).read_bytes()
-    tower = Tower(text, optimise=False)
+    tower = Tower(text, optimize=False)
     tokenizer.context_length = context_length(
         configs["config.json"], configs["tokenizer_config.json"], _last_side(tower)
     )
     tokens = tokenizer(_TEXTS)
     words = _vectors(tower, tokens, ready.text)
-    _check_optimised(text, tokens, words, ready.text)
+    _check_optimized(text, tokens, words, ready.text)
     causal = _is_causal(tower, tokenizer, words)
     del tower
     report("checking the image tower")
@@ -256,18 +256,18 @@ def _vectors(tower: Tower, inputs: NDArray[Any], name: str) -> Floats:
 
 
 def _image_vectors(data: bytes, recipe: PixelRecipe, pixels: NDArray[np.uint8], name: str) -> Floats:
-    tower = Tower(data, optimise=False)
+    tower = Tower(data, optimize=False)
     side = _last_side(tower)
     if isinstance(side, int) and side != recipe.size:
         raise ReadyError(f"{name} wants {side} pixels, but preprocessor_config.json makes {recipe.size}")
-    inputs = recipe.normalise_uint8(pixels)
+    inputs = recipe.normalize_uint8(pixels)
     photos = _vectors(tower, inputs, name)
     del tower
-    _check_optimised(data, inputs, photos, name)
+    _check_optimized(data, inputs, photos, name)
     return photos
 
 
-def _check_optimised(data: bytes, inputs: NDArray[Any], expected: Floats, name: str) -> None:
+def _check_optimized(data: bytes, inputs: NDArray[Any], expected: Floats, name: str) -> None:
     """Compare the graph as the engine will run it with the graph as it is written."""
     worst = float((_vectors(Tower(data), inputs, name) * expected).sum(axis=1).min())
     if not worst >= KNOWN_ANSWER_COSINE:

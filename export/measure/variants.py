@@ -149,7 +149,7 @@ def exact_vectors(encoder: TorchModel, gallery: Gallery) -> Exact:
 def _encode_bytes(encoder: TorchModel | Encoder, pixels: NDArray[np.uint8]) -> Floats:
     recipe = encoder.recipe
     starts = range(0, len(pixels), PHOTO_BATCH)
-    parts = [encoder.encode_pixels(recipe.normalise_uint8(pixels[start : start + PHOTO_BATCH])) for start in starts]
+    parts = [encoder.encode_pixels(recipe.normalize_uint8(pixels[start : start + PHOTO_BATCH])) for start in starts]
     return np.concatenate(parts)
 
 
@@ -165,7 +165,7 @@ def measure(variant: Variant, encoder: TorchModel, exact: Exact, threads: int | 
     tokens = encoder.tokenizer(["a photo of two dogs on a beach"])
     if encoder.model.config.text.causal:
         tokens = tokens[:, : int((tokens != 0).sum())]
-    one: dict[Side, NDArray[Any]] = {"image": encoder.recipe.normalise_uint8(gallery.pixels[:1]), "text": tokens}
+    one: dict[Side, NDArray[Any]] = {"image": encoder.recipe.normalize_uint8(gallery.pixels[:1]), "text": tokens}
     costs = {side: _cost(variant, side, one[side], threads, encoder.recipe) for side in SIDES}
     with running(variant, encoder, threads) as towers:
         photos, texts = _encode_bytes(towers, gallery.pixels), towers.encode_texts(gallery.texts)

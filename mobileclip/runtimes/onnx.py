@@ -63,7 +63,7 @@ class Tower:
     """
 
     def __init__(
-        self, data: bytes, *, threads: int | None = None, accelerator: str = "cpu", optimise: bool = True
+        self, data: bytes, *, threads: int | None = None, accelerator: str = "cpu", optimize: bool = True
     ) -> None:
         """Load a model.
 
@@ -71,7 +71,7 @@ class Tower:
             data: content of an .onnx file with its weights inside.
             threads: threads inside one batch; None leaves it to ONNX Runtime (one per core).
             accelerator: "cpu", or one of `accelerators()`; it is given what of the graph it can run.
-            optimise: False runs the graph as it is written, to compare with.
+            optimize: False runs the graph as it is written, to compare with.
 
         Raises:
             EngineError: ONNX Runtime is not installed, or will not load the model.
@@ -89,7 +89,7 @@ class Tower:
         options.inter_op_num_threads = 1
         if threads is not None:
             options.intra_op_num_threads = threads
-        if not optimise:
+        if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session: Any = onnxruntime.InferenceSession(

@@ -163,7 +163,7 @@ def test_repr_says_what_it_is(model: Encoder) -> None:
 
 def test_uint8_pixels_are_normalized(model: Encoder) -> None:
     crops = np.random.default_rng(1).integers(0, 256, (2, 260, 260, 3), np.uint8)
-    expected = model.encode_pixels(model.recipe.normalise_uint8(crops))
+    expected = model.encode_pixels(model.recipe.normalize_uint8(crops))
     np.testing.assert_array_equal(model.encode_pixels(crops), expected)
     with pytest.raises(ValueError, match="pixels must be"):
         model.encode_pixels(crops[:, :8])

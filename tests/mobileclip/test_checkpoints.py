@@ -1,4 +1,4 @@
-"""Files of other projects: recognised by their keys, read whole or refused with what does not fit."""
+"""Files of other projects: recognized by their keys, read whole or refused with what does not fit."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from mobileclip.checkpoints import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
-    recognise,
+    recognize,
     save_checkpoint,
     save_openclip,
 )
@@ -210,8 +210,8 @@ def test_a_file_that_fits_several_models_asks_which() -> None:
         state = {f"visual.{k}": v for k, v in CLIP(ModelConfig.load("clip-vit-b-32")).image.state_dict().items()}
         text = CLIP(ModelConfig.load("clip-vit-b-32")).text.state_dict()
     with pytest.raises(CheckpointError, match=r"say which of .*clip-vit-b-32"):
-        recognise(state | text, Path("file.pt"))
-    assert recognise(state | text | {"input_resolution": torch.tensor(224)}, Path("f.pt")).name == "clip-vit-b-32"
+        recognize(state | text, Path("file.pt"))
+    assert recognize(state | text | {"input_resolution": torch.tensor(224)}, Path("f.pt")).name == "clip-vit-b-32"
 
 
 def test_every_shipped_model_but_those_is_recognised() -> None:
@@ -221,7 +221,7 @@ def test_every_shipped_model_but_those_is_recognised() -> None:
         with torch.device("meta"):
             state = CLIP(config).state_dict()
         try:
-            found = recognise(state, Path("file.pt"))
+            found = recognize(state, Path("file.pt"))
         except CheckpointError:
             unclear.append(name)
         else:

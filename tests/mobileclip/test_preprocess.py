@@ -65,7 +65,7 @@ def test_scaling_is_exact_and_laid_out_for_towers() -> None:
     own = recipe(size=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5))
     pixels = np.zeros((1, 2, 2, 3), np.uint8)
     pixels[0, 0, 1] = (255, 255, 0)
-    scaled = own.normalise_uint8(pixels)
+    scaled = own.normalize_uint8(pixels)
     assert scaled.shape == (1, 3, 2, 2) and scaled.dtype == np.float32 and scaled.flags.c_contiguous
     assert scaled[0, :, 0, 1].tolist() == [1.0, 2.0, -1.0]
     assert (scaled[0, 1, 1] == -2).all()
@@ -75,8 +75,8 @@ def test_one_picture_equals_its_row_in_a_batch(real_photos: dict[str, Image.Imag
     own = recipe()
     photos = [*real_photos.values()]
     crops = np.stack([np.asarray(own.crop(photo)) for photo in photos])
-    np.testing.assert_array_equal(own.normalise_uint8(crops), np.stack([own(photo) for photo in photos]))
-    assert own.normalise_uint8(np.empty((0, 64, 64, 3), np.uint8)).shape == (0, 3, 64, 64)
+    np.testing.assert_array_equal(own.normalize_uint8(crops), np.stack([own(photo) for photo in photos]))
+    assert own.normalize_uint8(np.empty((0, 64, 64, 3), np.uint8)).shape == (0, 3, 64, 64)
 
 
 def test_other_pictures_and_arrays_are_refused() -> None:
@@ -86,7 +86,7 @@ def test_other_pictures_and_arrays_are_refused() -> None:
         recipe().crop(Image.new("RGB", (0, 4)))
     for array in (np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 3, 64, 64), np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
-            recipe().normalise_uint8(array)
+            recipe().normalize_uint8(array)
 
 
 def test_dictionary_round_trip() -> None:

@@ -179,7 +179,7 @@ def write_tiny_bundle(folder: Path, name: str, labels: tuple[str, ...]) -> Path:
     tokens[:, :3] = [[513, 5, 514], [513, 9, 514]]
     table = rng.normal(size=(vocabulary, dim)).astype(np.float32)
     table[0] = 0
-    fields = recipe.normalise_uint8(pixels).reshape(2, 3, 2, size // 2, 2, size // 2).mean(axis=(3, 5)).reshape(2, dim)
+    fields = recipe.normalize_uint8(pixels).reshape(2, 3, 2, size // 2, 2, size // 2).mean(axis=(3, 5)).reshape(2, dim)
     vectors = rng.normal(size=(len(labels), dim)).astype(np.float32)
     text = "".join(
         f'[[label]]\nname = "{label}"\ngroup = "light"\nprompts = ["a {label} photo"]\n'

@@ -116,7 +116,7 @@ def test_each_row_has_the_photo_the_view_and_the_vectors_that_belong_together(
             place = Place(home / line["photo"], tuple(line["place"]) if "place" in line else None)
             picture = place.open(DECODE_MARGIN * 48)
             views = [Augmentation.decode(shard.row("augmentations", row, k).numpy()) for k in range(3)]
-            replayed = [pixels.normalise_uint8(np.asarray(apply(picture, view, 48))[None])[0] for view in views]
+            replayed = [pixels.normalize_uint8(np.asarray(apply(picture, view, 48))[None])[0] for view in views]
             (view,) = [k for k in range(3) if np.array_equal(replayed[k], batch.pixels[i].numpy())]
             said = line["captions"] + line["synthetic"]
             texts = [k for k, text in enumerate(said) if np.array_equal(tokenizer([text])[0], batch.tokens[i].numpy())]
@@ -377,7 +377,7 @@ def test_datacompdr_is_trained_on_as_it_is(datacompdr: Path, student: ModelConfi
             assert torch.equal(batch.teachers[1].image[i], second)
             picture = sample.photo.open()
             seen = apply(picture, from_datacompdr(kept.augmentations[view], picture.size), 48)
-            assert np.array_equal(pixels.normalise_uint8(np.asarray(seen)[None])[0], batch.pixels[i].numpy())
+            assert np.array_equal(pixels.normalize_uint8(np.asarray(seen)[None])[0], batch.pixels[i].numpy())
 
 
 @pytest.mark.parametrize(

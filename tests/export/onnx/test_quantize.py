@@ -148,7 +148,7 @@ def test_a_tower_that_takes_bytes_gives_the_same_vectors(
 ) -> None:
     recipe = model.config.pixels
     levels = np.clip((pixels.transpose(0, 2, 3, 1) + 1) * 127.5, 0, 255).astype(np.uint8)
-    given = recipe.normalise_uint8(levels)
+    given = recipe.normalize_uint8(levels)
     photos = [one[None] for one in given[:8]]
     plain = load_tower("onnx", ONNX.quantize(towers["image"], "image", precision, photos), threads=1)
     data = ONNX_UINT8.quantize(ONNX_UINT8.convert(reparameterize(model), "image"), "image", precision, photos)

@@ -47,7 +47,7 @@ def test_every_mobileclip_of_open_clip_is_compared() -> None:
 
 @pytest.mark.parametrize("theirs", FAMILY)
 def test_the_vectors_are_open_clips(theirs: str, tmp_path: Path) -> None:
-    """A file of its weights, without any configuration, is recognised and gives the same vectors."""
+    """A file of its weights, without any configuration, is recognized and gives the same vectors."""
     reference = stir(open_clip.create_model(theirs))
     config = ModelConfig.load(FAMILY[theirs])
     file = tmp_path / "weights.safetensors"
