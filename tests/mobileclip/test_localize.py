@@ -12,7 +12,7 @@ from PIL import Image
 
 import mobileclip
 from mobileclip.bundle import Bundle
-from mobileclip.errors import BundleError, EngineError
+from mobileclip.errors import BundleError, ConfigError, EngineError
 from mobileclip.localize import (
     Box,
     LocalizeError,
@@ -258,5 +258,5 @@ def test_a_bundle_with_a_bad_head_is_refused(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"gone\.npz"):
         tiny.write(tmp_path / "gone")
     tiny.fields["towers"]["onnx"]["local"] = {"head": "head.npz"}
-    with pytest.raises(BundleError, match="must name the output"):
+    with pytest.raises(ConfigError, match="towers: onnx: local: output is missing"):
         tiny.write(tmp_path / "nameless")
