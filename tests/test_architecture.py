@@ -134,6 +134,22 @@ def test_screens_import_the_host_and_not_the_app() -> None:
     assert any("app.ui.host" in imported for imported in screens.values())
 
 
+def test_screens_do_not_import_each_other() -> None:
+    """What two screens need is in the kit, in the grid, or next to the screens' folders."""
+    prefix = "app.ui.screens."
+    checked = 0
+    for name, imported in graph().items():
+        if not name.startswith(prefix):
+            continue
+        screen = name.removeprefix(prefix).partition(".")[0]
+        for other in imported:
+            folder, _, file = other.removeprefix(prefix).partition(".")
+            if other.startswith(prefix) and file:
+                assert folder == screen, f"{name} imports {other}"
+                checked += 1
+    assert checked > 5
+
+
 def test_the_kit_and_the_grid_know_no_screen() -> None:
     for name, imported in graph().items():
         if name.startswith(("app.ui.kit.", "app.ui.grid.")):

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.library.gallery import Photo
 from app.ui.kit import layers
-from app.ui.kit.shell import Stage
+from app.ui.kit.shell import Shell
 from app.ui.kit.strings import n, t
 from app.ui.session import Session
 from mobileclip.errors import PocketclipError
@@ -16,12 +16,12 @@ class Actions:
 
     Args:
         session: the open library.
-        stage: where dialogs and messages appear.
+        shell: where dialogs and messages appear.
         trouble: shows an error as a message.
     """
 
-    def __init__(self, session: Session, stage: Stage, trouble: Callable[[PocketclipError], None]) -> None:
-        self._session, self._stage, self._trouble = session, stage, trouble
+    def __init__(self, session: Session, shell: Shell, trouble: Callable[[PocketclipError], None]) -> None:
+        self._session, self._shell, self._trouble = session, shell, trouble
 
     def photos_of(self, ids: Sequence[int]) -> list[Photo]:
         """Read photos by their ids, in this thread; none if the library can't be read."""
@@ -41,7 +41,7 @@ class Actions:
             from kivy.core.clipboard import Clipboard
 
             Clipboard.copy("\n".join(paths))
-            layers.say(self._stage, n("said.copied", len(paths)))
+            layers.show_message(self._shell, n("said.copied", len(paths)))
 
     def label_photos(self, ids: Sequence[int], then: Callable[[], None] = lambda: None) -> None:
         """Let the user choose a label, and give it to photos; `then` runs once it is given."""
@@ -58,7 +58,7 @@ class Actions:
             then()
             self._session.tags_changed()
             message = n("said.labelled", len(ids), label=label)
-            layers.say(self._stage, message, t("action.undo"), lambda: undo(label))
+            layers.show_message(self._shell, message, t("action.undo"), lambda: undo(label))
 
         def picked(label: str) -> None:
             self._session.ask(lambda gallery: correct(gallery, label, True), lambda _: given(label), self._trouble)
@@ -68,4 +68,4 @@ class Actions:
     def pick_label(self, title: str, picked: Callable[[str], None], *, free: bool) -> None:
         """Let the user choose an existing label, or with `free` type a new one."""
         choices = [(label, label, "") for label in self._session.labels]
-        layers.Pick(picked, choices, "tag", free, title=title, hint=t("pick.filter")).open(self._stage)
+        layers.PickDialog(picked, choices, "tag", free, title=title, hint=t("pick.filter")).open(self._shell)

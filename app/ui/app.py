@@ -17,7 +17,7 @@ from app.ui.grid.pictures import Pictures
 from app.ui.host import Host
 from app.ui.keys import Keys
 from app.ui.kit import layers
-from app.ui.kit.shell import PLACES, Stage
+from app.ui.kit.shell import MAIN_SCREENS, Shell
 from app.ui.kit.strings import t
 from app.ui.kit.textures import forget_textures, picture_texture
 from app.ui.kit.theme import theme
@@ -41,14 +41,14 @@ class GalleryApp(App):
         self._over = False
         self.session = make_session(self.deliver)
         self.pictures: Pictures[Any] = Pictures(self.session.pool, picture_texture)
-        self.stage = Stage(self.go)
-        self.actions = Actions(self.session, self.stage, self.trouble)
-        self.keys = Keys(self.stage, self.open_search)
+        self.shell = Shell(self.go)
+        self.actions = Actions(self.session, self.shell, self.trouble)
+        self.keys = Keys(self.shell, self.open_search)
         self.album_shown = ""
         self._closed = True  # until it is built
         self._ending = False
 
-    def build(self) -> Stage:
+    def build(self) -> Shell:
         """Make the frame; Kivy calls this."""
         theme.dark = self.session.settings.dark
         Window.clearcolor = theme.ground
@@ -59,7 +59,7 @@ class GalleryApp(App):
         self.session.start()
         self._poll = Clock.schedule_interval(lambda _: self._look(), POLL_SECONDS)
         self._pump = Clock.schedule_interval(lambda _: self.pictures.pump(), 0)
-        return self.stage
+        return self.shell
 
     def end_soon(self) -> None:
         """Close the window with one of the next frames; safe in a signal's handler, which may come in amid a frame."""
@@ -108,46 +108,46 @@ class GalleryApp(App):
         """Go where the state of the library wants us."""
         state = self.session.state
         if state == "first_run":
-            self._show("welcome", bare=True)
+            self._show("welcome", navigation=False)
         elif state == "broken":
-            self._show("broken", bare=True)
-        elif self.stage.bare or not self.stage.screens.current:
+            self._show("broken", navigation=False)
+        elif not self.shell.navigation_shown or not self.shell.screens.current:
             screen = self.session.settings.screen
-            self.go(screen if screen in PLACES else "photos")
+            self.go(screen if screen in MAIN_SCREENS else "photos")
 
     def go(self, name: str) -> None:
         """Open one of the places of the navigation."""
-        if self.stage.screens.current == name and self.stage.place is not None:
-            self.stage.place.on_back()
+        if self.shell.screens.current == name and self.shell.screen is not None:
+            self.shell.screen.on_back()
         self.session.settings.screen = name
         self.album_shown = ""
         self._show(name)
-        self.stage.nav.mark(name)
+        self.shell.nav.mark(name)
 
-    def _show(self, name: str, bare: bool = False) -> None:
-        if not self.stage.screens.has_screen(name):
-            self.stage.screens.add_widget(make_screen(self, name))
-        self.stage.undress(bare)
-        self.stage.screens.current = name
+    def _show(self, name: str, navigation: bool = True) -> None:
+        if not self.shell.screens.has_screen(name):
+            self.shell.screens.add_widget(make_screen(self, name))
+        self.shell.show_navigation(navigation)
+        self.shell.screens.current = name
 
     def open_album(self, label: str, own: bool) -> None:
         """Show the photos of one label."""
         from app.ui.screens.photos.screen import PhotosScreen
 
         name = f"album {label}"
-        for old in [screen for screen in self.stage.screens.screens if screen.name.startswith("album ")]:
+        for old in [screen for screen in self.shell.screens.screens if screen.name.startswith("album ")]:
             old.close()
-            self.stage.screens.remove_widget(old)
+            self.shell.screens.remove_widget(old)
         self.album_shown = label
-        self.stage.screens.add_widget(PhotosScreen(self, album=label, own=own, name=name))
+        self.shell.screens.add_widget(PhotosScreen(self, album=label, own=own, name=name))
         self._show(name)
 
     def search(self, query: Query) -> None:
         """Show what a query finds."""
         self.close_layers()
         self.go("search")
-        place: Any = self.stage.screens.get_screen("search")
-        place.model.set(query)
+        screen: Any = self.shell.screens.get_screen("search")
+        screen.model.set(query)
 
     def more_like(self, photo_id: int) -> None:
         """Search by a photo."""
@@ -157,24 +157,24 @@ class GalleryApp(App):
         """Show one photo over everything; left and right go through `ids`."""
         from app.ui.screens.photo.layer import PhotoLayer
 
-        PhotoLayer(self, ids, index, grid).open(self.stage)
+        PhotoLayer(self, ids, index, grid).open(self.shell)
 
     def close_layers(self) -> None:
         """Take all layers away."""
-        for layer in list(self.stage.layers):
+        for layer in list(self.shell.layers):
             layer.close()
 
     def edit_label(self, label: str = "") -> None:
         """Make an own label, or change one."""
         from app.ui.screens.own_label.dialog import OwnLabelDialog
 
-        OwnLabelDialog(self, label).open(self.stage)
+        OwnLabelDialog(self, label).open(self.shell)
 
     def add_folder(self) -> None:
         """Let the person choose a folder, and index it."""
         from app.ui.screens.picker.dialog import FolderPicker
 
-        FolderPicker(self._add_folder).open(self.stage)
+        FolderPicker(self._add_folder).open(self.shell)
 
     def _add_folder(self, path: str) -> None:
         roots = [root.path for root in self.session.quick.roots()] if self.session.quick else []
@@ -183,13 +183,13 @@ class GalleryApp(App):
 
     def trouble(self, error: PocketclipError) -> None:
         """Say in a message what went wrong."""
-        layers.say(self.stage, str(error))
+        layers.show_message(self.shell, str(error))
 
     def open_search(self) -> None:
         """Show the search screen with the cursor in its field."""
         self.close_layers()
         self.go("search")
-        getattr(self.stage.place, "focus_field", lambda: None)()
+        getattr(self.shell.screen, "focus_field", lambda: None)()
 
 
 def make_screen(host: Host, name: str) -> Screen:

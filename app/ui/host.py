@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.library.gallery import Photo
 from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.pictures import Pictures
-from app.ui.kit.shell import Stage
+from app.ui.kit.shell import Shell
 from app.ui.session import Session
 from mobileclip.errors import PocketclipError
 
@@ -34,14 +34,14 @@ class Host(Protocol):
 
     Attributes:
         session: the open library and the user's settings.
-        stage: the frame with all screens, and the layers above them.
+        shell: the frame with all screens, and the layers above them.
         pictures: decoded pictures for tiles.
         actions: what can be done with photos.
         album_shown: label of the album that is open, or "".
     """
 
     session: Session
-    stage: Stage
+    shell: Shell
     pictures: Pictures[Any]
     album_shown: str
 

@@ -6,7 +6,7 @@ from typing import Any
 from kivy.core.window import Window
 
 from app.ui.kit import layers
-from app.ui.kit.shell import Stage
+from app.ui.kit.shell import Shell
 from app.ui.kit.widgets import Field
 
 
@@ -14,12 +14,12 @@ class Keys:
     """Hands each key to whatever it is meant for.
 
     Args:
-        stage: the frame with all screens, and the layers above them.
+        shell: the frame with all screens, and the layers above them.
         open_search: shows the search screen with the cursor in its field.
     """
 
-    def __init__(self, stage: Stage, open_search: Callable[[], None]) -> None:
-        self._stage, self._open_search = stage, open_search
+    def __init__(self, shell: Shell, open_search: Callable[[], None]) -> None:
+        self._shell, self._open_search = shell, open_search
 
     def on_keyboard(self, _: Any, code: int, scancode: int, text: str | None, modifiers: list[str]) -> bool:
         """Kivy's event."""
@@ -34,7 +34,7 @@ class Keys:
             text: the character it would type.
         """
         command = bool({"ctrl", "meta"} & modifiers)
-        layer, place = self._stage.uppermost, self._stage.place
+        layer, screen = self._shell.top_layer, self._shell.screen
         typing = Field.typing()
         if typing and key == "escape":
             if Field.focused is not None:
@@ -44,18 +44,18 @@ class Keys:
             return False
         if isinstance(layer, layers.Dialog):
             return bool(layer.on_key(key, modifiers)) or key == "escape"
-        if not self._stage.bare and self._press_anywhere(key, command, typing, text):
+        if self._shell.navigation_shown and self._press_anywhere(key, command, typing, text):
             return True
         if isinstance(layer, layers.Layer):
             return bool(layer.on_key(key, modifiers)) or key == "escape"
         if key == "escape":
             # Never closes the window: Kivy would, where nobody takes the key.
-            return place is None or place.on_back() or True
-        return bool(place.on_key(key, modifiers)) if place is not None else False
+            return screen is None or screen.on_back() or True
+        return bool(screen.on_key(key, modifiers)) if screen is not None else False
 
     def _press_anywhere(self, key: str, command: bool, typing: bool, text: str) -> bool:
         if not typing and (text == "?" or key == "f1"):
-            layers.show_help(self._stage)
+            layers.show_help(self._shell)
         elif (command and key == "f") or (not typing and text == "/"):
             self._open_search()
         elif not typing and key == "f" and not command:

@@ -141,10 +141,10 @@ def child(what: str, home: Path, since: float) -> None:
 
     def flipped(_: object) -> None:
         times.setdefault("first frame", time.monotonic() - since)
-        place = app.stage.place
-        if place is not None and place.grid.tiles:
+        screen = app.shell.screen
+        if screen is not None and screen.grid.tiles:
             times.setdefault("photos laid out", time.monotonic() - since)
-            if all(tile.texture for tile in place.grid.tiles):
+            if all(tile.texture for tile in screen.grid.tiles):
                 times["a screen full of thumbnails"] = time.monotonic() - since
                 Window.unbind(on_flip=flipped)
                 app.stop()
@@ -156,7 +156,7 @@ def child(what: str, home: Path, since: float) -> None:
 
 def scroll(app: Any, clock: Any) -> None:
     """Go through all photos, a screenful a frame, and tell what it takes now and then."""
-    grid = app.stage.place.grid
+    grid = app.shell.screen.grid
     began = [time.monotonic()]
     at = [0]
 

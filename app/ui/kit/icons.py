@@ -1,4 +1,4 @@
-"""Icons as strokes, rasterised at the size they are shown at; no font and no picture files.
+"""Icons as strokes, rasterized at the size they are shown at; no font and no picture files.
 
 Each icon is a list of polylines on a square of 24 × 24 with y downwards. A pixel's alpha follows from its distance to
 the nearest stroke, so that lines are smooth and round at their ends at any size.
@@ -117,8 +117,8 @@ def alpha(name: str, size: int) -> NDArray[np.uint8]:
     Raises:
         KeyError: no such icon.
     """
-    centres = (np.arange(size, dtype=np.float32) + 0.5) * (24 / size)
-    x, y = np.meshgrid(centres, centres)
+    centers = (np.arange(size, dtype=np.float32) + 0.5) * (24 / size)
+    x, y = np.meshgrid(centers, centers)
     nearest = np.full((size, size), np.inf, np.float32)
     for stroke in ICONS[name]:
         for (x0, y0), (x1, y1) in pairwise(stroke):
@@ -134,8 +134,8 @@ def alpha(name: str, size: int) -> NDArray[np.uint8]:
 @lru_cache(maxsize=16)
 def corner(size: int) -> NDArray[np.uint8]:
     """What lies outside a rounded top-left corner of this radius, as coverage, uint8 (size, size), row 0 at the top."""
-    centres = np.arange(size, dtype=np.float32) + 0.5
-    x, y = np.meshgrid(centres, centres)
+    centers = np.arange(size, dtype=np.float32) + 0.5
+    x, y = np.meshgrid(centers, centers)
     outside: NDArray[np.uint8] = (np.clip(np.hypot(size - x, size - y) - size + 0.5, 0, 1) * 255).astype(np.uint8)
     return outside
 
@@ -143,7 +143,7 @@ def corner(size: int) -> NDArray[np.uint8]:
 @lru_cache(maxsize=16)
 def disc(size: int) -> NDArray[np.uint8]:
     """A filled circle of this diameter, as coverage, uint8 (size, size)."""
-    centres = np.arange(size, dtype=np.float32) + 0.5 - size / 2
-    x, y = np.meshgrid(centres, centres)
+    centers = np.arange(size, dtype=np.float32) + 0.5 - size / 2
+    x, y = np.meshgrid(centers, centers)
     inside: NDArray[np.uint8] = (np.clip(size / 2 - np.hypot(x, y) + 0.5, 0, 1) * 255).astype(np.uint8)
     return inside

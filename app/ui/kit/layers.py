@@ -13,10 +13,10 @@ from kivy.uix.floatlayout import FloatLayout
 from kivy.uix.recycleview.views import RecycleDataViewBehavior
 from kivy.uix.widget import Widget
 
-from app.ui.kit.shell import Stage, fade_in
+from app.ui.kit.shell import Shell, fade_in
 from app.ui.kit.strings import t
 from app.ui.kit.theme import DARK, LIGHT, theme
-from app.ui.kit.widgets import Field, TextButton, Words, load_layout
+from app.ui.kit.widgets import Field, TextButton, WrappedLabel, load_layout
 
 TOAST_SECONDS = 4.0
 
@@ -26,12 +26,12 @@ class Layer(FloatLayout):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stage: Stage | None = None
+        self.shell: Shell | None = None
 
-    def open(self, stage: Stage) -> None:
+    def open(self, shell: Shell) -> None:
         """Come up."""
-        self.stage = stage
-        stage.lay(self)
+        self.shell = shell
+        shell.add_layer(self)
         fade_in(self)
 
     def close(self) -> None:
@@ -41,8 +41,8 @@ class Layer(FloatLayout):
             inside = inside.parent
         if inside is self and Field.focused is not None:
             Field.focused.focus = False
-        if self.stage is not None:
-            self.stage.lift(self)
+        if self.shell is not None:
+            self.shell.remove_layer(self)
 
     def focus_soon(self, field: Field) -> None:
         """Put the cursor into a field, a moment after the touch that opened this has ended."""
@@ -76,7 +76,7 @@ class Dialog(Layer):
     body = ObjectProperty(None)
     actions = ObjectProperty(None)
 
-    def take_in(self, *names: str) -> None:
+    def move_to_body(self, *names: str) -> None:
         """Move widgets of a subclass's rule, by their ids, into the body of the card, which that rule cannot reach."""
         for name in names:
             widget = self.ids[name].__self__
@@ -105,13 +105,13 @@ class Dialog(Layer):
         return super().on_touch_down(touch)
 
 
-def confirm(stage: Stage, title: str, text: str, *actions: tuple[str, str, Callable[[], None]]) -> Dialog:
+def confirm(shell: Shell, title: str, text: str, *actions: tuple[str, str, Callable[[], None]]) -> Dialog:
     """Ask before something that cannot be taken back; each action is its text, its kind and what it does."""
     dialog = Dialog(title=title)
-    dialog.body.add_widget(Words(text=text, color=theme.soft))
+    dialog.body.add_widget(WrappedLabel(text=text, color=theme.soft))
     offered = [(t("action.cancel"), "plain", lambda: None), *actions]
     # Three buttons in a row do not fit a phone; one below the other, the safe one comes last.
-    upright = len(actions) > 1 and stage.width < dp(480)
+    upright = len(actions) > 1 and shell.width < dp(480)
     if upright:
         dialog.actions.clear_widgets()
         dialog.actions.orientation = "vertical"
@@ -119,7 +119,7 @@ def confirm(stage: Stage, title: str, text: str, *actions: tuple[str, str, Calla
         button = dialog.add_action(said, call, kind)
         if upright:
             button.size_hint_x = 1
-    dialog.open(stage)
+    dialog.open(shell)
     return dialog
 
 
@@ -137,7 +137,7 @@ class PickRow(ButtonBehavior, RecycleDataViewBehavior, Widget):
             self.pick(self.value)
 
 
-class Pick(Dialog):
+class PickDialog(Dialog):
     """A list that a person filters by typing; a new text can be picked too where `free` says how it is offered."""
 
     hint = StringProperty("")
@@ -157,13 +157,13 @@ class Pick(Dialog):
         self._picked, self._choices, self._icon, self._free = picked, choices, icon, free
         self._rows: list[dict[str, Any]] = []
         super().__init__(**kwargs)
-        self.take_in("field", "found", "none")
+        self.move_to_body("field", "found", "none")
         self.add_action(t("action.cancel"), lambda: None)
         self.filter("")
 
-    def open(self, stage: Stage) -> None:
-        self.parent_height = stage.height
-        super().open(stage)
+    def open(self, shell: Shell) -> None:
+        self.parent_height = shell.height
+        super().open(shell)
         self.focus_soon(self.field)
 
     def filter(self, text: str) -> None:
@@ -182,7 +182,7 @@ class Pick(Dialog):
         self.none.opacity = 1 if self.none.text else 0
 
     def first(self) -> None:
-        """Pick the uppermost choice, as Enter does."""
+        """PickDialog the uppermost choice, as Enter does."""
         if self._rows and (self.field.text.strip() or not self._free):
             self._take(self._rows[0]["value"])
 
@@ -225,20 +225,20 @@ class Toast(FloatLayout):
             self.parent.remove_widget(self)
 
 
-def say(stage: Stage, text: str, action: str = "", call: Callable[[], None] | None = None) -> Toast:
+def show_message(shell: Shell, text: str, action: str = "", call: Callable[[], None] | None = None) -> Toast:
     """Show a message at the bottom; an older one goes away for it."""
-    for old in [child for child in stage.children if isinstance(child, Toast)]:
+    for old in [child for child in shell.children if isinstance(child, Toast)]:
         old.dismiss()
     toast = Toast(call, text=text, action=action)
     toast.pos_hint = {"center_x": 0.5}
-    toast.y = dp(84) if not stage.wide else dp(28)
-    stage.add_widget(toast)
+    toast.y = dp(84) if not shell.wide else dp(28)
+    shell.add_widget(toast)
     fade_in(toast)
     Clock.schedule_once(lambda _: toast.dismiss(), TOAST_SECONDS)
     return toast
 
 
-KEYS = (
+SHORTCUTS = (
     ("/", "help.search"),
     (t("help.arrows"), "help.move"),
     ("Enter", "help.open"),
@@ -260,13 +260,13 @@ class HelpRow(BoxLayout):
     text = StringProperty("")
 
 
-def show_help(stage: Stage) -> Dialog:
+def show_help(shell: Shell) -> Dialog:
     """The list of keys."""
     dialog = Dialog(title=t("help.title"))
-    for keys, text in KEYS:
+    for keys, text in SHORTCUTS:
         dialog.body.add_widget(HelpRow(keys=keys, text=t(text)))
     dialog.add_action(t("action.close"), lambda: None)
-    dialog.open(stage)
+    dialog.open(shell)
     return dialog
 
 

@@ -1,11 +1,10 @@
-"""The frame around the screens: navigation at the edge, layers above it for one photo, dialogs and messages."""
+"""The frame around the screens: navigation at the edge, and layers on top for a photo, dialogs and messages."""
 
 from collections.abc import Callable
 from typing import Any
 
 from kivy.animation import Animation
 from kivy.clock import Clock
-from kivy.core.window import Window
 from kivy.metrics import dp
 from kivy.properties import BooleanProperty, NumericProperty, StringProperty
 from kivy.uix.behaviors import ButtonBehavior
@@ -18,15 +17,14 @@ from app.ui.kit.strings import t
 from app.ui.kit.widgets import load_layout
 
 WIDE_FROM = 720.0
-"""Width of the window, in dp, from which the navigation stands at the left instead of the bottom."""
+"""Width of the window, in dp, from which the navigation is at the left instead of the bottom."""
 
-
-PLACES = ("photos", "search", "albums", "review", "settings")
-"""Where the navigation leads."""
+MAIN_SCREENS = ("photos", "search", "albums", "review", "settings")
+"""The screens that the navigation leads to."""
 
 
 class NavItem(ButtonBehavior, Widget):
-    """One place to go."""
+    """A button of the navigation."""
 
     icon = StringProperty("photos")
     text = StringProperty("")
@@ -40,23 +38,23 @@ class NavItem(ButtonBehavior, Widget):
 
 
 class Nav(BoxLayout):
-    """All places to go."""
+    """The navigation: one button per main screen."""
 
     wide = BooleanProperty(False)
 
     def __init__(self, go: Callable[[str], None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.items = {}
-        for name in PLACES:
+        for name in MAIN_SCREENS:
             item = NavItem(icon=name, text=t(f"nav.{name}"))
             item.bind(on_release=lambda _, name=name: go(name))
             self.items[name] = item
             self.add_widget(item)
-        self.room = Widget()
-        self.bind(wide=self._turn)
-        self._turn()
+        self.spacer = Widget()
+        self.bind(wide=self._arrange)
+        self._arrange()
 
-    def _turn(self, *_: Any) -> None:
+    def _arrange(self, *_: Any) -> None:
         self.orientation = "vertical" if self.wide else "horizontal"
         self.size_hint = (None, 1) if self.wide else (1, None)
         self.width, self.height = dp(88), dp(68)
@@ -64,30 +62,30 @@ class Nav(BoxLayout):
         for item in self.items.values():
             item.size_hint = (1, None) if self.wide else (1, 1)
             item.height = dp(72)
-        self.remove_widget(self.room)
+        self.remove_widget(self.spacer)
         if self.wide:
-            self.add_widget(self.room)
+            self.add_widget(self.spacer)
 
     def mark(self, name: str) -> None:
-        """Show which place is open."""
+        """Show which screen is open."""
         for key, item in self.items.items():
             item.on = key == name
 
 
-class Place(Screen):
-    """A screen that the navigation leads to."""
+class AppScreen(Screen):
+    """A screen of the gallery, which may take keys and the Back button."""
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
-        """A key was pressed; whether it meant something here."""
+        """A key was pressed; returns whether the screen used it."""
         return False
 
     def on_back(self) -> bool:
-        """Back was pressed; whether there was something to go back from."""
+        """Back was pressed; returns whether there was something to go back from."""
         return False
 
 
-class Stage(FloatLayout):
-    """Everything in the window: the screens with their navigation, and layers above."""
+class Shell(FloatLayout):
+    """Everything in the window: the screens with their navigation, and the layers on top."""
 
     def __init__(self, go: Callable[[str], None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -95,14 +93,14 @@ class Stage(FloatLayout):
         self.nav = Nav(go)
         self.frame = BoxLayout()
         self.layers: list[Widget] = []
-        self.bare = False
+        self.navigation_shown = True
         self.add_widget(self.frame)
         self.bind(size=lambda *_: self._arrange())
         self._arrange()
 
     @property
     def wide(self) -> bool:
-        """Whether there is room for things beside each other."""
+        """Whether there is room for things side by side."""
         return bool(self.width >= dp(WIDE_FROM))
 
     def _arrange(self) -> None:
@@ -110,75 +108,72 @@ class Stage(FloatLayout):
         self.nav.wide = wide
         self.frame.orientation = "horizontal" if wide else "vertical"
         wanted: list[Widget] = (
-            [self.screens] if self.bare else [self.nav, self.screens] if wide else [self.screens, self.nav]
+            [self.screens]
+            if not self.navigation_shown
+            else [self.nav, self.screens]
+            if wide
+            else [self.screens, self.nav]
         )
         if list(reversed(self.frame.children)) != wanted:
             self.frame.clear_widgets()
             for widget in wanted:
                 self.frame.add_widget(widget)
 
-    def undress(self, bare: bool) -> None:
-        """Show the screens without navigation, or with it again."""
-        self.bare = bare
+    def show_navigation(self, shown: bool) -> None:
+        """Show the screens with or without the navigation bar."""
+        self.navigation_shown = shown
         self._arrange()
 
     @property
-    def place(self) -> Place | None:
+    def screen(self) -> AppScreen | None:
         """The screen that is open."""
-        screen: Place | None = self.screens.current_screen
+        screen: AppScreen | None = self.screens.current_screen
         return screen
 
-    def lay(self, layer: Widget) -> None:
-        """Put a layer above everything."""
+    def add_layer(self, layer: Widget) -> None:
+        """Put a layer on top of everything."""
         self.layers.append(layer)
         self.add_widget(layer)
 
-    def lift(self, layer: Widget) -> None:
-        """Take a layer away again."""
+    def remove_layer(self, layer: Widget) -> None:
+        """Remove a layer."""
         if layer in self.layers:
             self.layers.remove(layer)
             self.remove_widget(layer)
 
     @property
-    def uppermost(self) -> Widget | None:
-        """The highest layer, if any."""
+    def top_layer(self) -> Widget | None:
+        """The topmost layer, or None."""
         return self.layers[-1] if self.layers else None
 
 
-class Changed:
-    """What is shown in places, to leave alone what has not changed: a widget made anew would lose a finger on it."""
+class ChangeTracker:
+    """Remembers what each part of a screen shows, so that a part that hasn't changed keeps its widgets.
+
+    A widget that is replaced while a finger is on it would lose the touch.
+    """
 
     def __init__(self) -> None:
         self._shown: dict[str, object] = {}
 
-    def __call__(self, place: str, value: object) -> bool:
-        """Whether something else is to be shown in a place than before; it counts as shown from now on."""
-        if place in self._shown and self._shown[place] == value:
+    def __call__(self, part: str, value: object) -> bool:
+        """Whether `value` differs from what the part shows; from now on it counts as shown."""
+        if part in self._shown and self._shown[part] == value:
             return False
-        self._shown[place] = value
+        self._shown[part] = value
         return True
 
 
 def later(call: Callable[[], None], seconds: float) -> Callable[[], None]:
-    """Run something after some seconds in this thread; what it gives back cancels it."""
+    """Run `call` in this thread after some seconds; calling what is returned cancels it."""
     event = Clock.schedule_once(lambda _: call(), seconds)
     return lambda: event.cancel()
 
 
 def fade_in(widget: Widget, seconds: float = 0.14) -> None:
-    """Let a widget appear."""
+    """Fade a widget in."""
     widget.opacity = 0
     Animation(opacity=1, duration=seconds, transition="out_quad").start(widget)
-
-
-def is_touch_inside(widget: Widget, touch: Any) -> bool:
-    """Whether a touch in the window's coordinates lies on a widget."""
-    return bool(widget.collide_point(*widget.to_widget(*touch.pos)))
-
-
-def window_size() -> tuple[float, float]:
-    """Size of the window in pixels."""
-    return float(Window.width), float(Window.height)
 
 
 load_layout(__file__)

@@ -1,7 +1,10 @@
 """Every text of the gallery, in one table: a translation is another table with the same keys."""
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.library.index.job import JobState
 
 TEXTS: dict[str, str] = {
     "app.name": "pocketclip",
@@ -288,3 +291,21 @@ def file_size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError("unreachable")
+
+
+def job_line(state: "JobState") -> str:
+    """One line on a job."""
+    if state.stage == "failed":
+        return t("job.failed", reason=state.error)
+    if state.stage == "done":
+        new = state.report.embedded if state.report else 0
+        said = t("job.done.new", photos=n("photos", new)) if new else t("job.done")
+    elif state.stage == "index":
+        said = t("job.index", done=number(state.done), total=number(state.total))
+        if state.photos_per_second >= 0.1:
+            said += " · " + t("job.rate", rate=f"{state.photos_per_second:.0f}")
+    else:
+        said = t(f"job.{state.stage}", n=number(state.done))
+    if state.failed:
+        said += " · " + t("job.unreadable", files=n("files", state.failed))
+    return said

@@ -39,7 +39,7 @@ _textures: LruCache[tuple[str, int], Texture] = LruCache(256)
 
 
 def icon_texture(name: str, size: int) -> Texture | None:
-    """The icon in white, to be coloured by what is drawn before it; None without a name."""
+    """The icon in white, to be colored by what is drawn before it; None without a name."""
     if not name or size < 1:
         return None
     return _shape(name, size, lambda: icons.alpha(name, size))

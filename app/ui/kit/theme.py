@@ -1,6 +1,6 @@
-"""One quiet theme: colours for light and dark, a type scale, and spacing, all read from kv as `theme.…`.
+"""One quiet theme: colors for light and dark, a type scale, and spacing, all read from kv as `theme.…`.
 
-Colours of text have a contrast of at least 4.5 to what they are set on (WCAG 2.2, 1.4.3), which a test checks.
+Colors of text have a contrast of at least 4.5 to what they are set on (WCAG 2.2, 1.4.3), which a test checks.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from kivy.properties import BooleanProperty, ColorProperty, NumericProperty
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as hex texts.
+    """Colors as hex texts.
 
     Attributes:
         ground: what the screens lie on.
@@ -73,19 +73,19 @@ PHOTO_INK, PHOTO_SHADE = "#FFFFFF", "#000000"
 """Text on a photo, and the shade that is laid between, whatever the theme."""
 
 
-def tint(colour: Sequence[float], alpha: float) -> tuple[float, ...]:
-    """A colour with another alpha."""
-    return (*colour[:3], alpha)
+def tint(color: Sequence[float], alpha: float) -> tuple[float, ...]:
+    """A color with another alpha."""
+    return (*color[:3], alpha)
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast of two opaque colours, 1 … 21 (WCAG 2.2, "contrast ratio")."""
+    """Contrast of two opaque colors, 1 … 21 (WCAG 2.2, "contrast ratio")."""
     lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def _luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def _luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -33,7 +33,7 @@ def load_layout(python_file: str) -> None:
         Builder.load_file(path, encoding="utf-8")
 
 
-class Seen:
+class TouchThroughBehavior:
     """Mixed into widgets that come and go by opacity: what is not seen does not stand in the way of a touch.
 
     Kivy's disabled widgets swallow touches, also where they are invisible.
@@ -45,15 +45,15 @@ class Seen:
         return self.opacity > 0 and bool(super().on_touch_down(touch))  # type: ignore[misc]
 
 
-class Words(Label):
+class WrappedLabel(Label):
     """Text that wraps at its width and is as high as it needs."""
 
 
-class Glyph(Widget):
+class Icon(Widget):
     """An icon."""
 
     icon = StringProperty("")
-    colour = ColorProperty("#000000")
+    color = ColorProperty("#000000")
     texture = ObjectProperty(None, allownone=True)
     side = NumericProperty(0)
 
@@ -65,16 +65,16 @@ class Glyph(Widget):
         self.texture = icon_texture(self.icon, self.side)
 
 
-class IconButton(Seen, ButtonBehavior, FloatLayout):
+class IconButton(TouchThroughBehavior, ButtonBehavior, FloatLayout):
     """An icon that can be pressed; `says` is what it does, in words."""
 
     icon = StringProperty("")
-    says = StringProperty("")
-    colour = ColorProperty("#000000")
+    description = StringProperty("")
+    color = ColorProperty("#000000")
     back = ColorProperty((0, 0, 0, 0))
 
 
-class TextButton(Seen, ButtonBehavior, Widget):
+class TextButton(TouchThroughBehavior, ButtonBehavior, Widget):
     """A word that can be pressed."""
 
     text = StringProperty("")
@@ -181,7 +181,7 @@ class Slide(Widget):
         """The finger has left."""
 
 
-class Veil(Seen, FloatLayout):
+class Overlay(TouchThroughBehavior, FloatLayout):
     """Something that lies over other things, and can be made to go."""
 
 
@@ -191,7 +191,7 @@ class Bar(Widget):
     value = NumericProperty(0.0)
 
 
-class Notice(Seen, BoxLayout):
+class Notice(TouchThroughBehavior, BoxLayout):
     """What a screen shows where it has no photos to show: why, and what to do."""
 
     icon = StringProperty("photos")
@@ -200,14 +200,14 @@ class Notice(Seen, BoxLayout):
     action = StringProperty("")
 
     def __init__(self, **kwargs: Any) -> None:
-        self.register_event_type("on_chosen")
+        self.register_event_type("on_action")
         super().__init__(**kwargs)
 
     def show(self, icon: str = "photos", title: str = "", text: str = "", action: str = "") -> None:
         """Say something; nothing hides it."""
         self.icon, self.title, self.text, self.action = icon, title, text, action
 
-    def on_chosen(self) -> None:
+    def on_action(self) -> None:
         """The button was pressed."""
 
 

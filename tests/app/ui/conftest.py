@@ -13,7 +13,7 @@ from app.library.index.run import Options
 from app.library.pictures.thumbnails import Thumbnails
 from tests.app.ui.driver import Driver
 from tests.app.ui.library import write_photos
-from tests.app.ui.model import ColourModel
+from tests.app.ui.model import ColorModel
 
 PHOTOS = 36
 
@@ -31,7 +31,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Library:
     photos, home = tmp_path_factory.mktemp("Pictures"), tmp_path_factory.mktemp("home")
     write_photos(photos, PHOTOS, longest=320)
     thumbnails = Thumbnails(home / "cache" / "thumbnails")
-    job = IndexJob(home / "index.db", ColourModel, [str(photos)], Options(decoders=1), thumbnails)
+    job = IndexJob(home / "index.db", ColorModel, [str(photos)], Options(decoders=1), thumbnails)
     job.start()
     assert job.join() and job.state.stage == "done", job.state.error
     return Library(photos, home)
@@ -54,7 +54,7 @@ def open_gallery() -> Iterator[Open]:
     opened: list[Driver] = []
 
     def open_one(
-        home: Path, size: tuple[int, int] = (400, 640), load_model: Callable[[], Any] = ColourModel, **options: Any
+        home: Path, size: tuple[int, int] = (400, 640), load_model: Callable[[], Any] = ColorModel, **options: Any
     ) -> Driver:
         driver = Driver(home, load_model, size, **options)
         opened.append(driver)
@@ -70,5 +70,5 @@ def gallery(library: Library, open_gallery: Open) -> Driver:
     """The gallery on the library, in a phone's window, with its photos there."""
     driver = open_gallery(library.home)
     driver.until(lambda: driver.app.session.labels, "labels")
-    driver.until(lambda: driver.stage.place.grid.tiles and not driver.app.pictures.waiting, "thumbnails")
+    driver.until(lambda: driver.shell.screen.grid.tiles and not driver.app.pictures.waiting, "thumbnails")
     return driver

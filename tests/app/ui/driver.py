@@ -55,8 +55,8 @@ class Driver:
         self.app = make_app(self.places, load_model, **options)
         App._running_app = self.app
         self.resize(*size)
-        self.stage = self.app.root = self.app.build()
-        Window.add_widget(self.stage)
+        self.shell = self.app.root = self.app.build()
+        Window.add_widget(self.shell)
         self._closed = False
         EventLoop.status = "started"
         self.frames(3)
@@ -66,7 +66,7 @@ class Driver:
         if not self._closed:
             self._closed = True
             self.app.on_stop()
-            Window.remove_widget(self.stage)
+            Window.remove_widget(self.shell)
             App._running_app = None
             self.frames(1)
 
@@ -136,7 +136,7 @@ class Driver:
 
     def find(self, kind: type, where: Widget | None = None, **properties: Any) -> Any:
         """The first visible widget of a kind with these properties; None where there is none."""
-        for widget in (where or self.stage).walk():
+        for widget in (where or self.shell).walk():
             if isinstance(widget, kind) and all(getattr(widget, k, None) == v for k, v in properties.items()):
                 return widget
         return None

@@ -1,4 +1,4 @@
-"""A model without weights that knows colours: what it sees and says can be checked by looking."""
+"""A model without weights that knows colors: what it sees and says can be checked by looking."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -22,20 +22,20 @@ DIRECTIONS = {
 }
 
 
-class ColourModel:
-    """Vectors are (red, green, blue without grey; brightness), projected from an 8 × 8 map of mean colours."""
+class ColorModel:
+    """Vectors are (red, green, blue without gray; brightness), projected from an 8 × 8 map of mean colors."""
 
-    name, engine, dim, logit_scale = "colours", "none", 4, 10.0
+    name, engine, dim, logit_scale = "colors", "none", 4, 10.0
     manifest = SimpleNamespace(license="none needed")
 
     def __init__(self) -> None:
-        self.fingerprint = hashlib.sha256(b"colours").hexdigest()
+        self.fingerprint = hashlib.sha256(b"colors").hexdigest()
         self.recipe = PixelRecipe(32, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-        grey = np.full((3, 3), 1 / 3)
-        weight = np.concatenate([np.eye(3) - grey, np.full((1, 3), 0.12)]).astype(np.float32)
+        gray = np.full((3, 3), 1 / 3)
+        weight = np.concatenate([np.eye(3) - gray, np.full((1, 3), 0.12)]).astype(np.float32)
         self.head = Head(weight, np.zeros(4, np.float32))
         self.labels = LabelSet(
-            Label(name, "colours", (f"a {name} photo",), 0.5, 8.0, 0) for name in ("red", "green", "blue", "dark")
+            Label(name, "colors", (f"a {name} photo",), 0.5, 8.0, 0) for name in ("red", "green", "blue", "dark")
         )
         self.label_vectors = self.encode_texts([label.name for label in self.labels])
 

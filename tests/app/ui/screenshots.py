@@ -59,7 +59,7 @@ class Shots:
         """Every wanted screen with its name."""
         for name in ("photos", "albums", "review", "settings"):
             if wanted(name):
-                yield name, self.place(name)
+                yield name, self.main_screen(name)
         others = {
             "selection": self.selection,
             "start": self.start,
@@ -73,18 +73,18 @@ class Shots:
         if any(wanted(name) for name in ("photo", "panel", "where")):
             yield from self.photo()
 
-    def place(self, name: str) -> Image.Image:
-        """One place of the navigation."""
+    def main_screen(self, name: str) -> Image.Image:
+        """A screen of the navigation."""
         self.app.go(name)
         self.driver.rest(0.5)
         if name == "review":
-            self.driver.until(lambda: self.driver.stage.place.model.doubt)
+            self.driver.until(lambda: self.driver.shell.screen.model.doubt)
         return self.take()
 
     def selection(self) -> Image.Image:
         """Some photos chosen."""
         self.app.go("photos")
-        grid = self.driver.stage.place.grid
+        grid = self.driver.shell.screen.grid
         for index in (0, 2, 3):
             grid.selection.toggle(int(grid.ids_shown[index]))
         picture = self.take()
@@ -99,24 +99,24 @@ class Shots:
     def search(self, words: str) -> Image.Image:
         """What is found for some words."""
         self.app.go("search")
-        place = self.driver.stage.place
-        place.field.text = words
-        self.driver.until(lambda: place.model.results is not None and not place.model.working)
+        screen = self.driver.shell.screen
+        screen.field.text = words
+        self.driver.until(lambda: screen.model.results is not None and not screen.model.working)
         picture = self.take()
-        place.model.submit()
-        place.clear()
-        place.field.focus = False
+        screen.model.submit()
+        screen.clear()
+        screen.field.focus = False
         return picture
 
     def photo(self) -> Iterator[tuple[str, Image.Image]]:
         """One photo, alone and with the map of where something is if the model can tell."""
         self.app.go("photos")
-        grid = self.driver.stage.place.grid
+        grid = self.driver.shell.screen.grid
         ids = grid.ids_shown.tolist()
         photos = self.app.actions.photos_of(ids)
         index = next(ids.index(photo.id) for photo in photos if IN_PHOTO in photo.path)
         self.app.open_photo(grid.ids_shown, index, None)
-        layer = self.driver.stage.uppermost
+        layer = self.driver.shell.top_layer
         self.driver.until(lambda: layer.model.details and layer.model.similar and not layer._tickets)
         yield "photo", self.take()
         if not layer.panel_open:
@@ -132,7 +132,7 @@ class Shots:
         """A label in the making."""
         self.app.go("albums")
         self.app.edit_label()
-        dialog = self.driver.stage.uppermost
+        dialog = self.driver.shell.top_layer
         assert isinstance(dialog, OwnLabelDialog)
         dialog.name_field.text, dialog.phrase_field.text = "Breakfast", "a cup of coffee; a spoon on a table"
         dialog.slide.value = 0.7
@@ -145,8 +145,8 @@ class Shots:
     def album(self) -> Image.Image:
         """The photos of one label."""
         self.app.go("albums")
-        self.driver.until(lambda: self.driver.stage.place.cards)
-        card = self.driver.stage.place.cards[0]
+        self.driver.until(lambda: self.driver.shell.screen.cards)
+        card = self.driver.shell.screen.cards[0]
         self.app.open_album(card.album.label, card.album.own)
         return self.take()
 
@@ -169,11 +169,11 @@ def small(picture: Image.Image, width: int) -> Image.Image:
 
 
 def save_small(picture: Image.Image, width: int, path: Path) -> None:
-    """Write a PNG with as many colours as fit into its share of a clone."""
+    """Write a PNG with as many colors as fit into its share of a clone."""
     reduced = small(picture, width)
-    for colours in (256, 192, 128, 96, 64, 48):
-        # Small areas keep their colours by k-means, and the heat of a map its even slope by dithering.
-        palette = reduced.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=3)
+    for colors in (256, 192, 128, 96, 64, 48):
+        # Small areas keep their colors by k-means, and the heat of a map its even slope by dithering.
+        palette = reduced.quantize(colors, Image.Quantize.MEDIANCUT, kmeans=3)
         reduced.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             return

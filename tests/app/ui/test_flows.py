@@ -10,18 +10,18 @@ import pytest
 from PIL import Image
 
 from app.library.gallery import Query
-from app.ui.kit.layers import Dialog, Pick, PickRow, Toast
+from app.ui.kit.layers import Dialog, PickDialog, PickRow, Toast
 from app.ui.kit.shell import NavItem
 from app.ui.kit.widgets import Chip, IconButton, TextButton
 from app.ui.screens.own_label.dialog import OwnLabelDialog
 from app.ui.screens.photo.panel import TagRow
-from app.ui.screens.review.screen import Verdict
+from app.ui.screens.review.screen import VerdictButton
 from app.ui.screens.search.screen import SuggestionRow
 from mobileclip.errors import BundleError
 from tests.app.ui.conftest import Library, Open
 from tests.app.ui.driver import Driver
 from tests.app.ui.library import write_photos
-from tests.app.ui.model import ColourModel
+from tests.app.ui.model import ColorModel
 
 
 def verdicts(home: Path) -> list[tuple[str, int]]:
@@ -32,16 +32,16 @@ def verdicts(home: Path) -> list[tuple[str, int]]:
 
 def test_search_open_reject_and_back(gallery: Driver, library: Library) -> None:
     gallery.tap(gallery.find(NavItem, icon="search"))
-    place = gallery.stage.place
-    gallery.tap(place.field)
-    place.field.text = "red"
-    gallery.until(lambda: place.model.results is not None and not place.model.working, "results")
-    gallery.until(lambda: place.grid.tiles)
-    assert place.grid.sections[0].title == "Best matches"
+    screen = gallery.shell.screen
+    gallery.tap(screen.field)
+    screen.field.text = "red"
+    gallery.until(lambda: screen.model.results is not None and not screen.model.working, "results")
+    gallery.until(lambda: screen.grid.tiles)
+    assert screen.grid.sections[0].title == "Best matches"
     gallery.key("escape")
     gallery.rest(0.2)
-    gallery.tap(place.grid.tile_of(0))
-    layer = gallery.stage.uppermost
+    gallery.tap(screen.grid.tile_of(0))
+    layer = gallery.shell.top_layer
     gallery.until(lambda: layer is not None and layer.model.details, "the photo")
     gallery.tap(gallery.find(IconButton, layer, icon="info"))
     row = gallery.until(lambda: gallery.find(TagRow, layer, label="red"), "its labels")
@@ -54,13 +54,13 @@ def test_search_open_reject_and_back(gallery: Driver, library: Library) -> None:
     gallery.until(lambda: [tag.verdict for tag in layer.model.tags if tag.label == "red"] == [None])
     assert verdicts(library.home) == []
     gallery.key("escape")
-    assert gallery.stage.uppermost is None and gallery.stage.place is place and place.field.text == "red"
+    assert gallery.shell.top_layer is None and gallery.shell.screen is screen and screen.field.text == "red"
 
 
 def test_swiping_goes_through_the_photos(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     gallery.tap(grid.tile_of(0))
-    layer = gallery.stage.uppermost
+    layer = gallery.shell.top_layer
     gallery.until(lambda: layer.model.details and not layer._tickets)
     assert layer.model.index == 0 and not layer.before and layer.behind
     gallery.drag((320, 300), (60, 310))
@@ -78,29 +78,29 @@ def test_swiping_goes_through_the_photos(gallery: Driver) -> None:
     assert layer.model.index == 1 and layer.view.pan_x < 0
     layer.view.rest()
     gallery.drag((200, 400), (205, 180))
-    assert gallery.stage.uppermost is None and grid.cursor == 1
+    assert gallery.shell.top_layer is None and grid.cursor == 1
 
 
 def test_long_press_selects_and_a_label_is_given_to_all(gallery: Driver, library: Library) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     gallery.press(grid.tile_of(1), 0.7)
-    assert grid.selection.ids == [grid.ids_shown[1]] and gallery.stage.uppermost is None
+    assert grid.selection.ids == [grid.ids_shown[1]] and gallery.shell.top_layer is None
     gallery.tap(grid.tile_of(2))
     assert len(grid.selection) == 2
     gallery.tap(gallery.find(IconButton, icon="tag"))
-    pick = gallery.stage.uppermost
-    assert isinstance(pick, Pick)
+    pick = gallery.shell.top_layer
+    assert isinstance(pick, PickDialog)
     pick.field.text = "holiday"
     gallery.rest(0.2)
     gallery.tap(gallery.find(PickRow, pick, text="holiday"))
     gallery.until(lambda: verdicts(library.home) == [("holiday", 1), ("holiday", 1)])
     gallery.until(lambda: not len(grid.selection))
     gallery.app.go("albums")
-    gallery.until(lambda: any(card.title == "holiday" for card in gallery.stage.place.cards), "the album")
+    gallery.until(lambda: any(card.title == "holiday" for card in gallery.shell.screen.cards), "the album")
 
 
 def test_keys_alone(gallery: Driver) -> None:
-    place, grid = gallery.stage.place, gallery.stage.place.grid
+    screen, grid = gallery.shell.screen, gallery.shell.screen.grid
     for key in ("right", "right", "right", "left"):
         gallery.key(key)
     assert grid.cursor == 1 and grid.tile_of(1).stood_on
@@ -114,28 +114,28 @@ def test_keys_alone(gallery: Driver) -> None:
     gallery.rest(0.3)
     assert grid.cursor == len(grid.ids_shown) - 1 and grid.tile_of(grid.cursor) is not None
     gallery.key("enter")
-    assert gallery.stage.uppermost.model.index == len(grid.ids_shown) - 1
+    assert gallery.shell.top_layer.model.index == len(grid.ids_shown) - 1
     gallery.key("escape")
     gallery.key("?", text="?")
-    assert isinstance(gallery.stage.uppermost, Dialog)
+    assert isinstance(gallery.shell.top_layer, Dialog)
     gallery.key("escape")
     columns = grid.columns
     gallery.key("-", text="-")
     assert grid.columns > columns
     gallery.key("/", text="/")
-    assert gallery.stage.place.name == "search" and gallery.stage.place.field.focus
+    assert gallery.shell.screen.name == "search" and gallery.shell.screen.field.focus
     gallery.key("x", text="x")
-    assert gallery.stage.place.name == "search"
+    assert gallery.shell.screen.name == "search"
     gallery.key("escape")
     gallery.app.go("photos")
-    assert gallery.stage.place is place
+    assert gallery.shell.screen is screen
 
 
 def test_a_label_of_ones_own_with_a_live_preview(gallery: Driver, library: Library) -> None:
     gallery.tap(gallery.find(NavItem, icon="albums"))
     gallery.rest(0.3)
     gallery.tap(gallery.find(TextButton, text="New label"))
-    dialog = gallery.stage.uppermost
+    dialog = gallery.shell.top_layer
     assert isinstance(dialog, OwnLabelDialog) and gallery.until(lambda: dialog.save_button.disabled)
     dialog.name_field.text = "Sunset"
     dialog.phrase_field.text = "red; orange"
@@ -148,70 +148,70 @@ def test_a_label_of_ones_own_with_a_live_preview(gallery: Driver, library: Libra
         counts.append(dialog.shown.count)
     assert counts[0] < counts[1]
     gallery.tap(dialog.save_button)
-    gallery.until(lambda: gallery.stage.uppermost is None, "saving")
-    albums = gallery.stage.place
+    gallery.until(lambda: gallery.shell.top_layer is None, "saving")
+    albums = gallery.shell.screen
     card = gallery.until(lambda: next((card for card in albums.cards if card.title == "Sunset"), None), "its album")
     assert card.album.own and card.album.count == counts[1]
     gallery.tap(card)
-    album = gallery.stage.place
+    album = gallery.shell.screen
     gallery.until(lambda: len(album.grid.ids_shown) == counts[1], "its photos")
     gallery.key("escape")
-    assert gallery.stage.place is albums
+    assert gallery.shell.screen is albums
 
 
 def test_review_answers_and_undo(gallery: Driver, library: Library) -> None:
     gallery.tap(gallery.find(NavItem, icon="review"))
-    place = gallery.stage.place
-    gallery.until(lambda: place.model.doubt, "a question")
+    screen = gallery.shell.screen
+    gallery.until(lambda: screen.model.doubt, "a question")
     gallery.rest(0.3)
-    first = place.model.doubt
-    gallery.tap(gallery.find(Verdict, icon="check"))
+    first = screen.model.doubt
+    gallery.tap(gallery.find(VerdictButton, icon="check"))
     gallery.until(lambda: verdicts(library.home) == [(first.label, 1)])
     gallery.key("backspace")
     gallery.until(lambda: verdicts(library.home) == [])
-    assert place.model.doubt is first
+    assert screen.model.doubt is first
     gallery.key("n", text="n")
     gallery.until(lambda: verdicts(library.home) == [(first.label, 0)])
-    second = place.model.doubt
+    second = screen.model.doubt
     gallery.key("s", text="s")
-    assert place.model.doubt is not second and len(verdicts(library.home)) == 1
+    assert screen.model.doubt is not second and len(verdicts(library.home)) == 1
 
 
 def test_conditions_of_a_search_are_chips(gallery: Driver, library: Library) -> None:
     gallery.app.go("search")
-    place = gallery.stage.place
-    place.model.set(Query())
-    place.field.focus = True
-    place.field.text = "blu"
+    screen = gallery.shell.screen
+    screen.model.set(Query())
+    screen.field.focus = True
+    screen.field.text = "blu"
     gallery.until(lambda: gallery.find(SuggestionRow, text="blue"), "a suggestion")
     gallery.rest(0.2)  # it is made in one frame and laid out in the next
     gallery.tap(gallery.find(SuggestionRow, text="blue"))
-    gallery.until(lambda: place.model.chips and place.model.results is not None and not place.model.working)
-    blue = place.model.results.ids.tolist()
-    assert [chip.kind for chip in place.model.chips] == ["label"] and place.field.text == ""
-    assert blue and not place.model.ranked
-    place.model.add_folder(str(library.photos / "Travel"))
-    gallery.until(lambda: not place.model.working)
-    travel = place.model.results.ids.tolist()
+    gallery.until(lambda: screen.model.conditions and screen.model.results is not None and not screen.model.working)
+    blue = screen.model.results.ids.tolist()
+    assert [condition.kind for condition in screen.model.conditions] == ["label"] and screen.field.text == ""
+    assert blue and not screen.model.ranked
+    screen.model.add_folder(str(library.photos / "Travel"))
+    gallery.until(lambda: not screen.model.working)
+    travel = screen.model.results.ids.tolist()
     assert travel == [photo for photo in blue if photo in travel] and len(travel) < len(blue)
     photos = gallery.app.actions.photos_of(travel)
     assert all(Path(photo.path).parent.name == "Travel" for photo in photos)
     gallery.rest(0.2)
-    gallery.tap(gallery.find(Chip, place, mark="close"))
-    gallery.until(lambda: not place.model.working)
-    assert [chip.kind for chip in place.model.chips] == ["folder"]
+    gallery.tap(gallery.find(Chip, screen, mark="close"))
+    gallery.until(lambda: not screen.model.working)
+    assert [condition.kind for condition in screen.model.conditions] == ["folder"]
     gallery.key("escape")
     gallery.key("escape")
-    assert place.model.empty and place.model.results is None
+    assert screen.model.empty and screen.model.results is None
 
 
 def test_more_like_this_photo(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     photo = gallery.app.actions.photos_of([int(grid.ids_shown[0])])[0]
     gallery.app.more_like(photo.id)
-    place = gallery.stage.place
-    gallery.until(lambda: place.model.results is not None and not place.model.working)
-    assert [chip.kind for chip in place.model.chips] == ["like"] and len(place.model.results.ids)
+    screen = gallery.shell.screen
+    gallery.until(lambda: screen.model.results is not None and not screen.model.working)
+    assert [condition.kind for condition in screen.model.conditions] == ["like"] and len(screen.model.results.ids)
 
 
 def test_a_corrupt_file_is_told_and_can_be_tried_again(tmp_path: Path, open_gallery: Open) -> None:
@@ -226,24 +226,24 @@ def test_a_corrupt_file_is_told_and_can_be_tried_again(tmp_path: Path, open_gall
     assert driver.app.session.counts().photos == 5 and driver.app.session.counts().failures == 1
     driver.app.go("settings")
     driver.rest(0.3)
-    place = driver.stage.place
-    assert place.failing and "1 file could not be read" in place.ids.job.text
-    assert any(str(broken) == entry.text for entry in place.ids.failed.children)
+    screen = driver.shell.screen
+    assert screen.failing and "1 file could not be read" in screen.ids.job.text
+    assert any(str(broken) == entry.text for entry in screen.ids.failed.children)
     broken.write_bytes(whole)
     os.utime(broken, (1, 1))
     driver.app.session.index(retry=True)
     driver.until(lambda: driver.app.session.counts().photos == 6, "the mended photo")
-    driver.until(lambda: not driver.app.session.indexing and not place.failing, "no failures")
+    driver.until(lambda: not driver.app.session.indexing and not screen.failing, "no failures")
 
 
 def test_first_run_picks_a_folder(tmp_path: Path, open_gallery: Open) -> None:
     photos = tmp_path / "Pictures"
     write_photos(photos, 4, longest=160)
     driver = open_gallery(tmp_path / "home")
-    assert driver.stage.place.name == "welcome" and not (tmp_path / "home" / "index.db").exists()
+    assert driver.shell.screen.name == "welcome" and not (tmp_path / "home" / "index.db").exists()
     driver.rest(0.2)
     driver.tap(driver.find(TextButton, text="Choose a folder of photos"))
-    picker = driver.stage.uppermost
+    picker = driver.shell.top_layer
     picker.go(str(tmp_path))
     row = driver.until(lambda: driver.find(PickRow, picker, text="Pictures"), "the folder")
     driver.tap(row)
@@ -252,7 +252,9 @@ def test_first_run_picks_a_folder(tmp_path: Path, open_gallery: Open) -> None:
     assert picker.use.disabled
     picker.go(str(photos))
     driver.tap(picker.use)
-    driver.until(lambda: driver.stage.place.name == "photos" and len(driver.stage.place.grid.ids_shown) == 4, "photos")
+    driver.until(
+        lambda: driver.shell.screen.name == "photos" and len(driver.shell.screen.grid.ids_shown) == 4, "photos"
+    )
 
 
 def test_no_model_still_shows_photos(library: Library, open_gallery: Open) -> None:
@@ -260,18 +262,18 @@ def test_no_model_still_shows_photos(library: Library, open_gallery: Open) -> No
         raise BundleError("there is no bundle here")
 
     driver = open_gallery(library.home, load_model=fail)
-    driver.until(lambda: driver.stage.place.grid.tiles and driver.app.session.model_trouble)
+    driver.until(lambda: driver.shell.screen.grid.tiles and driver.app.session.model_trouble)
     driver.app.go("search")
-    place = driver.stage.place
-    place.field.text = "red"
-    driver.until(lambda: place.model.trouble)
-    assert place.grid.notice.title and "no bundle" in place.grid.notice.text
+    screen = driver.shell.screen
+    screen.field.text = "red"
+    driver.until(lambda: screen.model.trouble)
+    assert screen.grid.notice.title and "no bundle" in screen.grid.notice.text
     driver.app.go("settings")
     driver.rest(0.2)
-    assert "no bundle" in driver.stage.place.ids.model.text
+    assert "no bundle" in driver.shell.screen.ids.model.text
     driver.app.go("review")
-    driver.until(lambda: driver.stage.place.model.trouble)
-    assert "no bundle" in driver.stage.place.notice.text
+    driver.until(lambda: driver.shell.screen.model.trouble)
+    assert "no bundle" in driver.shell.screen.notice.text
 
 
 def test_a_damaged_index_is_told_and_set_aside(tmp_path: Path, open_gallery: Open) -> None:
@@ -279,11 +281,11 @@ def test_a_damaged_index_is_told_and_set_aside(tmp_path: Path, open_gallery: Ope
     home.mkdir()
     (home / "index.db").write_bytes(b"this is no database at all, whatever its name says" * 40)
     driver = open_gallery(home)
-    place = driver.stage.place
-    assert place.name == "broken" and "not a pocketclip index" in place.notice.text
+    screen = driver.shell.screen
+    assert screen.name == "broken" and "not a pocketclip index" in screen.notice.text
     driver.rest(0.2)
     driver.tap(driver.find(TextButton, text="Set it aside and start again"))
-    assert driver.stage.place.name == "welcome"
+    assert driver.shell.screen.name == "welcome"
     assert not (home / "index.db").exists() and len(list(home.glob("index-*.db"))) == 1
 
 
@@ -301,9 +303,9 @@ def test_a_vanished_folder_keeps_its_photos_and_is_told(
     assert driver.app.session.counts().photos == len(list(library.photos.rglob("*.jpg")))
     driver.app.go("settings")
     driver.rest(0.3)
-    assert any("cannot be seen now" in entry.note for entry in driver.stage.place.ids.roots.children)
+    assert any("cannot be seen now" in entry.note for entry in driver.shell.screen.ids.roots.children)
     driver.app.go("photos")
-    grid = driver.stage.place.grid
+    grid = driver.shell.screen.grid
     # Thumbnails outlive the files; the large picture cannot be had, and that is said.
     driver.app.open_photo(grid.ids_shown, 0, grid)
     driver.until(lambda: driver.find(Toast) is not None, "the message")
@@ -313,22 +315,22 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, open_gallery: Open
     occupied = tmp_path / "home"
     occupied.write_text("a file where the folder should be")
     driver = open_gallery(occupied, folders=[str(tmp_path)])
-    assert driver.stage.place.name == "broken" and "cannot make the index folder" in driver.stage.place.notice.text
+    assert driver.shell.screen.name == "broken" and "cannot make the index folder" in driver.shell.screen.notice.text
     driver.close()
 
 
 def test_all_index_data_is_deleted_and_decisions_may_stay(gallery: Driver, library: Library) -> None:
     files = {path: path.read_bytes() for path in library.photos.rglob("*.jpg")}
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     photo = int(grid.ids_shown[0])
     done: list[object] = []
     gallery.app.session.ask(lambda g: g.correct(photo, "mine", True), done.append, lambda error: done.append(error))
     gallery.until(lambda: done)
     gallery.app.go("settings")
-    gallery.stage.place.ask_forget()
+    gallery.shell.screen.ask_forget()
     gallery.rest(0.3)
     gallery.tap(gallery.find(TextButton, text="Keep my decisions"))
-    gallery.until(lambda: gallery.stage.place.name == "welcome", "the first run")
+    gallery.until(lambda: gallery.shell.screen.name == "welcome", "the first run")
     assert verdicts(library.home) == [("mine", 1)]
     assert not list((library.home / "cache" / "thumbnails").rglob("*.jpg"))
     assert {path: path.read_bytes() for path in library.photos.rglob("*.jpg")} == files
@@ -337,36 +339,36 @@ def test_all_index_data_is_deleted_and_decisions_may_stay(gallery: Driver, libra
 def test_patterns_hide_photos(gallery: Driver) -> None:
     gallery.app.go("settings")
     gallery.rest(0.2)
-    place = gallery.stage.place
+    screen = gallery.shell.screen
     before = gallery.app.session.counts().photos
-    place.ids.pattern.text = "*/Travel/*"
-    place.exclude()
+    screen.ids.pattern.text = "*/Travel/*"
+    screen.exclude()
     gallery.until(lambda: gallery.app.session.counts().photos < before, "fewer photos")
-    gallery.until(lambda: [entry.text for entry in place.ids.excluded.children] == ["*/Travel/*"])
+    gallery.until(lambda: [entry.text for entry in screen.ids.excluded.children] == ["*/Travel/*"])
     gallery.app.go("photos")
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     gallery.until(lambda: len(grid.ids_shown) == gallery.app.session.counts().photos, "the grid")
     assert not any("Travel" in photo.path for photo in gallery.app.actions.photos_of(grid.ids_shown.tolist()))
 
 
 def test_settings_survive_closing(library: Library, open_gallery: Open) -> None:
     driver = open_gallery(library.home)
-    driver.until(lambda: driver.stage.place.grid.tiles)
-    driver.stage.place.grid.zoom(1 / 1.3)
-    columns = driver.stage.place.grid.columns
+    driver.until(lambda: driver.shell.screen.grid.tiles)
+    driver.shell.screen.grid.zoom(1 / 1.3)
+    columns = driver.shell.screen.grid.columns
     driver.app.go("albums")
     driver.close()
     again = open_gallery(library.home)
-    assert again.stage.place.name == "albums"
+    assert again.shell.screen.name == "albums"
     again.app.go("photos")
-    again.until(lambda: again.stage.place.grid.tiles)
-    assert again.stage.place.grid.columns == columns
+    again.until(lambda: again.shell.screen.grid.tiles)
+    assert again.shell.screen.grid.columns == columns
 
 
 def test_pinching_changes_the_columns(gallery: Driver) -> None:
     from kivy.tests.common import UnitTestTouch
 
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     before = grid.columns
     one, other = UnitTestTouch(150, 300), UnitTestTouch(250, 300)
     one.touch_down()
@@ -377,12 +379,12 @@ def test_pinching_changes_the_columns(gallery: Driver) -> None:
     one.touch_up()
     other.touch_up()
     gallery.rest(0.3)
-    assert grid.columns < before and gallery.stage.uppermost is None
+    assert grid.columns < before and gallery.shell.top_layer is None
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "grey"
+    folder = tmp_path / "gray"
     folder.mkdir()
     for number in range(3):
         Image.fromarray(np.full((40, 60, 3), 60 * number, np.uint8)).save(folder / f"{number}.png")
@@ -390,7 +392,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_usable_while_indexing(library: Library, pictures: Path, open_gallery: Open) -> None:
-    class Slow(ColourModel):
+    class Slow(ColorModel):
         def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
             import time
 
@@ -398,15 +400,15 @@ def test_usable_while_indexing(library: Library, pictures: Path, open_gallery: O
             return super().encode_pixels(pixels)
 
     driver = open_gallery(library.home, load_model=Slow, folders=[str(pictures)])
-    driver.until(lambda: driver.app.session.indexing and driver.stage.place.grid.tiles, "photos while indexing")
-    before = len(driver.stage.place.grid.ids_shown)
+    driver.until(lambda: driver.app.session.indexing and driver.shell.screen.grid.tiles, "photos while indexing")
+    before = len(driver.shell.screen.grid.ids_shown)
     driver.app.go("search")
-    place = driver.stage.place
-    place.field.text = "blue"
-    driver.until(lambda: place.model.results is not None, "an answer while indexing")
-    assert len(place.model.results.ids)
+    screen = driver.shell.screen
+    screen.field.text = "blue"
+    driver.until(lambda: screen.model.results is not None, "an answer while indexing")
+    assert len(screen.model.results.ids)
     driver.app.go("photos")
-    driver.until(lambda: len(driver.stage.place.grid.ids_shown) == before + 3, "the new photos")
+    driver.until(lambda: len(driver.shell.screen.grid.ids_shown) == before + 3, "the new photos")
 
 
 def test_nothing_is_delivered_once_the_window_is_closed(gallery: Driver) -> None:

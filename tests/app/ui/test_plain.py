@@ -1,4 +1,4 @@
-"""What the screens stand on, windowless: texts, colours, icons, settings, sections, selection, words of a search."""
+"""What the screens stand on, windowless: texts, colors, icons, settings, sections, selection, words of a search."""
 
 import json
 import re
@@ -13,10 +13,11 @@ from app.library.search.timeline import Day
 from app.ui.grid.sections import by_date, by_strength
 from app.ui.grid.selection import Selection
 from app.ui.kit import icons, strings
-from app.ui.kit.shell import PLACES
+from app.ui.kit.photo_view import heat_rgba
+from app.ui.kit.shell import MAIN_SCREENS
 from app.ui.kit.textures import filling
 from app.ui.kit.theme import DARK, LIGHT, Palette, contrast
-from app.ui.screens.photo.model import heat_rgba, place
+from app.ui.screens.photo.model import format_coordinates
 from app.ui.screens.search.model import describe_days, usual_ranges
 from app.ui.settings import Settings, load_settings, save_settings
 
@@ -41,7 +42,7 @@ def test_every_text_that_is_used_is_in_the_table_and_the_other_way_round() -> No
     built = {key for key in strings.TEXTS if re.match(r"(nav|job)\.", key)}  # named by what they are about
     assert used <= set(strings.TEXTS), used - set(strings.TEXTS)
     assert set(strings.TEXTS) <= used | built | {"app.name"}, set(strings.TEXTS) - used - built
-    assert {f"nav.{name}" for name in PLACES} <= set(strings.TEXTS)
+    assert {f"nav.{name}" for name in MAIN_SCREENS} <= set(strings.TEXTS)
 
 
 def test_no_text_is_written_into_a_layout() -> None:
@@ -166,4 +167,4 @@ def test_a_picture_fills_a_square_without_being_squeezed() -> None:
 
 
 def test_places_on_earth() -> None:
-    assert place(-33.8568, 151.2153) == "33.85680° S, 151.21530° E"
+    assert format_coordinates(-33.8568, 151.2153) == "33.85680° S, 151.21530° E"

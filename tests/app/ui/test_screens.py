@@ -6,27 +6,27 @@ from PIL import Image, ImageOps
 
 from app.ui.kit.theme import theme
 from tests.app.ui.driver import Driver
-from tests.app.ui.model import ColourModel
+from tests.app.ui.model import ColorModel
 
 SIZES = [(360, 640), (640, 360), (768, 1024), (1920, 1080)]
 
 
 def texture_of(picture: Image.Image) -> tuple[int, float]:
-    """How many colours there are, and how much they differ: a blank or broken render has hardly any of either."""
+    """How many colors there are, and how much they differ: a blank or broken render has hardly any of either."""
     small = np.asarray(picture.resize((96, 96)), np.float32)
     return len({tuple(pixel) for pixel in (small.reshape(-1, 3) // 16).astype(int).tolist()}), float(small.std())
 
 
-def open_place(driver: Driver, name: str) -> None:
-    """Open a place of the navigation, and wait until all that it shows is there."""
+def open_screen(driver: Driver, name: str) -> None:
+    """Open a main screen, and wait until everything on it has arrived."""
     driver.app.go(name)
-    place = driver.stage.place
+    screen = driver.shell.screen
     there = {
-        "photos": lambda: place.grid.tiles,
-        "search": lambda: place.ids.start_column.children,
-        "albums": lambda: place.cards,
-        "review": lambda: place.asking and not place.waiting,
-        "settings": lambda: place.ids.storage.children,
+        "photos": lambda: screen.grid.tiles,
+        "search": lambda: screen.ids.start_column.children,
+        "albums": lambda: screen.cards,
+        "review": lambda: screen.asking and not screen.waiting,
+        "settings": lambda: screen.ids.storage.children,
     }
     driver.until(there[name], name)
     driver.rest(0.3)
@@ -35,7 +35,7 @@ def open_place(driver: Driver, name: str) -> None:
 
 def check_tiles(driver: Driver, picture: Image.Image) -> int:
     """Compare every tile that is wholly seen with its own file, read independently; returns how many there were."""
-    grid, checked = driver.stage.place.grid, 0
+    grid, checked = driver.shell.screen.grid, 0
     for tile in grid.tiles:
         x, y = tile.to_window(*tile.pos)
         top = picture.height - y - tile.height
@@ -57,10 +57,10 @@ def test_each_screen_draws_in_every_size(gallery: Driver, size: tuple[int, int])
     gallery.resize(*size)
     seen: dict[str, Image.Image] = {}
     for name in ("photos", "search", "albums", "review", "settings"):
-        open_place(gallery, name)
+        open_screen(gallery, name)
         seen[name] = gallery.picture()
-        colours, contrast = texture_of(seen[name])
-        assert seen[name].size == size and colours > 8 and contrast > 6, name
+        colors, contrast = texture_of(seen[name])
+        assert seen[name].size == size and colors > 8 and contrast > 6, name
     for one in seen:
         for other in seen:
             if one < other:
@@ -69,7 +69,7 @@ def test_each_screen_draws_in_every_size(gallery: Driver, size: tuple[int, int])
 
 
 def test_every_tile_shows_its_own_photo_also_after_scrolling(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     assert check_tiles(gallery, gallery.picture()) >= 4
     for at in (0.0, 0.5, 0.9):
         grid.scroll.scroll_y = at
@@ -79,7 +79,7 @@ def test_every_tile_shows_its_own_photo_also_after_scrolling(gallery: Driver) ->
 
 
 def test_turning_the_device_keeps_the_photo_at_the_top(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     grid.scroll.scroll_y = 0.4
     gallery.rest(0.2)
     first = int(grid.ids_shown[grid.rows.span(grid.top_y, grid.top_y + 10)[0]])
@@ -97,7 +97,7 @@ def test_dark_is_dark_everywhere(gallery: Driver) -> None:
     gallery.app.go("settings")
     gallery.rest(0.3)
     light = np.asarray(gallery.picture()).mean()
-    switch = gallery.stage.place.ids.dark
+    switch = gallery.shell.screen.ids.dark
     gallery.tap(switch)
     gallery.rest(0.3)
     try:
@@ -108,10 +108,10 @@ def test_dark_is_dark_everywhere(gallery: Driver) -> None:
 
 
 def test_one_photo_and_where_something_is_in_it(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     flower = next(tile for tile in grid.tiles if "flower" in tile.photo.path)
     gallery.app.open_photo(grid.ids_shown, flower.index, grid)
-    layer = gallery.stage.uppermost
+    layer = gallery.shell.top_layer
     gallery.until(lambda: layer.model.details and not layer._tickets, "the photo")
     gallery.rest(0.4)
     plain = np.asarray(gallery.picture(), np.float32)
@@ -129,13 +129,13 @@ def test_one_photo_and_where_something_is_in_it(gallery: Driver) -> None:
     assert change.max() > 20 and change[ys, xs].std() > 3
     assert "orange" in layer.legend_text
     gallery.key("escape")
-    assert layer.model.where is None and gallery.stage.uppermost is layer
+    assert layer.model.where is None and gallery.shell.top_layer is layer
     gallery.key("escape")
-    assert gallery.stage.uppermost is None
+    assert gallery.shell.top_layer is None
 
 
 def test_a_model_that_cannot_say_where_says_so(library, open_gallery) -> None:
-    class Blind(ColourModel):
+    class Blind(ColorModel):
         def __init__(self) -> None:
             super().__init__()
             self.seeing, self.head = self.head, None
@@ -148,9 +148,9 @@ def test_a_model_that_cannot_say_where_says_so(library, open_gallery) -> None:
                 self.head = None
 
     driver = open_gallery(library.home, load_model=Blind)
-    driver.until(lambda: driver.app.session.model and driver.stage.place.grid.tiles)
-    driver.app.open_photo(driver.stage.place.grid.ids_shown, 0, None)
-    layer = driver.stage.uppermost
+    driver.until(lambda: driver.app.session.model and driver.shell.screen.grid.tiles)
+    driver.app.open_photo(driver.shell.screen.grid.ids_shown, 0, None)
+    layer = driver.shell.top_layer
     layer.verbs.find("red")
     driver.until(lambda: layer.model.trouble)
     assert "cannot" in layer.model.trouble and not layer.panel.can_localize

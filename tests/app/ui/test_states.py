@@ -23,14 +23,14 @@ def test_indexing_that_cannot_begin_says_why(tmp_path: Path, open_gallery: Open)
     write_photos(photos, 3, longest=160)
     driver = open_gallery(tmp_path / "home", load_model=fail, folders=[str(photos)])
     driver.until(lambda: not driver.app.session.indexing)
-    place = driver.stage.place
-    driver.until(lambda: place.grid.notice.text)
-    assert "damaged tower" in place.grid.notice.text and "stopped" in place.grid.notice.title
+    screen = driver.shell.screen
+    driver.until(lambda: screen.grid.notice.text)
+    assert "damaged tower" in screen.grid.notice.text and "stopped" in screen.grid.notice.title
     # The timeline may come between the job's end and the next look at the job, and bring the notice before its line.
-    driver.until(lambda: "damaged tower" in place.job.text, "the job's line")
+    driver.until(lambda: "damaged tower" in screen.job.text, "the job's line")
     driver.app.go("settings")
     driver.rest(0.2)
-    assert "damaged tower" in driver.stage.place.ids.job.text
+    assert "damaged tower" in driver.shell.screen.ids.job.text
 
 
 def test_a_folder_that_may_not_be_listed_is_told(
@@ -48,12 +48,12 @@ def test_a_folder_that_may_not_be_listed_is_told(
     monkeypatch.setattr("app.library.files.scan.os.scandir", denied)
     driver = open_gallery(tmp_path / "home", folders=[str(photos)])
     driver.until(lambda: not driver.app.session.indexing)
-    notice = driver.stage.place.grid.notice
+    notice = driver.shell.screen.grid.notice
     driver.until(lambda: notice.title, "the notice")
     assert str(photos) in notice.text and "allow access" in notice.text
     monkeypatch.setattr("app.library.files.scan.os.scandir", real)
-    notice.dispatch("on_chosen")
-    driver.until(lambda: len(driver.stage.place.grid.ids_shown) == 3, "the photos")
+    notice.dispatch("on_action")
+    driver.until(lambda: len(driver.shell.screen.grid.ids_shown) == 3, "the photos")
 
 
 @contextlib.contextmanager
@@ -83,11 +83,11 @@ def test_a_read_only_disk_is_told_and_left_as_it_is(library: Library, open_galle
         try:
             with nobody():
                 driver = open_gallery(home)
-                place = driver.stage.place
-                assert place.name == "broken" and "read-only" in place.notice.text
-                place.aside()
+                screen = driver.shell.screen
+                assert screen.name == "broken" and "read-only" in screen.notice.text
+                screen.aside()
                 driver.rest(0.2)
-                assert driver.stage.place.name == "broken"
+                assert driver.shell.screen.name == "broken"
                 driver.close()
             assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
         finally:
@@ -102,7 +102,7 @@ def test_ten_thousand_photos_are_as_quick_and_as_small_as_a_screenful(tmp_path: 
     fill(tmp_path / "home", tmp_path / "photos", 10_000, longest=160)
     driver = open_gallery(tmp_path / "home", (800, 800))
     driver.each_drawn = True
-    grid = driver.stage.place.grid
+    grid = driver.shell.screen.grid
     driver.until(lambda: len(grid.ids_shown) == 10_000 and grid.tiles, "all photos")
     grid.cell = 96
     driver.app.pictures._textures.budget = 8 * 2**20  # full after the first way through

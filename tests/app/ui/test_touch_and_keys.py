@@ -32,7 +32,7 @@ def seen(widget: Widget) -> bool:
 def touched(driver: Driver) -> list[Widget]:
     """All that can be touched now."""
     kinds = (ButtonBehavior, Field, Slide, Tile)
-    return [w for w in (driver.stage.uppermost or driver.stage).walk() if isinstance(w, kinds) and seen(w)]
+    return [w for w in (driver.shell.top_layer or driver.shell).walk() if isinstance(w, kinds) and seen(w)]
 
 
 def scrolls_sideways(widget: Widget) -> bool:
@@ -49,7 +49,7 @@ def check_targets(driver: Driver, where: str) -> int:
         if not (isinstance(widget, Tile) and widget.photo is None):
             assert min(widget.size) >= dp(48) - 1, (where, widget, widget.size)
         if isinstance(widget, IconButton):
-            assert widget.says, (where, widget.icon)
+            assert widget.description, (where, widget.icon)
         if not scrolls_sideways(widget) and not isinstance(widget, Tile):
             left = widget.to_window(*widget.pos)[0]
             assert left >= -1 and left + widget.width <= Window.width + 1, (where, widget, left, widget.width)
@@ -61,19 +61,19 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
     gallery: Driver, size: tuple[int, int]
 ) -> None:
     gallery.resize(*size)
-    app, stage = gallery.app, gallery.stage
+    app, shell = gallery.app, gallery.shell
     for name in ("photos", "search", "albums", "review", "settings"):
         app.go(name)
         gallery.rest(0.4)
         assert check_targets(gallery, name) > 5
     app.go("photos")
-    grid = stage.place.grid
+    grid = shell.screen.grid
     grid.selection.toggle(int(grid.ids_shown[0]))
     gallery.rest(0.2)
     check_targets(gallery, "selection")
     grid.selection.clear()
     app.open_photo(grid.ids_shown, 1, grid)
-    layer = stage.uppermost
+    layer = shell.top_layer
     gallery.until(lambda: layer.model.details and layer.model.similar)
     if not layer.panel_open:
         layer.toggle_panel()
@@ -85,7 +85,7 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
     check_targets(gallery, "where")
     layer.close()
     dialogs = {
-        "help": lambda: layers.show_help(stage),
+        "help": lambda: layers.show_help(shell),
         "new label": app.edit_label,
         "a label": lambda: app.actions.label_photos([int(grid.ids_shown[0])]),
         "folders": app.add_folder,
@@ -93,14 +93,14 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
     for name, open_dialog in dialogs.items():
         open_dialog()
         gallery.rest(0.3)
-        card = stage.uppermost.card
+        card = shell.top_layer.card
         assert card.y >= 0 and card.top <= Window.height, name
         check_targets(gallery, name)
         app.close_layers()
     app.go("settings")
-    stage.place.ask_forget()
+    shell.screen.ask_forget()
     gallery.rest(0.3)
-    dialog = stage.uppermost
+    dialog = shell.top_layer
     text, *_ = dialog.body.children
     buttons = [child for child in dialog.actions.children if isinstance(child, ButtonBehavior)]
     assert len(buttons) == 3
@@ -128,8 +128,8 @@ def test_keys_that_work_over_photos_and_over_one_photo(gallery: Driver, monkeypa
     monkeypatch.setattr("app.ui.keys.Window", window)
     copied: list[str] = []
     monkeypatch.setattr(Clipboard, "copy", copied.append)
-    app, stage = gallery.app, gallery.stage
-    grid = stage.place.grid
+    app, shell = gallery.app, gallery.shell
+    grid = shell.screen.grid
     gallery.key("right")
     gallery.key("c", "ctrl")
     paths = [photo.path for photo in app.actions.photos_of(grid.ids_shown[:2].tolist())]
@@ -142,23 +142,23 @@ def test_keys_that_work_over_photos_and_over_one_photo(gallery: Driver, monkeypa
     gallery.key("f", text="f")
     assert window.fullscreen == "auto"
     gallery.key("enter")
-    layer = stage.uppermost
+    layer = shell.top_layer
     assert isinstance(layer, PhotoLayer)
     gallery.key("f", text="f")
     assert window.fullscreen is False
     gallery.key("c", "ctrl")
     assert copied[-1] == paths[1]
     gallery.key("?", text="?")
-    assert isinstance(stage.uppermost, layers.Dialog)
+    assert isinstance(shell.top_layer, layers.Dialog)
     gallery.key("?", text="?")
-    assert len(stage.layers) == 2
+    assert len(shell.layers) == 2
     gallery.key("escape")
-    assert stage.uppermost is layer
+    assert shell.top_layer is layer
     gallery.key("f", "ctrl")
-    assert stage.uppermost is None and stage.place.name == "search" and stage.place.field.focus
+    assert shell.top_layer is None and shell.screen.name == "search" and shell.screen.field.focus
     gallery.key("escape")
     app.go("photos")
-    for keys, _ in layers.KEYS:
+    for keys, _ in layers.SHORTCUTS:
         assert keys.isascii() or keys == "+ −", "the font of the gallery has no such sign"
 
 
@@ -171,7 +171,7 @@ def wheel(x: float, y: float, button: str) -> None:
 
 
 def test_the_wheel_with_ctrl_changes_the_columns(gallery: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     before = grid.columns
     monkeypatch.setattr(Window, "_modifiers", ["ctrl"])
     wheel(200, 300, "scrollup")
@@ -185,7 +185,7 @@ def test_the_wheel_with_ctrl_changes_the_columns(gallery: Driver, monkeypatch: p
 
 
 def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     assert grid.sticky.opacity == 0
     grid.scroll.scroll_y = 0.6
     gallery.rest(0.2)
@@ -213,53 +213,53 @@ def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver
 def test_dates_words_to_leave_out_and_past_searches(gallery: Driver) -> None:
     app = gallery.app
     app.search(Query())
-    place = gallery.stage.place
+    screen = gallery.shell.screen
     days = app.session.quick.timeline().days
     day = days[len(days) // 2].date
-    place._pick_dates()
-    dialog = gallery.stage.uppermost
+    screen._pick_dates()
+    dialog = gallery.shell.top_layer
     dialog.first.text, dialog.last.text = "soon", ""
     dialog.apply()
-    assert dialog.wrong.text and gallery.stage.uppermost is dialog
+    assert dialog.wrong.text and gallery.shell.top_layer is dialog
     dialog.first.text = dialog.last.text = day.isoformat()
     dialog.apply()
-    gallery.until(lambda: place.model.results is not None and not place.model.working)
-    assert len(place.model.results.ids) == days[len(days) // 2].count and gallery.stage.uppermost is None
+    gallery.until(lambda: screen.model.results is not None and not screen.model.working)
+    assert len(screen.model.results.ids) == days[len(days) // 2].count and gallery.shell.top_layer is None
     app.search(Query())
-    place.field.text = "red -dark"
-    gallery.until(lambda: place.model.results is not None and not place.model.working)
-    both = place.model.results.ids.tolist()
-    place.field.text = "red"
-    gallery.until(lambda: place.model.results is not None and place.model.results.ids.tolist() != both)
-    place.submit()
-    place._pick_without()
-    pick = gallery.stage.uppermost
+    screen.field.text = "red -dark"
+    gallery.until(lambda: screen.model.results is not None and not screen.model.working)
+    both = screen.model.results.ids.tolist()
+    screen.field.text = "red"
+    gallery.until(lambda: screen.model.results is not None and screen.model.results.ids.tolist() != both)
+    screen.submit()
+    screen._pick_without()
+    pick = gallery.shell.top_layer
     pick.field.text = "dark"
     gallery.rest(0.2)
     pick.first()
-    gallery.until(lambda: not place.model.working and place.model.results.ids.tolist() == both)
-    assert [chip.kind for chip in place.model.chips] == ["without"]
+    gallery.until(lambda: not screen.model.working and screen.model.results.ids.tolist() == both)
+    assert [chip.kind for chip in screen.model.chips] == ["without"]
     app.search(Query())
-    place.field.focus = True
-    place.field.text = "re"
-    gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in place.model.suggestions])
-    place.field.text = ""
+    screen.field.focus = True
+    screen.field.text = "re"
+    gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in screen.model.suggestions])
+    screen.field.text = ""
     gallery.until(lambda: "red" in app.session.quick.past_searches(), "the past search")
-    place.field.focus = False
+    screen.field.focus = False
 
 
 def test_a_label_given_by_hand_and_accepted_ones_are_told_apart(gallery: Driver) -> None:
-    grid = gallery.stage.place.grid
+    grid = gallery.shell.screen.grid
     index = next(i for i, photo_id in enumerate(grid.ids_shown.tolist()) if gallery.app.session.quick.tags(photo_id))
     gallery.app.open_photo(grid.ids_shown, index, grid)
-    layer = gallery.stage.uppermost
+    layer = gallery.shell.top_layer
     gallery.until(lambda: layer.model.details)
     first = layer.model.tags[0]
     assert (first.source, first.verdict) == ("model", None)
     layer.verbs.accept(first.label)
     gallery.until(lambda: layer.model.tags[0].verdict is True)
     layer.verbs.add_label()
-    pick = gallery.stage.uppermost
+    pick = gallery.shell.top_layer
     pick.field.text = "by hand"
     gallery.rest(0.2)
     assert pick.field.focus
@@ -278,12 +278,12 @@ def test_a_second_album_takes_the_place_of_the_first(gallery: Driver) -> None:
     listeners = len(session.changed._listeners)
     for label in ("red", "dark", "red"):
         app.open_album(label, False)
-        place = gallery.stage.place
-        gallery.until(lambda place=place: len(place.grid.ids_shown), label)
-        assert place.heading == label
-    assert len([name for name in gallery.stage.screens.screen_names if name.startswith("album ")]) == 1
+        screen = gallery.shell.screen
+        gallery.until(lambda screen=screen: len(screen.grid.ids_shown), label)
+        assert screen.heading == label
+    assert len([name for name in gallery.shell.screens.screen_names if name.startswith("album ")]) == 1
     assert len(session.changed._listeners) == listeners + 1
     session.tags_changed()
     gallery.rest(0.2)
     gallery.key("escape")
-    assert gallery.stage.place.name == "albums"
+    assert gallery.shell.screen.name == "albums"

@@ -21,10 +21,10 @@ TEXTS = ("something red", "a red thing", "a unicorn", "a", "a red", "thing a som
 LABELS = """
 [[label]]
 name = "red"
-group = "colours"
+group = "colors"
 prompts = ["something red"]
 [label.evidence]
-classes = ["colours:red"]
+classes = ["colors:red"]
 [[label]]
 name = "unicorn"
 group = "animals"
@@ -54,20 +54,20 @@ def export_tiny(folder: Path) -> tuple[Path, "mobileclip.checkpoints.Checkpoint"
 
     torch.manual_seed(0)
     student = create_model(ModelConfig.load(REPOSITORY / "tests/export/tiny.toml")).eval()
-    checkpoint, colours = folder / "student", folder / "data" / "colours"
+    checkpoint, colors = folder / "student", folder / "data" / "colors"
     checkpoint.mkdir()
-    (colours / "images").mkdir(parents=True)
+    (colors / "images").mkdir(parents=True)
     merges = train_merges(["something red", "a red thing", "a unicorn"] * 9, student.config.text.vocab_size)
     save_merges(merges, folder / "merges")
     about = {"name": "tiny", "licence": "L", "provenance": "P"}
     save_checkpoint(student, (folder / "merges").read_bytes(), checkpoint, about)
     random, lines = np.random.default_rng(0), ["file,label,split"]
     for number in range(90):
-        colour = list(COLOURS)[number % 3]
-        pixels = (np.array(COLOURS[colour]) + random.integers(-30, 30, (70, 80, 3))).clip(0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(colours / f"images/{number}.png")
-        lines.append(f"images/{number}.png,{colour},{'test' if number >= 60 else 'train'}")
-    (colours / "labels.csv").write_text("\n".join(lines) + "\n")
+        color = list(COLOURS)[number % 3]
+        pixels = (np.array(COLOURS[color]) + random.integers(-30, 30, (70, 80, 3))).clip(0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(colors / f"images/{number}.png")
+        lines.append(f"images/{number}.png,{color},{'test' if number >= 60 else 'train'}")
+    (colors / "labels.csv").write_text("\n".join(lines) + "\n")
     (folder / "labels.toml").write_text(LABELS)
     asked = ExportConfig(
         checkpoint=checkpoint,
@@ -99,10 +99,10 @@ def test_an_exported_bundle_shows_where(tmp_path: Path, open_gallery: Open) -> N
     )
     driver.until(lambda: not driver.app.session.indexing and driver.app.session.model, "indexing")
     assert driver.app.session.can_localize
-    grid = driver.stage.place.grid
+    grid = driver.shell.screen.grid
     driver.until(lambda: len(grid.ids_shown) == 3 and grid.tiles)
     driver.app.open_photo(grid.ids_shown, 0, grid)
-    layer = driver.stage.uppermost
+    layer = driver.shell.top_layer
     driver.until(lambda: layer.model.details and not layer._tickets)
     assert layer.can_localize and not layer.panel.where.disabled
 

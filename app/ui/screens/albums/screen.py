@@ -1,22 +1,19 @@
 """One album a label that any photo carries, the person's own labels first."""
 
-from collections.abc import Callable
 from typing import Any
 
 from kivy.clock import Clock
 from kivy.factory import Factory
-from kivy.graphics import Color, Rectangle
 from kivy.metrics import dp
-from kivy.properties import ObjectProperty, StringProperty
-from kivy.uix.behaviors import ButtonBehavior
+from kivy.properties import ObjectProperty
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Album
+from app.ui.grid.album_card import CAPTION, AlbumCard
 from app.ui.grid.rows import Measures, Rows
 from app.ui.host import Host
-from app.ui.kit.shell import Place
-from app.ui.kit.strings import n, t
-from app.ui.kit.textures import corner_texture, filling
+from app.ui.kit.shell import AppScreen
+from app.ui.kit.strings import t
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
@@ -24,81 +21,8 @@ from mobileclip.errors import PocketclipError
 CARD = 168.0
 """Wished width of an album's cover, in dp."""
 
-CAPTION = 44.0
 
-
-class AlbumCard(ButtonBehavior, Widget):
-    """A cover with its label and count; `chosen` is called when it is pressed."""
-
-    title = StringProperty("")
-    note = StringProperty("")
-
-    def __init__(self, app: Host, chosen: Callable[[Album], None], **kwargs: Any) -> None:
-        self.app, self._chosen = app, chosen
-        self.album: Album | None = None
-        self.key = ""
-        self._texture: Any = None
-        super().__init__(**kwargs)
-        with self.canvas:
-            self._ground_colour = Color()
-            self._ground = Rectangle()
-            self._picture_colour = Color(1, 1, 1, 0)
-            self._picture = Rectangle()
-            self._shade = Color(0, 0, 0, 0)
-            self._shaded = Rectangle()
-            self._corner_colour = Color()
-            self._corners = [Rectangle() for _ in range(4)]
-        self.bind(pos=self._draw, size=self._draw, state=self._draw)
-        theme.bind(dark=self._draw)
-
-    def set(self, album: Album) -> None:
-        """Show an album."""
-        self.album = album
-        self.title, self.note = album.label, n("photos", album.count)
-        if album.cover.key != self.key:
-            self.key, self._texture = album.cover.key, None
-            self.app.pictures.want(self, self.key, album.cover.path)
-        self._draw()
-
-    def clear(self) -> None:
-        """Want nothing any more."""
-        self.key, self._texture, self.album = "", None, None
-        self.app.pictures.release(self)
-
-    def show(self, key: str, texture: object | None, reason: str) -> None:
-        """Take the cover, unless another album is shown by now."""
-        if key == self.key:
-            self._texture = texture
-            self._draw()
-
-    def _draw(self, *_: Any) -> None:
-        side, bottom = self.width, self.top - self.width
-        for rectangle in (self._ground, self._picture, self._shaded):
-            rectangle.pos, rectangle.size = (self.x, bottom), (side, side)
-        self._ground_colour.rgba = theme.tile
-        self._picture_colour.a = 1 if self._texture else 0
-        if self._texture:
-            self._picture.texture = self._texture
-            self._picture.tex_coords = filling(self._texture.width, self._texture.height, 1.0)
-        self._shade.a = 0.18 if self.state == "down" else 0
-        # Corners are laid over the photo in the colour of the ground: smoother than cutting it, and cheaper.
-        self._corner_colour.rgba = theme.ground
-        radius = int(dp(12))
-        for place, rectangle in enumerate(self._corners):
-            right, lower = place % 2, place // 2
-            rectangle.texture = corner_texture(radius)
-            u0, u1 = (1, 0) if right else (0, 1)
-            v0, v1 = (1, 0) if lower else (0, 1)
-            rectangle.tex_coords = (u0, v0, u1, v0, u1, v1, u0, v1)
-            rectangle.size = radius, radius
-            rectangle.pos = (self.right - radius if right else self.x, bottom if lower else self.top - radius)
-
-    def on_release(self) -> None:
-        if self.album is not None:
-            self._chosen(self.album)
-
-
-class AlbumsScreen(Place):
+class AlbumsScreen(AppScreen):
     """All albums."""
 
     app = ObjectProperty(None)
@@ -189,7 +113,7 @@ class AlbumsScreen(Place):
             self._give_back(index)
         for index in span:
             if index not in self._cards:
-                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app, self._open)
+                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app.pictures, self._open)
                 self.content.add_widget(self._cards[index])
             card, (x, y) = self._cards[index], self.rows.place(index)
             side = round(self.rows.measures.cell)

@@ -10,7 +10,7 @@ from app.library.gallery import Preview
 from app.ui.grid.tile import Tile
 from app.ui.host import Host
 from app.ui.kit import layers
-from app.ui.kit.shell import Stage, later
+from app.ui.kit.shell import Shell, later
 from app.ui.kit.strings import n, t
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
@@ -43,26 +43,28 @@ class OwnLabelDialog(layers.Dialog):
         self.shown: Preview | None = None
         self._ready = False
         super().__init__(title=t("own.title.edit" if label else "own.title.new"), widest=520, **kwargs)
-        self.take_in("name_line", "name_field", "phrase_line", "phrase_field", "note", "slide_row", "found", "strip")
+        self.move_to_body(
+            "name_line", "name_field", "phrase_line", "phrase_field", "note", "slide_row", "found", "strip"
+        )
         if label:
             self.add_action(t("own.delete"), self._ask_delete, "danger")
         self.add_action(t("action.cancel"), lambda: None)
         self.save_button = self.add_action(t("action.save"), self.save, "filled", closes=False)
         self._ready = True
 
-    def open(self, stage: Stage) -> None:
-        room = min(dp(self.widest), stage.width - dp(24)) - dp(48)
+    def open(self, shell: Shell) -> None:
+        room = min(dp(self.widest), shell.width - dp(24)) - dp(48)
         self.per_row = 6 if room > dp(380) else 5
         self.tile = (room - dp(3) * (self.per_row - 1)) / self.per_row
         # The keyboard of a phone and small windows leave less room.
-        self.rows_shown = 2 if stage.height > dp(620) else 1
+        self.rows_shown = 2 if shell.height > dp(620) else 1
         known = {own.name: own for own in self.app.session.quick.own_labels()} if self.app.session.quick else {}
         if self._label in known:
             own = known[self._label]
             self.name_field.text, self.slide.value = own.name, own.sensitivity
             self.phrase_field.text = "; ".join(own.phrases)
             self.name_field.disabled = True
-        super().open(stage)
+        super().open(shell)
         if not self._label:
             self.focus_soon(self.name_field)
         self.preview()
@@ -123,12 +125,12 @@ class OwnLabelDialog(layers.Dialog):
             if name not in self.app.session.labels:
                 self.app.session.labels = sorted([*self.app.session.labels, name])
             self.app.session.tags_changed()
-            layers.say(self.app.stage, t("own.saved", label=name, photos=n("photos", count)))
+            layers.show_message(self.app.shell, t("own.saved", label=name, photos=n("photos", count)))
 
         self.app.session.ask(lambda gallery: gallery.save_label(name, phrases, sensitivity), saved, self._failed)
 
     def _ask_delete(self) -> None:
-        layers.confirm(self.app.stage, t("own.delete"), t("own.delete.text"), (t("own.delete"), "danger", self._delete))
+        layers.confirm(self.app.shell, t("own.delete"), t("own.delete.text"), (t("own.delete"), "danger", self._delete))
 
     def _delete(self) -> None:
         label = self._label

@@ -17,15 +17,15 @@ from app.library.gallery import Photo
 from app.library.pictures.thumbnails import Picture
 from app.ui.host import Host
 from app.ui.kit import layers
-from app.ui.kit.shell import Stage
+from app.ui.kit.photo_view import PhotoView
+from app.ui.kit.shell import Shell
 from app.ui.kit.strings import number, t
 from app.ui.kit.textures import picture_texture
 from app.ui.kit.theme import theme
-from app.ui.kit.widgets import Seen, load_layout
+from app.ui.kit.widgets import TouchThroughBehavior, load_layout
 from app.ui.screens.photo.model import PhotoModel
 from app.ui.screens.photo.panel import PhotoPanel
 from app.ui.screens.photo.verbs import PhotoVerbs
-from app.ui.screens.photo.view import PhotoView
 from mobileclip.errors import PhotoError
 from mobileclip.lru import LruCache
 
@@ -36,10 +36,10 @@ PANEL = 348.0
 """Width of the panel beside the photo, in dp."""
 
 KEPT = 5
-"""Photos of which the large picture stays: this one, its neighbours, and two more for going back."""
+"""Photos of which the large picture stays: this one, its neighbors, and two more for going back."""
 
 
-class Legend(Seen, ButtonBehavior, Widget):
+class Legend(TouchThroughBehavior, ButtonBehavior, Widget):
     """What the map on the photo shows; a tap takes it away."""
 
     text = StringProperty("")
@@ -50,11 +50,11 @@ class Legend(Seen, ButtonBehavior, Widget):
         self.needed = CoreLabel(font_size=theme.label).get_extents(self.text)[0]
 
 
-class Tools(Seen, BoxLayout):
+class Toolbar(TouchThroughBehavior, BoxLayout):
     """What can be done with the photo, at its upper edge."""
 
 
-class Waiting:
+class ThumbnailTarget:
     """Takes a thumbnail for a place in the view until the large picture is there."""
 
     def __init__(self, layer: "PhotoLayer", place: int, photo: Photo) -> None:
@@ -90,14 +90,14 @@ class PhotoLayer(layers.Layer):
         self.panel_open: bool | None = None
         self._views: LruCache[str, Any] = LruCache(KEPT)
         self._tickets: dict[str, Any] = {}
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, ThumbnailTarget] = {}
         self.bind(size=lambda *_: self._arrange(), pos=lambda *_: self._arrange())
 
-    def open(self, stage: Stage) -> None:
-        self.stage = stage
-        stage.lay(self)
-        self.size = stage.size
-        self.panel_open = stage.wide
+    def open(self, shell: Shell) -> None:
+        self.shell = shell
+        shell.add_layer(self)
+        self.size = shell.size
+        self.panel_open = shell.wide
         self._arrange()
         tile = self._grid.tile_of(self.model.index) if self._grid is not None else None
         self.view.arrive_from((*tile.to_window(*tile.pos), *tile.size) if tile else None)
@@ -118,7 +118,7 @@ class PhotoLayer(layers.Layer):
         super().close()
 
     def _arrange(self) -> None:
-        if self.stage is None:
+        if self.shell is None:
             return
         self.beside = self.width >= dp(720)
         panel = self.panel
@@ -151,7 +151,7 @@ class PhotoLayer(layers.Layer):
             self.view.show_where(model.where)
             self.legend_text = model.where_line
         elif what == "trouble" and model.trouble:
-            layers.say(self.app.stage, model.trouble)
+            layers.show_message(self.app.shell, model.trouble)
         self.panel.show(model, what)
 
     def _photo_changed(self) -> None:
@@ -160,17 +160,17 @@ class PhotoLayer(layers.Layer):
         self.view.show_where(None)
         self.legend_text = ""
         self.position = t("photo.of", i=number(model.index + 1), n=number(len(model.ids)))
-        neighbours = {0: model.photo, 1: model.neighbour(1), -1: model.neighbour(-1)}
-        self.before, self.behind = neighbours[-1] is not None, neighbours[1] is not None
+        neighbors = {0: model.photo, 1: model.neighbor(1), -1: model.neighbor(-1)}
+        self.before, self.behind = neighbors[-1] is not None, neighbors[1] is not None
         for waiting in self._waiting.values():
             self.app.pictures.release(waiting)
         self._waiting = {}
-        wanted = {photo.key for photo in neighbours.values() if photo}
+        wanted = {photo.key for photo in neighbors.values() if photo}
         for key in [key for key in self._tickets if key not in wanted]:
             self._tickets.pop(key).cancel()
         # The one that is seen is asked for last, because the pool serves the newest first.
         for place in (-1, 1, 0):
-            self._put(place, neighbours[place])
+            self._put(place, neighbors[place])
 
     def _put(self, place: int, photo: Photo | None) -> None:
         if photo is None:
@@ -182,7 +182,7 @@ class PhotoLayer(layers.Layer):
             self.view.put(place, kept, size)
             return
         self.view.put(place, None, size)
-        waiting = self._waiting[place] = Waiting(self, place, photo)
+        waiting = self._waiting[place] = ThumbnailTarget(self, place, photo)
         self.app.pictures.want(waiting, photo.key, photo.path)
         if photo.key not in self._tickets:
             self._tickets[photo.key] = self.app.session.pool.view(
@@ -192,19 +192,19 @@ class PhotoLayer(layers.Layer):
     def _longest(self) -> int:
         return int(min(4096, max(1280, 1.5 * max(Window.size))))
 
-    def thumbnail_came(self, waiting: Waiting, texture: Any) -> None:
+    def thumbnail_came(self, waiting: ThumbnailTarget, texture: Any) -> None:
         """Show a small picture where the large one is still to come."""
         if texture is not None and self._waiting.get(waiting.place) is waiting:
             photo = waiting.photo
             self.view.put(waiting.place, texture, (photo.width, photo.height) if photo.width else texture.size)
 
     def _view_came(self, photo: Photo, result: Picture | PhotoError | None) -> None:
-        if self._tickets.pop(photo.key, None) is None or self.stage is None:
+        if self._tickets.pop(photo.key, None) is None or self.shell is None:
             return
         place = next((place for place in (0, -1, 1) if self._photo_at(place) == photo.key), None)
         if isinstance(result, PhotoError):
             if place == 0:
-                layers.say(self.app.stage, t("photo.unreadable", reason=result.reason))
+                layers.show_message(self.app.shell, t("photo.unreadable", reason=result.reason))
             return
         if result is None or place is None:
             return
@@ -214,13 +214,13 @@ class PhotoLayer(layers.Layer):
         self.view.put(place, texture, (result.width, result.height))
 
     def _photo_at(self, place: int) -> str:
-        photo = self.model.photo if place == 0 else self.model.neighbour(place)
+        photo = self.model.photo if place == 0 else self.model.neighbor(place)
         return photo.key if photo else ""
 
     # what the person does
 
     def turn(self, by: int) -> None:
-        """Slide to a neighbour."""
+        """Slide to a neighbor."""
         self.view.turn(by)
 
     def _turned(self, by: int) -> bool:

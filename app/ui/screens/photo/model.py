@@ -63,7 +63,7 @@ class PhotoModel:
         self.open()
         return True
 
-    def neighbour(self, by: int) -> Photo | None:
+    def neighbor(self, by: int) -> Photo | None:
         """A photo beside this one."""
         at = self.index + by
         if not 0 <= at < len(self.ids) or self._session.quick is None:
@@ -158,26 +158,10 @@ def describe(details: Details) -> list[tuple[str, str]]:
         if value:
             lines.append((t(what), str(value)))
     if details.latitude is not None and details.longitude is not None:
-        lines.append((t("photo.place"), place(details.latitude, details.longitude)))
+        lines.append((t("photo.place"), format_coordinates(details.latitude, details.longitude)))
     return [*lines, (t("photo.file"), details.path)]
 
 
-def place(latitude: float, longitude: float) -> str:
+def format_coordinates(latitude: float, longitude: float) -> str:
     """Coordinates as a person reads them."""
     return f"{abs(latitude):.5f}° {'NS'[latitude < 0]}, {abs(longitude):.5f}° {'EW'[longitude < 0]}"
-
-
-def heat_rgba(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours to lay over a photo: where the text is not, the photo is dimmed; where it is, it glows.
-
-    Args:
-        heat: (h, w), 0 … 1, row 0 at the top.
-
-    Returns:
-        uint8 (h, w, 4), not premultiplied.
-    """
-    strength = np.clip(heat, 0, 1)[..., None]
-    ease = strength * strength * (3 - 2 * strength)
-    cold, warm = np.array([8.0, 14.0, 22.0, 168.0]), np.array([255.0, 178.0, 46.0, 96.0])
-    rgba: NDArray[np.uint8] = np.round(cold + (warm - cold) * ease).astype(np.uint8)
-    return rgba

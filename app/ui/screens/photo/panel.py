@@ -11,7 +11,7 @@ from app.library.gallery import PhotoTag
 from app.ui.grid.tile import Tile
 from app.ui.host import Host
 from app.ui.kit.strings import t
-from app.ui.kit.widgets import Words
+from app.ui.kit.widgets import WrappedLabel
 from app.ui.screens.photo.model import PhotoModel, describe
 from app.ui.screens.photo.verbs import PhotoVerbs
 
@@ -88,7 +88,7 @@ class PhotoPanel(BoxLayout):
         for tag in tags:
             holder.add_widget(TagRow(tag, self.verbs, can_localize=self.can_localize))
         if not tags:
-            holder.add_widget(Factory.Soft(text=t("photo.labels.none")))
+            holder.add_widget(Factory.SecondaryLabel(text=t("photo.labels.none")))
 
     def _show_details(self, model: PhotoModel) -> None:
         holder = self.ids.details
@@ -96,7 +96,7 @@ class PhotoPanel(BoxLayout):
         for what, value in describe(model.details) if model.details else ():
             holder.add_widget(DetailRow(what=what, value=value))
         if model.details is None and model.photo is not None:
-            holder.add_widget(Words(text=""))
+            holder.add_widget(WrappedLabel(text=""))
 
     def _show_similar(self, model: PhotoModel) -> None:
         holder = self.ids.similar

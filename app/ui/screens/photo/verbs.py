@@ -58,6 +58,6 @@ class PhotoVerbs:
 
     def _correct(self, label: str, verdict: bool, message: str) -> None:
         def done() -> None:
-            layers.say(self._host.stage, t(message, label=label), t("action.undo"), lambda: self.undo(label))
+            layers.show_message(self._host.shell, t(message, label=label), t("action.undo"), lambda: self.undo(label))
 
         self._model.correct(label, verdict, done)

@@ -7,21 +7,15 @@ from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, St
 from kivy.uix.boxlayout import BoxLayout
 
 from app.library.gallery import Filter, Timeline
-from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.sections import by_date
 from app.ui.host import Host
-from app.ui.kit import strings
-from app.ui.kit.shell import Place
-from app.ui.kit.strings import n, t
+from app.ui.kit.strings import job_line, n, t
 from app.ui.kit.widgets import load_layout
+from app.ui.screens.grid_screen import GridScreen
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:
     from app.library.index.job import JobState
-
-
-class TopBar(BoxLayout):
-    """Title and actions of a screen."""
 
 
 class JobLine(BoxLayout):
@@ -33,109 +27,11 @@ class JobLine(BoxLayout):
     def show(self, state: "JobState | None") -> None:
         """Say how far the job is, or why it stopped; nothing when it rests."""
         told = state is not None and (state.running or state.stage == "failed")
-        self.text = describe_job(state) if state is not None and told else ""
+        self.text = job_line(state) if state is not None and told else ""
         self.value = state.done / state.total if state is not None and state.running and state.total else 0.0
 
 
-def describe_job(state: "JobState") -> str:
-    """One line on a job."""
-    if state.stage == "failed":
-        return t("job.failed", reason=state.error)
-    if state.stage == "done":
-        new = state.report.embedded if state.report else 0
-        said = t("job.done.new", photos=n("photos", new)) if new else t("job.done")
-    elif state.stage == "index":
-        said = t("job.index", done=strings.number(state.done), total=strings.number(state.total))
-        if state.photos_per_second >= 0.1:
-            said += " · " + t("job.rate", rate=f"{state.photos_per_second:.0f}")
-    else:
-        said = t(f"job.{state.stage}", n=strings.number(state.done))
-    if state.failed:
-        said += " · " + t("job.unreadable", files=n("files", state.failed))
-    return said
-
-
-class SelectionBar(BoxLayout):
-    """What can be done with the chosen photos."""
-
-    text = StringProperty("")
-    single = BooleanProperty(False)
-
-    def __init__(self, **kwargs: Any) -> None:
-        for event in ("on_clear", "on_similar", "on_label", "on_copy"):
-            self.register_event_type(event)
-        super().__init__(**kwargs)
-
-    def on_clear(self) -> None:
-        """Nothing is to be chosen any more."""
-
-    def on_similar(self) -> None:
-        """Photos like the chosen one are wanted."""
-
-    def on_label(self) -> None:
-        """A label is to be added."""
-
-    def on_copy(self) -> None:
-        """The paths are to be copied."""
-
-
-class GridPlace(Place):
-    """A screen around one grid, with a bar for what is chosen in it."""
-
-    bars = ObjectProperty(None)
-    grid: PhotoGrid = ObjectProperty(None)
-
-    def __init__(self, app: Host, **kwargs: Any) -> None:
-        self.app = app
-        self._chosen_bar = SelectionBar()
-        super().__init__(**kwargs)
-        self._usual_bars = list(reversed(self.bars.children))
-        bar = self._chosen_bar
-        bar.bind(
-            on_clear=lambda _: self.grid.selection.clear(),
-            on_similar=lambda _: self.app.more_like(self.grid.selection.ids[0]),
-            on_label=lambda _: self.app.actions.label_photos(self.grid.selection.ids, self.grid.selection.clear),
-            on_copy=lambda _: self.app.actions.copy_paths(self.grid.selection.ids),
-        )
-        self.grid.feed(self.app.actions.photos_of, self.app.pictures)
-        self.grid.cell = app.session.settings.cell
-        self.grid.fbind("cell", self._cell_changed)
-
-    def _cell_changed(self, _: Any, cell: float) -> None:
-        self.app.session.settings.cell = float(cell)
-
-    def on_pre_enter(self, *_: Any) -> None:
-        self.grid.cell = self.app.session.settings.cell
-
-    def selection_changed(self) -> None:
-        """Show the bar that fits."""
-        selection = self.grid.selection
-        wanted = [self._chosen_bar] if len(selection) else self._usual_bars
-        if list(reversed(self.bars.children)) != wanted:
-            self.bars.clear_widgets()
-            for bar in wanted:
-                self.bars.add_widget(bar)
-        self._chosen_bar.text = n("chosen", len(selection))
-        self._chosen_bar.single = len(selection) == 1
-
-    def open_photo(self, index: int) -> None:
-        """Show one photo over everything."""
-        self.app.open_photo(self.grid.ids_shown, index, self.grid)
-
-    def on_key(self, key: str, modifiers: set[str]) -> bool:
-        if key == "c" and {"ctrl", "meta"} & modifiers and self.grid.targets:
-            self.app.actions.copy_paths(self.grid.targets)
-            return True
-        return self.grid.on_key(key, modifiers)
-
-    def on_back(self) -> bool:
-        if len(self.grid.selection):
-            self.grid.selection.clear()
-            return True
-        return False
-
-
-class PhotosScreen(GridPlace):
+class PhotosScreen(GridScreen):
     """Photos by day, newest first."""
 
     album = StringProperty("")

@@ -7,7 +7,7 @@ from typing import Any
 from kivy.properties import NumericProperty, ObjectProperty, StringProperty
 
 from app.ui.kit.layers import Dialog
-from app.ui.kit.shell import Stage
+from app.ui.kit.shell import Shell
 from app.ui.kit.strings import n, t
 from app.ui.kit.widgets import load_layout
 from app.ui.session import subfolders
@@ -32,14 +32,14 @@ class FolderPicker(Dialog):
 
     def __init__(self, picked: Callable[[str], None], start: str = "", **kwargs: Any) -> None:
         super().__init__(title=t("picker.title"), widest=520, **kwargs)
-        self.take_in("holder", "found", "note")
+        self.move_to_body("holder", "found", "note")
         self.add_action(t("action.cancel"), lambda: None)
         self.use = self.add_action(t("picker.use"), lambda: picked(self.path), "filled")
         self.go(start or first_folder())
 
-    def open(self, stage: Stage) -> None:
-        self.parent_height = stage.height
-        super().open(stage)
+    def open(self, shell: Shell) -> None:
+        self.parent_height = shell.height
+        super().open(shell)
 
     def go(self, path: str) -> None:
         """Look into a folder; one that cannot be opened says so and cannot be used."""

@@ -11,16 +11,16 @@ from kivy.uix.widget import Widget
 from app.library.gallery import Doubt
 from app.library.pictures.thumbnails import Picture
 from app.ui.host import Host
-from app.ui.kit.shell import Place
+from app.ui.kit.photo_view import PhotoView
+from app.ui.kit.shell import AppScreen
 from app.ui.kit.strings import n, t
 from app.ui.kit.textures import picture_texture
 from app.ui.kit.widgets import load_layout
-from app.ui.screens.photo.view import PhotoView
 from app.ui.screens.review.model import ReviewModel
 from mobileclip.errors import PhotoError
 
 
-class Verdict(ButtonBehavior, Widget):
+class VerdictButton(ButtonBehavior, Widget):
     """An answer."""
 
     icon = StringProperty("")
@@ -29,7 +29,7 @@ class Verdict(ButtonBehavior, Widget):
     back = ColorProperty("#ffffff")
 
 
-class ReviewScreen(Place):
+class ReviewScreen(AppScreen):
     """The questions."""
 
     app = ObjectProperty(None)

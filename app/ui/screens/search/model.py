@@ -21,7 +21,7 @@ Later = Callable[[Callable[[], None], float], Callable[[], None]]
 
 
 @dataclass(frozen=True)
-class Chip:
+class Condition:
     """One condition of the search, as it is shown.
 
     Attributes:
@@ -98,30 +98,31 @@ class SearchModel:
     # conditions
 
     @property
-    def chips(self) -> list[Chip]:
+    def conditions(self) -> list[Condition]:
         """All conditions but the words."""
         query, only = self.query, self.query.filter
-        chips = [Chip("like", "", t("chip.like"))] if query.terms else []
-        chips += [Chip("label", label, label) for label in only.labels]
+        conditions = [Condition("like", "", t("chip.like"))] if query.terms else []
+        conditions += [Condition("label", label, label) for label in only.labels]
         if only.first or only.last:
-            chips.append(Chip("dates", "", describe_days(only.first, only.last)))
-        chips += [
-            Chip("folder", path, path.rstrip("/\\").replace("\\", "/").split("/")[-1] or path) for path in only.folders
+            conditions.append(Condition("dates", "", describe_days(only.first, only.last)))
+        conditions += [
+            Condition("folder", path, path.rstrip("/\\").replace("\\", "/").split("/")[-1] or path)
+            for path in only.folders
         ]
-        chips += [Chip("without", word, t("chip.not", word=word)) for word in query.without]
-        return chips
+        conditions += [Condition("without", word, t("chip.not", word=word)) for word in query.without]
+        return conditions
 
-    def remove(self, chip: Chip) -> None:
+    def remove(self, condition: Condition) -> None:
         """Take a condition away."""
         query, only = self.query, self.query.filter
-        if chip.kind == "like":
+        if condition.kind == "like":
             query = replace(query, terms=())
-        elif chip.kind == "without":
-            query = replace(query, without=tuple(word for word in query.without if word != chip.value))
-        elif chip.kind == "label":
-            only = replace(only, labels=tuple(label for label in only.labels if label != chip.value))
-        elif chip.kind == "folder":
-            only = replace(only, folders=tuple(path for path in only.folders if path != chip.value))
+        elif condition.kind == "without":
+            query = replace(query, without=tuple(word for word in query.without if word != condition.value))
+        elif condition.kind == "label":
+            only = replace(only, labels=tuple(label for label in only.labels if label != condition.value))
+        elif condition.kind == "folder":
+            only = replace(only, folders=tuple(path for path in only.folders if path != condition.value))
         else:
             only = replace(only, first=None, last=None)
         self._ask(replace(query, filter=only))

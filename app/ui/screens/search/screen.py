@@ -13,15 +13,15 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import Album, Suggestion
 from app.library.search.query import parse_day
+from app.ui.grid.album_card import CAPTION, AlbumCard
 from app.ui.grid.sections import by_strength
 from app.ui.host import Host
 from app.ui.kit import layers
-from app.ui.kit.shell import Changed, later
+from app.ui.kit.shell import ChangeTracker, later
 from app.ui.kit.strings import n, t
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Chip, Field, TextButton, load_layout
-from app.ui.screens.albums.screen import CAPTION, AlbumCard
-from app.ui.screens.photos.screen import GridPlace
+from app.ui.screens.grid_screen import GridScreen
 from app.ui.screens.search.model import SearchModel, usual_ranges
 
 SHOWN_LABELS = 12
@@ -39,7 +39,7 @@ class SuggestionRow(ButtonBehavior, Widget):
     on = BooleanProperty(False)
 
 
-class SearchScreen(GridPlace):
+class SearchScreen(GridScreen):
     """The search."""
 
     field: Field = ObjectProperty(None)
@@ -53,7 +53,7 @@ class SearchScreen(GridPlace):
         self.model = SearchModel(app.session, later, self._changed)
         self._shown: object = None
         self._at = -1
-        self._differs = Changed()
+        self._differs = ChangeTracker()
         self._covers: list[AlbumCard] = []
         super().__init__(app, **kwargs)
         app.session.changed += self.model.again
@@ -163,12 +163,12 @@ class SearchScreen(GridPlace):
                 self.line = t("search.found.weak", strong=self.line, weak=weak)
 
     def _fill_chips(self) -> None:
-        if not self._differs("chips", self.model.chips):
+        if not self._differs("chips", self.model.conditions):
             return
         self.chips.clear_widgets()
-        for chip in self.model.chips:
-            shown = Chip(text=chip.text, mark="close", on=True, icon=ICON_OF[chip.kind])
-            shown.bind(on_release=lambda _, chip=chip: self.model.remove(chip))
+        for condition in self.model.conditions:
+            shown = Chip(text=condition.text, mark="close", on=True, icon=ICON_OF[condition.kind])
+            shown.bind(on_release=lambda _, condition=condition: self.model.remove(condition))
             self.chips.add_widget(shown)
         for text, icon, call in (
             ("chip.label", "tag", self._pick_label),
@@ -210,7 +210,7 @@ class SearchScreen(GridPlace):
         for cover in self._covers:
             cover.clear()
         column.add_widget(Factory.Heading(text=t("search.start.title")))
-        column.add_widget(Factory.Soft(text=t("search.start.text"), font_size=theme.body))
+        column.add_widget(Factory.SecondaryLabel(text=t("search.start.text"), font_size=theme.body))
         if past:
             column.add_widget(Factory.Caption(text=t("search.past")))
             column.add_widget(self._flow(past))
@@ -232,7 +232,7 @@ class SearchScreen(GridPlace):
     def _cover_flow(self, albums: list[Album]) -> Widget:
         flow = Factory.Flow()
         while len(self._covers) < len(albums):
-            self._covers.append(AlbumCard(self.app, lambda album: self.model.add_label(album.label)))
+            self._covers.append(AlbumCard(self.app.pictures, lambda album: self.model.add_label(album.label)))
         for cover, album in zip(self._covers, albums, strict=False):
             if cover.parent is not None:
                 cover.parent.remove_widget(cover)
@@ -260,21 +260,21 @@ class SearchScreen(GridPlace):
     def _pick_folder(self) -> None:
         def choose(folders: Any) -> None:
             choices = [(folder.path, folder.path, str(folder.photos)) for folder in folders]
-            pick = layers.Pick(
+            pick = layers.PickDialog(
                 self.model.add_folder, choices, "folder", title=t("pick.folder"), hint=t("pick.filter"), widest=560
             )
-            pick.open(self.app.stage)
+            pick.open(self.app.shell)
 
         self.app.session.ask(lambda gallery: gallery.folders(), choose, self.app.trouble)
 
     def _pick_without(self) -> None:
         choices = [(label, label, "") for label in self.app.session.labels]
-        layers.Pick(
+        layers.PickDialog(
             self.model.without, choices, "minus", True, title=t("pick.without"), hint=t("pick.without.hint")
-        ).open(self.app.stage)
+        ).open(self.app.shell)
 
     def _pick_dates(self) -> None:
-        DatesDialog(self.model.between).open(self.app.stage)
+        DatesDialog(self.model.between).open(self.app.shell)
 
 
 ICON_OF = {"label": "tag", "dates": "calendar", "folder": "folder", "without": "minus", "like": "similar"}
@@ -291,7 +291,7 @@ class DatesDialog(layers.Dialog):
     def __init__(self, picked: Callable[[date | None, date | None], None], **kwargs: Any) -> None:
         self._picked = picked
         super().__init__(title=t("dates.title"), **kwargs)
-        self.take_in("ranges", "fields", "wrong")
+        self.move_to_body("ranges", "fields", "wrong")
         for name, first, last in usual_ranges(date.today()):
             chip = Chip(text=name)
             chip.bind(on_release=lambda _, days=(first, last): self._done(*days))

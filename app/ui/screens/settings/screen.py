@@ -11,22 +11,21 @@ from app.library.gallery import ModelAbout, Root, Storage
 from app.ui.grid.photo_grid import LEAST, MOST
 from app.ui.host import Host
 from app.ui.kit import layers
-from app.ui.kit.shell import Changed, Place
-from app.ui.kit.strings import MONTHS, file_size, n, t
+from app.ui.kit.shell import AppScreen, ChangeTracker
+from app.ui.kit.strings import MONTHS, file_size, job_line, n, t
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import IconButton, load_layout
-from app.ui.screens.photos.screen import describe_job
 
 SHOWN_FAILURES = 20
 
 
-class Group(BoxLayout):
+class SettingsGroup(BoxLayout):
     """Settings that belong together."""
 
     title = StringProperty("")
 
 
-class Entry(BoxLayout):
+class SettingsRow(BoxLayout):
     """One line of a group, with room for something to press at its end."""
 
     text = StringProperty("")
@@ -46,7 +45,7 @@ def value_of(cell: float) -> float:
     return min(1.0, max(0.0, math.log(cell / LEAST) / math.log(MOST / LEAST)))
 
 
-class SettingsScreen(Place):
+class SettingsScreen(AppScreen):
     """All settings in one column."""
 
     app = ObjectProperty(None)
@@ -56,7 +55,7 @@ class SettingsScreen(Place):
     progress = NumericProperty(0.0)
 
     def __init__(self, app: Host, **kwargs: Any) -> None:
-        self._differs = Changed()
+        self._differs = ChangeTracker()
         super().__init__(app=app, **kwargs)
         app.session.job_changed += self._show_job
         app.session.changed += self.refresh
@@ -85,7 +84,7 @@ class SettingsScreen(Place):
         self.indexing = self.app.session.indexing
         self.progress = state.done / state.total if state is not None and state.total else 0.0
         entry = self.ids.job
-        entry.text = describe_job(state) if state is not None else t("job.done")
+        entry.text = job_line(state) if state is not None else t("job.done")
         entry.note = "" if self.indexing else n("photos", self.app.session.counts().photos)
         if state is not None and not state.running:
             self.refresh()
@@ -106,14 +105,14 @@ class SettingsScreen(Place):
         holder = self.ids.roots
         holder.clear_widgets()
         for root, note in described:
-            entry = Entry(text=root.path, note=note, one_line=True)
+            entry = SettingsRow(text=root.path, note=note, one_line=True)
             entry.add_widget(
                 self._button("trash", t("settings.folders.remove"), lambda root=root: self._ask_remove(root))
             )
             holder.add_widget(entry)
 
-    def _button(self, icon: str, says: str, call: Any) -> IconButton:
-        button = IconButton(icon=icon, says=says, colour=theme.soft)
+    def _button(self, icon: str, description: str, call: Any) -> IconButton:
+        button = IconButton(icon=icon, description=description, color=theme.soft)
         button.pos_hint = {"center_y": 0.5}
         button.bind(on_release=lambda _: call())
         return button
@@ -121,7 +120,7 @@ class SettingsScreen(Place):
     def _ask_remove(self, root: Root) -> None:
         text = t("settings.folders.remove.text", photos=n("photos", root.photos))
         remove = t("settings.folders.remove")
-        layers.confirm(self.app.stage, root.path, text, (remove, "danger", lambda: self._remove(root.path)))
+        layers.confirm(self.app.shell, root.path, text, (remove, "danger", lambda: self._remove(root.path)))
 
     def _remove(self, path: str) -> None:
         session = self.app.session
@@ -139,11 +138,11 @@ class SettingsScreen(Place):
         holder = self.ids.excluded
         holder.clear_widgets()
         for pattern in patterns:
-            entry = Entry(text=pattern)
+            entry = SettingsRow(text=pattern)
             entry.add_widget(self._button("close", t("chip.remove", what=pattern), lambda p=pattern: self._include(p)))
             holder.add_widget(entry)
         if not patterns:
-            holder.add_widget(Entry(note=t("settings.excluded.none")))
+            holder.add_widget(SettingsRow(note=t("settings.excluded.none")))
 
     def exclude(self) -> None:
         """Leave out what matches the pattern that was typed."""
@@ -155,7 +154,7 @@ class SettingsScreen(Place):
             self.ids.pattern.text = ""
             self.refresh(force=True)
             self.app.session.changed()
-            layers.say(self.app.stage, t("settings.excluded.done", photos=n("photos", count)))
+            layers.show_message(self.app.shell, t("settings.excluded.done", photos=n("photos", count)))
 
         self.app.session.ask(lambda gallery: gallery.exclude(pattern), hidden, self.app.trouble)
 
@@ -163,7 +162,7 @@ class SettingsScreen(Place):
         def back(_: None) -> None:
             self.refresh(force=True)
             said, action = t("settings.excluded.back"), t("settings.update")
-            layers.say(self.app.stage, said, action, self.app.session.index)
+            layers.show_message(self.app.shell, said, action, self.app.session.index)
 
         self.app.session.ask(lambda gallery: gallery.include(pattern), back, self.app.trouble)
 
@@ -178,11 +177,11 @@ class SettingsScreen(Place):
         holder.clear_widgets()
         for failure in failures[:SHOWN_FAILURES]:
             reason = f"{failure.reason} ({failure.detail})" if failure.detail else failure.reason
-            holder.add_widget(Entry(text=failure.path, note=reason, one_line=True))
+            holder.add_widget(SettingsRow(text=failure.path, note=reason, one_line=True))
         if len(failures) > SHOWN_FAILURES:
-            holder.add_widget(Entry(note=t("settings.failures.more", n=len(failures) - SHOWN_FAILURES)))
+            holder.add_widget(SettingsRow(note=t("settings.failures.more", n=len(failures) - SHOWN_FAILURES)))
         if not failures:
-            holder.add_widget(Entry(note=t("settings.failures.none")))
+            holder.add_widget(SettingsRow(note=t("settings.failures.none")))
 
     def _show_model(self, about: ModelAbout | None) -> None:
         entry = self.ids.model
@@ -205,12 +204,12 @@ class SettingsScreen(Place):
             ("settings.storage.vectors", storage.vectors),
             ("settings.storage.thumbnails", storage.thumbnails),
         ):
-            holder.add_widget(Entry(text=t(what), note=file_size(size)))
+            holder.add_widget(SettingsRow(text=t(what), note=file_size(size)))
 
     def ask_forget(self) -> None:
         """Ask before all index data is deleted."""
         layers.confirm(
-            self.app.stage,
+            self.app.shell,
             t("settings.forget"),
             t("settings.forget.text"),
             (t("settings.forget.all"), "danger", lambda: self._forget(False)),
@@ -223,7 +222,7 @@ class SettingsScreen(Place):
             self.app.session.changed()
             self.app.session.tags_changed()
             self.app.session.state_changed()
-            layers.say(self.app.stage, t("settings.forgotten"))
+            layers.show_message(self.app.shell, t("settings.forgotten"))
 
         self.app.session.forget_everything(keep, gone, self.app.trouble)
 

@@ -6,13 +6,13 @@ from kivy.properties import ObjectProperty
 
 from app.ui.host import Host
 from app.ui.kit import layers
-from app.ui.kit.shell import Place
+from app.ui.kit.shell import AppScreen
 from app.ui.kit.strings import t
 from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
 
 
-class WelcomeScreen(Place):
+class WelcomeScreen(AppScreen):
     """The first run."""
 
     app = ObjectProperty(None)
@@ -21,7 +21,7 @@ class WelcomeScreen(Place):
         super().__init__(app=app, **kwargs)
 
 
-class BrokenScreen(Place):
+class BrokenScreen(AppScreen):
     """The index cannot be opened."""
 
     notice = ObjectProperty(None)
@@ -47,7 +47,7 @@ class BrokenScreen(Place):
         except PocketclipError as error:
             self.app.trouble(error)
             return
-        layers.say(self.app.stage, t("broken.aside.done", name=name))
+        layers.show_message(self.app.shell, t("broken.aside.done", name=name))
 
 
 load_layout(__file__)

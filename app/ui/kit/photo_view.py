@@ -4,16 +4,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from kivy.animation import Animation
 from kivy.graphics import Color, Line, Rectangle
 from kivy.graphics.texture import Texture
 from kivy.metrics import dp
 from kivy.properties import NumericProperty
 from kivy.uix.widget import Widget
+from numpy.typing import NDArray
 
 from app.library.gallery import Where
 from app.ui.kit.textures import WHOLE
-from app.ui.screens.photo.model import heat_rgba
 
 MOST_ZOOM = 8.0
 TURN_AT = 0.18
@@ -50,9 +51,9 @@ class PhotoView(Widget):
         self._rectangles = {}
         with self.canvas:
             for place in (-1, 1, 0):
-                colour = Color(1, 1, 1, 0)
-                self._rectangles[place] = colour, Rectangle()
-            self._heat_colour = Color(1, 1, 1, 0)
+                color = Color(1, 1, 1, 0)
+                self._rectangles[place] = color, Rectangle()
+            self._heat_color = Color(1, 1, 1, 0)
             self._heat = Rectangle()
             self._boxes: list[tuple[Color, Line]] = []
         redraw = self._draw
@@ -67,8 +68,8 @@ class PhotoView(Widget):
             texture: its picture, row 0 at the top.
             size: of the whole photo, for its shape.
         """
-        colour, rectangle = self._rectangles[place]
-        colour.a = 1 if texture else 0
+        color, rectangle = self._rectangles[place]
+        color.a = 1 if texture else 0
         if texture:
             rectangle.texture = texture
             rectangle.tex_coords = WHOLE
@@ -89,8 +90,8 @@ class PhotoView(Widget):
     def show_where(self, where: Where | None) -> None:
         """Lay a map over the photo, or take it away."""
         self._where = where
-        for colour, line in self._boxes:
-            self.canvas.remove(colour)
+        for color, line in self._boxes:
+            self.canvas.remove(color)
             self.canvas.remove(line)
         self._boxes = []
         Animation.cancel_all(self, "glow")
@@ -136,10 +137,10 @@ class PhotoView(Widget):
         x += self.shift
         rectangle = self._rectangles[0][1]
         rectangle.pos, rectangle.size = (x, y), (width, height)
-        self._heat_colour.a = self.glow if self._where else 0
+        self._heat_color.a = self.glow if self._where else 0
         self._heat.pos, self._heat.size = (x, y), (width, height)
-        for (colour, line), box in zip(self._boxes, self._where.boxes if self._where else (), strict=False):
-            colour.a = self.glow
+        for (color, line), box in zip(self._boxes, self._where.boxes if self._where else (), strict=False):
+            color.a = self.glow
             line.rounded_rectangle = (
                 x + box.left * width,
                 y + (1 - box.bottom) * height,
@@ -203,7 +204,7 @@ class PhotoView(Widget):
     def _begin(self) -> None:
         """Note where the fingers are; a finger more or less begins anew."""
         self._start = {
-            "centre": self._centre(),
+            "center": self._center(),
             "spread": self._spread(),
             "zoom": self.zoom,
             "pan": (self.pan_x, self.pan_y),
@@ -211,24 +212,24 @@ class PhotoView(Widget):
             "pull": 0.0,
         }
 
-    def _centre(self) -> tuple[float, float]:
+    def _center(self) -> tuple[float, float]:
         points = list(self._fingers.values())
         return sum(p[0] for p in points) / len(points), sum(p[1] for p in points) / len(points)
 
     def _spread(self) -> float:
-        x, y = self._centre()
+        x, y = self._center()
         return max(1.0, sum(math.hypot(p[0] - x, p[1] - y) for p in self._fingers.values()))
 
     def on_touch_move(self, touch: Any) -> bool:
         if touch.grab_current is not self or touch.uid not in self._fingers:
             return False
         self._fingers[touch.uid] = touch.pos
-        centre = self._centre()
-        dx, dy = centre[0] - self._start["centre"][0], centre[1] - self._start["centre"][1]
+        center = self._center()
+        dx, dy = center[0] - self._start["center"][0], center[1] - self._start["center"][1]
         if abs(dx) + abs(dy) > dp(8) or len(self._fingers) > 1:
             self._start["moved"] = True
         if len(self._fingers) > 1:
-            self.zoom_about(centre, self._start["zoom"] * self._spread() / self._start["spread"])
+            self.zoom_about(center, self._start["zoom"] * self._spread() / self._start["spread"])
         elif self.zoom > 1.01:
             self.pan_x, self.pan_y = self._start["pan"][0] + dx, self._start["pan"][1] + dy
             self._keep_inside()
@@ -276,3 +277,19 @@ class PhotoView(Widget):
         """There is no photo at a place."""
         self._sizes.pop(place, None)
         self._rectangles[place][0].a = 0
+
+
+def heat_rgba(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colors to lay over a photo: where the text is not, the photo is dimmed; where it is, it glows.
+
+    Args:
+        heat: (h, w), 0 … 1, row 0 at the top.
+
+    Returns:
+        uint8 (h, w, 4), not premultiplied.
+    """
+    strength = np.clip(heat, 0, 1)[..., None]
+    ease = strength * strength * (3 - 2 * strength)
+    cold, warm = np.array([8.0, 14.0, 22.0, 168.0]), np.array([255.0, 178.0, 46.0, 96.0])
+    rgba: NDArray[np.uint8] = np.round(cold + (warm - cold) * ease).astype(np.uint8)
+    return rgba
