@@ -200,14 +200,14 @@ class Notice(TouchThroughBehavior, BoxLayout):
     action = StringProperty("")
 
     def __init__(self, **kwargs: Any) -> None:
-        self.register_event_type("on_action")
+        self.register_event_type("on_accept")
         super().__init__(**kwargs)
 
     def show(self, icon: str = "photos", title: str = "", text: str = "", action: str = "") -> None:
         """Say something; nothing hides it."""
         self.icon, self.title, self.text, self.action = icon, title, text, action
 
-    def on_action(self) -> None:
+    def on_accept(self) -> None:
         """The button was pressed."""
 
 

@@ -52,7 +52,7 @@ def test_a_folder_that_may_not_be_listed_is_told(
     driver.until(lambda: notice.title, "the notice")
     assert str(photos) in notice.text and "allow access" in notice.text
     monkeypatch.setattr("app.library.files.scan.os.scandir", real)
-    notice.dispatch("on_action")
+    notice.dispatch("on_accept")
     driver.until(lambda: len(driver.shell.screen.grid.ids_shown) == 3, "the photos")
 
 
