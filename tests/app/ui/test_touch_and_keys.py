@@ -238,7 +238,7 @@ def test_dates_words_to_leave_out_and_past_searches(gallery: Driver) -> None:
     gallery.rest(0.2)
     pick.first()
     gallery.until(lambda: not screen.model.working and screen.model.results.ids.tolist() == both)
-    assert [chip.kind for chip in screen.model.chips] == ["without"]
+    assert [condition.kind for condition in screen.model.conditions] == ["without"]
     app.search(Query())
     screen.field.focus = True
     screen.field.text = "re"
