@@ -5,18 +5,31 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from mobileclip.errors import ConfigError
 
-__all__ = ["build", "to_table"]
+__all__ = ["INLINE", "build", "inline_keys", "to_table"]
+
+INLINE = "inline"
+"""The metadata of a field that has inline keys."""
+
+
+def inline_keys(keys: Callable[[], Iterable[str]]) -> dict[str, Any]:
+    """Return the metadata of a mapping field whose items are keys of the dataclass's own table.
+
+    Args:
+        keys: returns the keys that the mapping may have.
+    """
+    return {INLINE: keys}
 
 
 def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = False) -> Any:
     """Make a frozen dataclass from a table.
 
-    A field's key in the table is its name, or the `key` of its metadata. Field types may be scalars, other dataclasses,
-    `tuple`, `dict[str, …]`, `Literal`, `Any`, and any of these `| None`.
+    A field's key in the table is its name, or the `key` of its metadata; see also `inline_keys`. Field types may be
+    scalars, other dataclasses, `tuple`, `dict[str, …]`, `Literal`, `Any`, and any of these `| None`.
 
     Args:
         kind: the dataclass.
@@ -31,14 +44,19 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
     if not isinstance(fields, dict):
         raise ConfigError(f"{_prefix(where)}a table is needed")
     hints = typing.get_type_hints(kind)
-    known = {_key(f): f for f in dataclasses.fields(kind)}
-    if not ignore_unknown and (unknown := sorted(set(fields) - set(known))):
-        raise ConfigError(f"{_prefix(where)}unknown setting {unknown[0]}; known are {', '.join(known)}")
+    known = {_key(f): f for f in dataclasses.fields(kind) if INLINE not in f.metadata}
+    inline = {key: f.name for f in dataclasses.fields(kind) if INLINE in f.metadata for key in f.metadata[INLINE]()}
+    if not ignore_unknown and (unknown := sorted(fields.keys() - known.keys() - inline.keys())):
+        raise ConfigError(f"{_prefix(where)}unknown setting {unknown[0]}; known are {', '.join((*inline, *known))}")
     values = {
         f.name: _convert(hints[f.name], fields[key], f"{_prefix(where)}{key}", ignore_unknown)
         for key, f in known.items()
         if key in fields
     }
+    for key in inline.keys() & fields.keys():
+        item = typing.get_args(hints[inline[key]])[1]
+        converted = _convert(item, fields[key], f"{_prefix(where)}{key}", ignore_unknown)
+        values.setdefault(inline[key], {})[key] = converted
     missing = [key for key, f in known.items() if key not in fields and _is_required(f)]
     if missing:
         raise ConfigError(f"{_prefix(where)}{missing[0]} is missing")
@@ -48,18 +66,26 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
         raise ConfigError(f"{_prefix(where)}{error}") from None
 
 
-def to_table(value: Any) -> Any:
-    """The table that `build` reads back, in the order of the fields; fields at their default are left out."""
+def to_table(value: Any, *, defaults: bool = False) -> Any:
+    """The table that `build` reads back, in the order of the fields.
+
+    Args:
+        value: a dataclass, or a value of a field.
+        defaults: write fields at their default too, but not those that are None.
+    """
     if dataclasses.is_dataclass(value):
-        return {
-            _key(f): to_table(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if _is_required(f) or getattr(value, f.name) != _default(f)
-        }
-    if isinstance(value, dict):
-        return {key: to_table(item) for key, item in value.items()}
+        table = {}
+        for f in dataclasses.fields(value):
+            item = getattr(value, f.name)
+            if INLINE in f.metadata:
+                table.update(to_table(item, defaults=defaults))
+            elif (item is not None) if defaults else (_is_required(f) or item != _default(f)):
+                table[_key(f)] = to_table(item, defaults=defaults)
+        return table
+    if isinstance(value, Mapping):
+        return {key: to_table(item, defaults=defaults) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [to_table(item) for item in value]
+        return [to_table(item, defaults=defaults) for item in value]
     return value
 
 
@@ -101,7 +127,7 @@ def _convert(hint: Any, value: Any, where: str, ignore_unknown: bool) -> Any:
         return {key: _convert(arguments[1], item, f"{where}: {key}", ignore_unknown) for key, item in value.items()}
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}")
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
         return value
     if hint is float and type(value) is int:
         return float(value)

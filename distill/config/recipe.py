@@ -12,6 +12,7 @@ from typing import Any, Literal
 from distill.config.sources import PhotoSource, Reinforcement, TextSource
 from distill.config.teachers import AlignedPairConfig, CheckpointConfig, OpenClipConfig
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
+from distill.losses import LOSSES, Need
 from mobileclip.errors import ConfigError
 from mobileclip.tables import build
 
@@ -66,14 +67,22 @@ class Recipe:
         needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
         if needs_classes:
             raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")
-        if self.loss.posterior and not (self.aligned and self.aligned.class_names):
-            raise ConfigError(f"recipe {self.name}: loss.posterior needs a teacher with class_names, under [aligned]")
-        texts = any(stage.texts_only for stage in self.stages)
-        if texts and not (self.loss.feature or (self.loss.affinity and self.loss.bank)):
-            raise ConfigError(f"recipe {self.name}: texts_only needs loss.feature, or loss.affinity with a bank")
+        self._check_losses()
         self._check_features()
         if self.save_every < 1 or self.keep_last < 1 or self.seed < 0:
             raise ConfigError(f"recipe {self.name}: save_every ≥ 1, keep_last ≥ 1 and seed ≥ 0 are needed")
+
+    def _check_losses(self) -> None:
+        if (needing := self.loss.needing(Need.POSTERIOR)) and not (self.aligned and self.aligned.class_names):
+            raise ConfigError(
+                f"recipe {self.name}: loss.{needing[0]} needs a teacher with class_names, under [aligned]"
+            )
+        for_texts = [loss for loss in LOSSES.values() if loss.texts]
+        if any(stage.texts_only for stage in self.stages) and not any(
+            loss in self.loss.active and (self.loss.bank or Need.REFERENCE not in loss.needs) for loss in for_texts
+        ):
+            names = [f"loss.{loss.name}" + " with a bank" * (Need.REFERENCE in loss.needs) for loss in for_texts]
+            raise ConfigError(f"recipe {self.name}: texts_only needs {', or '.join(names)}")
 
     def _check_features(self) -> None:
         """Features are computed before the first step, by the trunk that the run begins with."""
@@ -86,8 +95,8 @@ class Recipe:
             raise ConfigError(
                 f"recipe {self.name}: features are of photos on disk, neither reinforced nor taught online"
             )
-        if self.loss.masked_feature:
-            raise ConfigError(f"recipe {self.name}: loss.masked_feature needs photos, not features")
+        if needing := self.loss.needing(Need.MASKED):
+            raise ConfigError(f"recipe {self.name}: loss.{needing[0]} needs photos, not features")
 
     @property
     def taught_by(self) -> tuple[AlignedPairConfig | OpenClipConfig | CheckpointConfig, ...]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.files import write_whole
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
-from mobileclip.tables import build
+from mobileclip.tables import build, to_table
 
 RECIPE = "recipe.json"
 
@@ -23,7 +20,7 @@ def save_recipe(run: PathLike, recipe: Recipe) -> None:
     Raises:
         PocketclipError: the file can't be written.
     """
-    text = json.dumps(_without_none(dataclasses.asdict(recipe)), indent=1, ensure_ascii=False)
+    text = json.dumps(to_table(recipe, defaults=True), indent=1, ensure_ascii=False)
     write_whole(Path(run) / RECIPE, lambda stream: stream.write(text.encode()))
 
 
@@ -42,9 +39,3 @@ def load_saved_recipe(run: PathLike) -> Recipe:
         raise ConfigError(f"{path}: not JSON ({error})") from error
     recipe: Recipe = build(Recipe, fields, str(path))
     return recipe
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value

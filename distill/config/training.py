@@ -1,72 +1,53 @@
-"""How a student is trained: losses, optimizer, stages, and what its progress is measured on."""
+"""How a student is trained: losses, optimizer, stages and validation."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from distill.losses import LOSSES, Loss, LossSettings, Need
 from mobileclip.errors import ConfigError
+from mobileclip.tables import inline_keys
 
-LOSSES = (
-    *("contrastive", "siglip", "affinity", "ensemble", "feature", "masked_feature", "interactive", "gradient"),
-    *("augmented", "soft_sigmoid", "posterior"),
-)
+
+def _default_weights() -> dict[str, float]:
+    return {name: loss.weight for name, loss in LOSSES.items()}
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """How much of each loss, 0 for none; see `distill.losses`."""
+class LossConfig(LossSettings):
+    """The weight of each loss, and the settings that losses share."""
 
-    contrastive: float = 1.0
-    """InfoNCE between photos and texts."""
-    siglip: float = 0.0
-    """The pairwise sigmoid loss, with a learned bias."""
-    affinity: float = 1.0
-    """The teachers' similarities, to the bank or within the batch, at the teachers' scale."""
-    ensemble: float = 0.0
-    """The teachers' probabilities within the batch, averaged over teachers (MobileCLIP)."""
-    feature: float = 1.0
-    """The teachers' vectors themselves."""
-    masked_feature: float = 0.0
-    """The same from photos with patches blanked out; costs a second forward pass of the image tower."""
-    interactive: float = 0.0
-    """InfoNCE of the student's photos against the teachers' texts, and the other way round (CLIP-KD)."""
-    gradient: float = 0.0
-    """The gradients that InfoNCE has at the teachers' vectors (CLIP-KD)."""
-    augmented: float = 0.0
-    """InfoNCE on student and teacher fused by a linear layer, which is thrown away afterwards (CLIP-KD)."""
-    soft_sigmoid: float = 0.0
-    """The teachers' pairwise probabilities, for a SigLIP student; see `teacher_bias`."""
-    posterior: float = 0.0
-    """What the first teacher's classifier says; needs `[aligned]` with `class_names`."""
-    bank: int = 4096
-    """Teacher vectors of other texts and photos that the affinity losses compare against, a step; 0 compares within
-    the batch."""
-    masked_share: float = 0.75
-    """Share of the patches blanked out for `masked_feature`."""
-    masked_patch: int = 32
-    """Side of such a patch in pixels."""
-    bias: float = -10.0
-    """Where the bias of `siglip` and `soft_sigmoid` starts; −10 assumes large batches."""
-    teacher_bias: float = -10.0
-    """Added to every teacher's scaled similarities before `soft_sigmoid` makes probabilities of them: a SigLIP
-    teacher's own `logit_bias`."""
-    siglip_chunk: int = 0
-    """Texts that `siglip` compares at a time, to save memory; 0 for all."""
+    weights: Mapping[str, float] = field(default_factory=_default_weights, metadata=inline_keys(LOSSES.keys))
+    """In a recipe, each registered loss is a key of `[loss]`: its weight in the sum. 0 turns the loss off. Without a
+    key, `contrastive`, `affinity` and `feature` have weight 1 and all others 0."""
 
     def __post_init__(self) -> None:
+        if unknown := sorted(self.weights.keys() - LOSSES.keys()):
+            raise ConfigError(f"loss: unknown loss {unknown[0]}; known are {', '.join(LOSSES)}")
+        object.__setattr__(self, "weights", {**_default_weights(), **self.weights})
         if min(self.weights.values()) < 0 or self.bank < 0:
-            raise ConfigError("loss weights and bank cannot be negative")
+            raise ConfigError("loss weights and loss.bank cannot be negative")
         if not any(self.weights.values()):
             raise ConfigError("loss: at least one weight must be above 0")
         if not 0 < self.masked_share < 1 or self.masked_patch < 1 or self.siglip_chunk < 0:
-            raise ConfigError("loss: masked_share lies in (0, 1), masked_patch ≥ 1, siglip_chunk ≥ 0")
+            raise ConfigError("loss: needs masked_share between 0 and 1, masked_patch ≥ 1 and siglip_chunk ≥ 0")
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Each loss and its weight."""
-        return {name: getattr(self, name) for name in LOSSES}
+    def active(self) -> tuple[Loss, ...]:
+        """The losses with a weight above 0, in the order of the registry."""
+        return tuple(loss for name, loss in LOSSES.items() if self.weights.get(name))
+
+    def needing(self, need: Need) -> list[str]:
+        """Return the names of the active losses that need an input."""
+        return [loss.name for loss in self.active if need in loss.needs]
+
+    @property
+    def compares_with_reference(self) -> bool:
+        """Whether batches need teacher embeddings of other photos and texts."""
+        return self.bank > 0 and bool(self.needing(Need.REFERENCE))
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class CorpusFeed:
     def _reference(self, random: np.random.Generator) -> tuple[TeacherEmbeddings, ...]:
         """Draw the part of the corpus that affinities are compared with; the same on every process."""
         loss = self.recipe.loss
-        if not (loss.bank and loss.affinity):
+        if not loss.compares_with_reference:
             return ()
         photos, texts = _some(random, self.corpus.readable, loss.bank), _some(random, self.all_texts, loss.bank)
         return tuple(TeacherEmbeddings(bank.photos[photos], bank.texts[texts], bank.logit_scale) for bank in self.banks)

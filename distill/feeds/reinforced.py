@@ -302,7 +302,7 @@ class ReinforcedFeed:
         steps = Steps(self.samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels)
         scales = [note.logit_scale for note in self.teachers]
         reference: tuple[TeacherEmbeddings, ...] = ()
-        if recipe.loss.bank and recipe.loss.affinity:
+        if recipe.loss.compares_with_reference:
             random = np.random.default_rng((recipe.seed, epoch, 5))
             pairs = self.samples.reference(recipe.loss.bank, random)
             reference = tuple(TeacherEmbeddings(*pair, scale) for pair, scale in zip(pairs, scales, strict=True))

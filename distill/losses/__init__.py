@@ -1,8 +1,10 @@
-"""Losses: small pure functions on tensors. Rows of `image` and `text` are unit vectors."""
+"""Losses: pure functions of tensors, and the registry that recipes choose from.
+
+Importing a module with losses registers them, so a new module needs an import here.
+"""
 
 from distill.losses.contrastive import info_nce, positives, siglip
 from distill.losses.distillation import (
-    TeacherEmbeddings,
     affinity,
     augmented,
     ensemble,
@@ -13,11 +15,18 @@ from distill.losses.distillation import (
     relational,
     soft_sigmoid,
 )
+from distill.losses.registry import LOSSES, Loss, LossInputs, LossSettings, Need, TeacherEmbeddings, average, register
 
 __all__ = [
+    "LOSSES",
+    "Loss",
+    "LossInputs",
+    "LossSettings",
+    "Need",
     "TeacherEmbeddings",
     "affinity",
     "augmented",
+    "average",
     "ensemble",
     "feature",
     "gradient",
@@ -25,6 +34,7 @@ __all__ = [
     "info_nce_gradients",
     "interactive",
     "positives",
+    "register",
     "relational",
     "siglip",
     "soft_sigmoid",

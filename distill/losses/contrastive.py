@@ -1,4 +1,4 @@
-"""Contrastive losses: a pair is pulled together, all other combinations are pushed apart."""
+"""Contrastive losses: they pull each pair together and push all other combinations apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from distill.distributed import Gather, alone
+from distill.distributed import Gather, alone, everyone
+from distill.losses.registry import LossInputs, Need, register
 
 
 def positives(rows: Tensor, columns: Tensor) -> Tensor:
@@ -93,3 +94,16 @@ def siglip(
 def _pairs(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, groups: Tensor, ids: Tensor) -> Tensor:
     sign = 2.0 * (groups[:, None] == ids[None, :]).to(image.dtype) - 1
     return -F.logsigmoid(sign * (scale * image @ text.T + bias)).sum()
+
+
+@register("contrastive", weight=1.0)
+def _contrastive(step: LossInputs) -> Tensor:
+    """InfoNCE between photos and texts."""
+    return info_nce(step.image, step.text, step.scale, step.groups, step.text_groups, everyone)
+
+
+@register("siglip", Need.BIAS)
+def _siglip(step: LossInputs) -> Tensor:
+    """The pairwise sigmoid loss between photos and texts, with a learned bias."""
+    bias, chunk = step.needed("bias"), step.settings.siglip_chunk
+    return siglip(step.image, step.text, step.scale, bias, step.groups, step.text_groups, everyone, chunk)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from distill.distributed import Gather, alone, rank
+from distill.distributed import Gather, alone, everyone, rank
 from distill.losses.contrastive import info_nce, positives
-
-
-class TeacherEmbeddings(NamedTuple):
-    """One teacher's unit embeddings of a batch's photos (n, e) and texts (m, e), and its constant logit scale."""
-
-    image: Tensor
-    text: Tensor
-    scale: float
+from distill.losses.registry import LossInputs, Need, TeacherEmbeddings, average, register
 
 
 def affinity(student: Tensor, teacher: Tensor) -> Tensor:
@@ -137,7 +129,7 @@ def augmented(
     image: Tensor,
     text: Tensor,
     teacher: TeacherEmbeddings,
-    fuse: Sequence[torch.nn.Module],
+    fuse: Sequence[nn.Module],
     scale: Tensor,
     groups: Tensor,
     gather: Gather = alone,
@@ -190,3 +182,112 @@ def relational(student: Tensor, teacher: Tensor, student_temperature: float, tea
     logits = (student @ student.T / student_temperature).masked_fill(itself, -1e4)
     target = (teacher @ teacher.T / teacher_temperature).masked_fill(itself, -1e4)
     return affinity(logits, target)
+
+
+def _feature_of_texts(step: LossInputs) -> Tensor:
+    return average(feature(step.text, step.teachers[number].text) for number in step.matching)
+
+
+@register("feature", Need.SAME_DIMENSION, weight=1.0, texts=_feature_of_texts)
+def _feature(step: LossInputs) -> Tensor:
+    """The distance between the student's and the teachers' embeddings."""
+    teachers = [step.teachers[number] for number in step.matching]
+    return average(feature(step.image, teacher.image) + feature(step.text, teacher.text) for teacher in teachers)
+
+
+def _affinity_of_texts(step: LossInputs) -> Tensor:
+    pairs = [(step.teachers[number], step.reference[number]) for number in step.matching]
+    return average(
+        affinity(teacher.scale * step.text @ side.T, teacher.scale * teacher.text @ side.T)
+        for teacher, reference in pairs
+        for side in (reference.image, reference.text)
+    )
+
+
+@register("affinity", Need.REFERENCE, weight=1.0, texts=_affinity_of_texts)
+def _affinity(step: LossInputs) -> Tensor:
+    """The teachers' similarities to `loss.bank` other photos and texts, or in the batch, at each teacher's logit scale.
+
+    Comparing with other photos and texts takes one matrix product and no forward pass, so small batches learn from
+    thousands of them.
+    """
+    image, text, terms = step.image, step.text, []
+    for number, teacher in enumerate(step.teachers):
+        if step.reference:
+            if number not in step.matching:
+                continue
+            photos, texts = step.reference[number].image, step.reference[number].text
+            teacher_photos, teacher_texts = photos, texts
+        else:
+            photos, teacher_photos = everyone(image), everyone(teacher.image)
+            texts, teacher_texts = everyone(text), everyone(teacher.text)
+        scale = teacher.scale
+        terms.append(affinity(scale * image @ texts.T, scale * teacher.image @ teacher_texts.T))
+        terms.append(affinity(scale * text @ photos.T, scale * teacher.text @ teacher_photos.T))
+    return average(terms)
+
+
+@register("ensemble", Need.TEACHER)
+def _ensemble(step: LossInputs) -> Tensor:
+    """The teachers' probabilities in the batch, averaged over teachers (MobileCLIP)."""
+    return ensemble(step.image, step.paired_text, step.scale, step.paired_teachers, everyone)
+
+
+@register("masked_feature", Need.SAME_DIMENSION, Need.MASKED)
+def _masked_feature(step: LossInputs) -> Tensor:
+    """As `feature`, from photos with masked patches; takes a second forward pass of the image tower (CLIP-KD)."""
+    return average(feature(step.needed("masked"), teacher.image) for teacher in step.matching_teachers)
+
+
+@register("interactive", Need.SAME_DIMENSION)
+def _interactive(step: LossInputs) -> Tensor:
+    """InfoNCE of the student's photos with the teachers' texts, and the other way around (CLIP-KD)."""
+    return average(
+        interactive(step.image, step.paired_text, teacher, step.scale, step.groups, everyone)
+        for teacher in step.matching_teachers
+    )
+
+
+@register("gradient", Need.SAME_DIMENSION)
+def _gradient(step: LossInputs) -> Tensor:
+    """The gradients of InfoNCE at the teachers' embeddings (CLIP-KD)."""
+    return average(
+        gradient(step.image, step.paired_text, teacher, step.scale, everyone) for teacher in step.matching_teachers
+    )
+
+
+def _fusion_layers(dimension: int, teacher_dimensions: Sequence[int]) -> dict[str, nn.Module]:
+    return {
+        name: nn.ModuleList(nn.Linear(dimension + other, dimension) for other in teacher_dimensions)
+        for name in ("fuse_image", "fuse_text")
+    }
+
+
+@register("augmented", Need.TEACHER, modules=_fusion_layers)
+def _augmented(step: LossInputs) -> Tensor:
+    """InfoNCE of student and teacher fused by a linear layer, which is thrown away afterwards (CLIP-KD)."""
+    layers = zip(step.modules["fuse_image"].children(), step.modules["fuse_text"].children(), strict=True)
+    return average(
+        augmented(step.image, step.paired_text, teacher, fuse, step.scale, step.groups, everyone)
+        for teacher, fuse in zip(step.paired_teachers, layers, strict=True)
+    )
+
+
+@register("soft_sigmoid", Need.TEACHER, Need.BIAS)
+def _soft_sigmoid(step: LossInputs) -> Tensor:
+    """The teachers' pairwise probabilities, for a SigLIP student; see `loss.teacher_bias`."""
+    logits = step.scale * step.image @ everyone(step.text).T + step.needed("bias")
+    return average(
+        soft_sigmoid(logits, teacher.scale * teacher.image @ everyone(teacher.text).T + step.settings.teacher_bias)
+        for teacher in step.teachers
+    )
+
+
+@register("posterior", Need.POSTERIOR)
+def _posterior(step: LossInputs) -> Tensor:
+    """The class probabilities of the first teacher, which needs `[aligned]` with `class_names`.
+
+    It keeps what the classifier recognizes in a photo even if no caption mentions it.
+    """
+    logits = step.teachers[0].scale * step.image @ step.needed("classes").T
+    return affinity(logits, step.needed("posterior"))

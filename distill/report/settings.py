@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.config import Recipe
+from mobileclip.tables import INLINE
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ def settings(recipe: Recipe) -> list[Setting]:
 def _settings(table: Any, prefix: str) -> Iterator[Setting]:
     for field in dataclasses.fields(table):
         value, name = getattr(table, field.name), prefix + field.name
-        if dataclasses.is_dataclass(value):
+        if INLINE in field.metadata:
+            defaults = _default(field)
+            yield from (Setting(prefix + key, _text(item), item != defaults.get(key)) for key, item in value.items())
+        elif dataclasses.is_dataclass(value):
             yield from _settings(value, f"{name}.")
         elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
             for number, item in enumerate(value, 1):

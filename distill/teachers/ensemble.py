@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.config import AlignedPairConfig, OpenClipConfig, Recipe
 from distill.data.corpus import Corpus
 from distill.distributed import first_process_first
+from distill.losses import Need
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.bank import TeacherBank
 from distill.teachers.base import ImageEncoder, Teacher
@@ -70,7 +71,7 @@ def make_banks(
                 images, texts = teacher.recall_images(photos), teacher.recall_texts(corpus.texts)
                 if teacher.config.class_names:
                     classes = _unit(teacher.recall_texts(teacher.class_prompts()))
-                if recipe.loss.posterior:
+                if recipe.loss.needing(Need.POSTERIOR):
                     posterior = teacher.log_posterior(photos)
             else:
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)

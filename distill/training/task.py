@@ -10,19 +10,7 @@ from torch import Tensor, nn
 
 from distill.batch import Batch
 from distill.config import LossConfig
-from distill.distributed import everyone
-from distill.losses import (
-    TeacherEmbeddings,
-    affinity,
-    augmented,
-    ensemble,
-    feature,
-    gradient,
-    info_nce,
-    interactive,
-    siglip,
-    soft_sigmoid,
-)
+from distill.losses import LossInputs, Need
 from distill.training.qat import FakeQuantizer
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
@@ -66,13 +54,13 @@ class DistillTask(nn.Module):
         self.rounding = FakeQuantizer(model, activations=quantize == "int8") if quantize != "no" else None
         self.dtype = HALF.get(precision)
         dim = model.config.embed_dim
-        self.alike = tuple(number for number, width in enumerate(widths) if width == dim)
+        self.matching = tuple(number for number, width in enumerate(widths) if width == dim)
         _check(weights, dim, tuple(widths))
-        if weights.siglip or weights.soft_sigmoid:
-            self.bias = nn.Parameter(torch.tensor(weights.bias))
-        if weights.augmented:
-            self.fuse_image = nn.ModuleList(nn.Linear(dim + width, dim) for width in widths)
-            self.fuse_text = nn.ModuleList(nn.Linear(dim + width, dim) for width in widths)
+        self.bias = nn.Parameter(torch.tensor(weights.bias)) if weights.needing(Need.BIAS) else None
+        for loss in weights.active:
+            if loss.modules:
+                for name, module in loss.modules(dim, widths).items():
+                    self.add_module(name, module)
 
     def forward(self, batch: Batch, gradients: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return each loss and their weighted sum under `loss`; see `losses`.
@@ -109,7 +97,7 @@ class DistillTask(nn.Module):
                 if pixels.ndim == 4:
                     pixels = pixels.contiguous(memory_format=torch.channels_last)
                 encoded["image"] = self._image(pixels)
-            if self.weights.masked_feature:
+            if self.weights.needing(Need.MASKED):
                 blanked = _blank_patches(pixels, self.weights.masked_share, self.weights.masked_patch)
                 encoded["masked"] = self._image(blanked) if len(pixels) else nothing
         return encoded
@@ -144,98 +132,45 @@ class DistillTask(nn.Module):
 
         Args:
             encoded: what `encode` returned for this batch.
-            batch: what the teachers say of it.
+            batch: the batch, with its teacher embeddings.
 
         Raises:
             ConfigError: the teachers lack what a loss needs.
         """
-        terms = self._of_photos(encoded, batch) if len(batch.pixels) else self._of_texts(encoded["text"], batch)
+        inputs = self._loss_inputs(encoded, batch)
+        terms = {}
+        for loss in self.weights.active:
+            if term := loss.term(inputs):
+                if Need.POSTERIOR in loss.needs and (batch.classes is None or batch.posterior is None):
+                    raise ConfigError(f"loss.{loss.name}: the first teacher has no classifier")
+                terms[loss.name] = term(inputs)
         zero = encoded["text"].new_zeros(())
         total = sum((self.weights.weights[name] * value for name, value in terms.items()), zero)
         values = {name: value.detach() for name, value in terms.items()}
         return {"loss": total, **values, "logit_scale": self.model.logit_scale.detach().exp()}
 
-    def _of_photos(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
-        image, text = encoded["image"], encoded["text"]
-        weights, scale = self.weights, self.model.logit_scale.exp()
-        n, groups = len(image), batch.groups
-        paired = text[:n]
-        teachers = [TeacherEmbeddings(one.image, one.text[:n], one.scale) for one in batch.teachers]
-        alike = [teachers[number] for number in self.alike]
-        # A text without a photo is nobody's positive: it gets a number that no photo has.
-        ids = torch.cat([groups, -1 - torch.arange(len(text) - n, device=groups.device)])
-        terms = {}
-        if weights.contrastive:
-            terms["contrastive"] = info_nce(image, text, scale, groups, ids, everyone)
-        if weights.siglip:
-            terms["siglip"] = siglip(image, text, scale, self.bias, groups, ids, everyone, weights.siglip_chunk)
-        if weights.feature:
-            terms["feature"] = _mean(
-                feature(image, batch.teachers[k].image) + feature(text, batch.teachers[k].text) for k in self.alike
-            )
-        if weights.affinity:
-            terms["affinity"] = self._affinity(image, text, batch)
-        if weights.ensemble:
-            terms["ensemble"] = ensemble(image, paired, scale, teachers, everyone)
-        if weights.masked_feature:
-            terms["masked_feature"] = _mean(feature(encoded["masked"], one.image) for one in alike)
-        if weights.interactive:
-            terms["interactive"] = _mean(interactive(image, paired, one, scale, groups, everyone) for one in alike)
-        if weights.gradient:
-            terms["gradient"] = _mean(gradient(image, paired, one, scale, everyone) for one in alike)
-        if weights.augmented:
-            terms["augmented"] = _mean(
-                augmented(image, paired, one, fuse, scale, groups, everyone)
-                for one, *fuse in zip(teachers, self.fuse_image, self.fuse_text, strict=True)
-            )
-        if weights.soft_sigmoid:
-            logits = scale * image @ everyone(text).T + self.bias
-            terms["soft_sigmoid"] = _mean(
-                soft_sigmoid(logits, one.scale * one.image @ everyone(one.text).T + weights.teacher_bias)
-                for one in batch.teachers
-            )
-        if weights.posterior:
-            if batch.classes is None or batch.posterior is None:
-                raise ConfigError("loss.posterior: the first teacher has no classifier")
-            # What the classifier saw in a photo survives, although no caption speaks of it.
-            terms["posterior"] = affinity(teachers[0].scale * image @ batch.classes.T, batch.posterior)
-        return terms
-
-    def _of_texts(self, text: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Losses of texts without photos: the teachers' vectors, and similarities to both sides of the reference."""
-        terms = {}
-        if self.weights.feature:
-            terms["feature"] = _mean(feature(text, batch.teachers[k].text) for k in self.alike)
-        if self.weights.affinity and batch.reference:
-            terms["affinity"] = _mean(
-                affinity(one.scale * text @ side.T, one.scale * one.text @ side.T)
-                for one, reference in ((batch.teachers[k], batch.reference[k]) for k in self.alike)
-                for side in (reference.image, reference.text)
-            )
-        return terms
-
-    def _affinity(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
-        """Mimic similarities at the teacher's scale: to the teacher's reference embeddings, or within the batch.
-
-        A reference costs one matrix product and no forward pass, so small batches learn from thousands.
-        """
-        losses = []
-        for number, one in enumerate(batch.teachers):
-            if batch.reference:
-                if number not in self.alike:
-                    continue
-                photos, texts = batch.reference[number].image, batch.reference[number].text
-                sides = ((photos, photos), (texts, texts))
-            else:
-                sides = ((everyone(image), everyone(one.image)), (everyone(text), everyone(one.text)))
-            (photos, their_photos), (texts, their_texts) = sides
-            losses.append(affinity(one.scale * image @ texts.T, one.scale * one.image @ their_texts.T))
-            losses.append(affinity(one.scale * text @ photos.T, one.scale * one.text @ their_photos.T))
-        return _mean(losses)
-
-
-def _mean(losses: Iterator[Tensor] | Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(losses)).mean()
+    def _loss_inputs(self, encoded: Encoded, batch: Batch) -> LossInputs:
+        image, text, groups = encoded["image"], encoded["text"], batch.groups
+        scale, paired_text = self.model.logit_scale.exp(), text[: len(image)]
+        # A text without a photo is no photo's positive: its group is a number that no photo has.
+        own_groups = -1 - torch.arange(len(text) - len(image), device=groups.device)
+        return LossInputs(
+            image=image,
+            text=text,
+            paired_text=paired_text,
+            scale=scale,
+            groups=groups,
+            text_groups=torch.cat([groups, own_groups]),
+            teachers=batch.teachers,
+            settings=self.weights,
+            matching=self.matching,
+            reference=batch.reference,
+            classes=batch.classes,
+            posterior=batch.posterior,
+            masked=encoded.get("masked"),
+            bias=self.bias,
+            modules=dict(self.named_children()),
+        )
 
 
 def _blank_patches(pixels: Tensor, share: float, patch: int) -> Tensor:
@@ -254,18 +189,18 @@ def _blank_patches(pixels: Tensor, share: float, patch: int) -> Tensor:
     return pixels * mask[:, :, : pixels.shape[-2], : pixels.shape[-1]]
 
 
-def _check(weights: LossConfig, dim: int, widths: tuple[int, ...]) -> None:
-    """Refuse losses that no teacher can teach."""
-    needs_teacher = {name for name, weight in weights.weights.items() if weight} - {"contrastive", "siglip"}
-    if needs_teacher and not widths:
-        raise ConfigError(f"loss.{min(needs_teacher)} needs a teacher")
-    same = {"feature", "masked_feature", "interactive", "gradient"} | ({"affinity"} if weights.bank else set())
-    if (wanting := needs_teacher & same) and dim not in widths:
+def _check(losses: LossConfig, dimension: int, teachers: tuple[int, ...]) -> None:
+    """Refuse losses that these teachers, given by the dimensions of their embeddings, can't serve."""
+    comparing = [loss.name for loss in losses.active if loss.needs_teacher]
+    if comparing and not teachers:
+        raise ConfigError(f"loss.{min(comparing)} needs a teacher")
+    unmet = [loss for loss in losses.active if loss.needs_same_dimension(losses)] if dimension not in teachers else []
+    if unmet:
         raise ConfigError(
-            f"the teacher's vectors have {' and '.join(map(str, widths))} dimensions, the student's {dim}: "
-            f"set loss.{' and loss.'.join(sorted(wanting))} to 0, "
-            + ("or loss.bank to 0, " if wanting == {"affinity"} else "")
+            f"the teacher's embeddings have {' and '.join(map(str, teachers))} dimensions, the student's {dimension}: "
+            f"set loss.{' and loss.'.join(sorted(loss.name for loss in unmet))} to 0, "
+            + ("" if any(Need.SAME_DIMENSION in loss.needs for loss in unmet) else "or loss.bank to 0, ")
             + "or give both the same embed_dim"
         )
-    if weights.posterior and widths[0] != dim:
-        raise ConfigError(f"loss.posterior: the first teacher has {widths[0]} dimensions, the student {dim}")
+    if (needing := losses.needing(Need.POSTERIOR)) and teachers[0] != dimension:
+        raise ConfigError(f"loss.{needing[0]}: the first teacher has {teachers[0]} dimensions, the student {dimension}")

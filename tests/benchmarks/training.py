@@ -130,7 +130,7 @@ class Ours:
             merges="",
             photos=(PhotoSource("noise", "reinforced", ""),),
             stages=(Stage(1, pixels.shape[-1]),),
-            loss=LossConfig(affinity=0.0, feature=0.0, bank=0),
+            loss=LossConfig({"affinity": 0.0, "feature": 0.0}, bank=0),
             optim=OptimConfig(batch=BATCH, ema=0.0, lr=1e-4, lr_trunk=1e-4, precision=precision),
             save_every=10**9,
         )

@@ -157,7 +157,7 @@ def test_a_table_becomes_a_dataclass_and_back() -> None:
         ({"rate": True, "inner": {"sizes": [1]}}, "top: rate: True is not of type float"),
         ({"rate": 1.0, "inner": {"sizes": []}}, "top: inner: sizes must not be empty"),
         ({"rate": 1.0, "inner": {"sizes": 3}}, "top: inner: sizes: a list is needed"),
-        ({"rate": 1.0, "inner": {"sizes": [1], "kind": "c"}}, "top: inner: kind: 'c' is none of a, b"),
+        ({"rate": 1.0, "inner": {"sizes": [1], "kind": "c"}}, "top: inner: kind: 'c' is not one of a, b"),
         ({"rate": 1.0, "inner": {"sizes": [1]}, "more": {"x": {"sizes": [1.5]}}}, "top: more: x: sizes: 1.5 is not of"),
         ({"rate": 1.0, "inner": {"sizes": [1]}, "license": "MIT"}, "top: unknown setting license; known are rate"),
     ],

@@ -57,7 +57,7 @@ def test_settings_can_be_overridden(tmp_path: Path) -> None:
     [
         ("optim.learning_rate", 1, "unknown setting learning_rate"),
         ("optim.lr", "fast", "lr: 'fast' is not of type float"),
-        ("optim.precision", "fp8", "'fp8' is none of fp32, bf16, fp16"),
+        ("optim.precision", "fp8", "'fp8' is not one of fp32, bf16, fp16"),
         ("loss.feature", -1.0, "cannot be negative"),
         ("stages", [{"epochs": 0, "px": 64}], "epochs ≥ 1"),
         ("stages", [], "at least one"),

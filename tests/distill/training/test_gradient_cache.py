@@ -13,7 +13,7 @@ from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, doubled, toy_bat
 
 def task_of(trunk: str = "test_vit", dropout: float = 0.0, **weights: float) -> DistillTask:
     torch.manual_seed(1)
-    return DistillTask(toy_model(trunk, dropout), LossConfig(**weights), (DIM, OTHER)).double().train()
+    return DistillTask(toy_model(trunk, dropout), LossConfig(weights), (DIM, OTHER)).double().train()
 
 
 def gradients(task: DistillTask) -> dict[str, torch.Tensor]:

@@ -40,7 +40,7 @@ def test_texts_and_photos_have_a_rate_that_rises_and_falls_for_each() -> None:
 
 
 def test_each_tower_has_its_rate() -> None:
-    task = DistillTask(toy_model(), LossConfig(siglip=1.0, augmented=1.0), (DIM,))
+    task = DistillTask(toy_model(), LossConfig({"siglip": 1.0, "augmented": 1.0}), (DIM,))
     names = {id(p): name for name, p in task.named_parameters()}
 
     def rates(optim: OptimConfig) -> dict[str, float]:
@@ -100,7 +100,7 @@ def test_activations_computed_again_give_the_same_gradients(trunk: str) -> None:
     for again in (False, True):
         torch.manual_seed(0)
         model = toy_model(trunk, dropout=0.2)
-        task = DistillTask(model, LossConfig(**EVERY_LOSS), (DIM, OTHER)).train()
+        task = DistillTask(model, LossConfig(EVERY_LOSS), (DIM, OTHER)).train()
         if again:
             recompute_activations(model)
         saved = []

@@ -13,13 +13,13 @@ from mobileclip.errors import ConfigError
 from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, toy_batch, toy_model
 
 
-def only(**weights: float) -> LossConfig:
-    return LossConfig(**{**dict.fromkeys(EVERY_LOSS, 0.0), "bank": 4, **weights})
+def only(bank: int = 4, **weights: float) -> LossConfig:
+    return LossConfig({**dict.fromkeys(EVERY_LOSS, 0.0), **weights}, bank=bank)
 
 
 def test_the_loss_is_the_weighted_sum_of_every_term() -> None:
     torch.manual_seed(0)
-    task = DistillTask(toy_model(), LossConfig(**EVERY_LOSS), (DIM, OTHER))
+    task = DistillTask(toy_model(), LossConfig(EVERY_LOSS), (DIM, OTHER))
     losses = task(toy_batch())
     assert set(losses) == {"loss", "logit_scale", *EVERY_LOSS}
     total = sum(weight * float(losses[name]) for name, weight in EVERY_LOSS.items())
@@ -34,7 +34,7 @@ def test_each_loss_alone_is_what_it_is_beside_the_others(name: str) -> None:
     torch.manual_seed(5)
     alone = DistillTask(model, only(**{name: 1.0}), (DIM, OTHER))
     torch.manual_seed(5)
-    together = DistillTask(model, LossConfig(**{**EVERY_LOSS, "bank": 4}), (DIM, OTHER))
+    together = DistillTask(model, LossConfig(EVERY_LOSS, bank=4), (DIM, OTHER))
     alone.load_state_dict({key: value for key, value in together.state_dict().items() if key in alone.state_dict()})
     torch.manual_seed(6)
     mine = alone(batch)
@@ -82,7 +82,7 @@ def test_without_a_bank_affinities_are_within_the_batch_and_widths_may_differ() 
 
 def test_texts_alone_are_compared_with_both_sides_of_the_reference() -> None:
     batch, model = toy_batch(n=0, extra=6), toy_model()
-    losses = DistillTask(model, LossConfig(**EVERY_LOSS), (DIM, OTHER))(batch)
+    losses = DistillTask(model, LossConfig(EVERY_LOSS), (DIM, OTHER))(batch)
     text, one, near = model.encode_text(batch.tokens), batch.teachers[0], batch.reference[0]
     wanted = [affinity(20 * text @ side.T, 20 * one.text @ side.T) for side in (near.image, near.text)]
     assert set(losses) == {"loss", "logit_scale", "feature", "affinity"}

@@ -175,7 +175,7 @@ def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, 
 def test_a_posterior_needs_a_classifier(recipe_folder: Path) -> None:
     with pytest.raises(ConfigError, match="needs a teacher with class_names"):
         Recipe.load(recipe_folder / "recipe.toml", {"loss.posterior": 0.5})
-    task = DistillTask(create_model(recipe_folder / "tiny.toml"), LossConfig(posterior=1.0), (32,))
+    task = DistillTask(create_model(recipe_folder / "tiny.toml"), LossConfig({"posterior": 1.0}), (32,))
     batch = Batch(
         torch.zeros(2, 3, 48, 48),
         torch.ones(2, 4).long(),
