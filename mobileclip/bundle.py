@@ -278,7 +278,7 @@ def write_bundle(folder: PathLike, manifest: Manifest, files: Mapping[str, bytes
     try:
         manifest = replace(manifest, files=entries)
         manifest.check_files()
-    except ValueError as error:
+    except (ConfigError, ValueError) as error:
         raise BundleError(f"{target}: {MANIFEST}: {error}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
