@@ -1,8 +1,8 @@
-"""Augmentations as a few stored numbers, so that the view a teacher saw can be made again at any resolution.
+"""Augmentations as a few stored numbers, from which the view that a teacher saw can be made at any resolution.
 
-A random resized crop and RandAugment (Cubuk et al. 2019), as in MobileCLIP's reinforced data (Vasu et al. 2024,
-section 3.2). Boxes and translations are shares of the side: stored in pixels of one resolution, as DataCompDR has
-them, they would move a picture too far or too little at another.
+They are a random resized crop and RandAugment (Cubuk et al. 2019), as in MobileCLIP's reinforced data (Vasu et al.
+2024, section 3.2). Boxes and translations are stored as shares of the side. Pixels, as in DataCompDR, would move a
+picture too far or too little at another resolution.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torchvision.transforms import functional as F
 from distill.config import Reinforcement
 from distill.data.sources import DataError
 
-# Names and order are those of torchvision's RandAugment; DataCompDR stores positions in it. Each with its largest
-# magnitude, and whether its sign is drawn. Translations are shares of the side.
+# In the order of torchvision's RandAugment, because DataCompDR stores positions in it. Values: largest magnitude
+# (for translations, a share of the side), and whether the sign is random.
 _RANGES: dict[str, tuple[float, bool]] = {
     "Identity": (0.0, False),
     "ShearX": (0.3, True),
@@ -43,22 +43,21 @@ OPERATIONS = tuple(_RANGES)
 _STRONGEST = 30  # torchvision has 31 magnitudes, 0 to 30
 _APPLE_PX = 224
 
-# A view of a small crop should still be made of at least as many pixels as it has itself.
 DECODE_MARGIN = 4
-"""Photos are decoded to at least so many times the side of a view."""
+"""Photos are decoded to at least this multiple of a view's side, so that small crops aren't scaled up."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One view of a photo: a box, perhaps mirrored, then operations one after the other.
+    """How to make a view of a photo: cut out a box, mirror it or not, then apply the operations in order.
 
     Attributes:
-        box: top, left, height and width as shares of the upright photo's sides.
-        operations: positions in `OPERATIONS` with their magnitudes, translations as shares of the side.
-        mirror: whether the view is mirrored before the operations.
+        box: top, left, height and width, as shares of the upright photo's sides.
+        operations: positions in `OPERATIONS` and magnitudes; translations are shares of the side.
+        mirror: mirror the view before the operations.
 
     Raises:
-        DataError: the box leaves the photo, an operation is unknown or its magnitude beyond what it can take.
+        DataError: the box exceeds the photo, an operation is unknown, or its magnitude is too large.
     """
 
     box: tuple[float, float, float, float]
@@ -68,8 +67,8 @@ class Augmentation:
     def __post_init__(self) -> None:
         top, left, height, width = self.box
         inside = min(top, left) >= 0 and min(height, width) > 0 and max(top + height, left + width) <= 1 + 1e-4
-        if not inside:  # as it is for values that are no number
-            raise DataError(f"augmentation: the box {self.box} does not lie in the photo")
+        if not inside:  # also true if a value is NaN
+            raise DataError(f"augmentation: the box {self.box} exceeds the photo")
         for operation, magnitude in self.operations:
             if operation not in range(len(OPERATIONS)):
                 raise DataError(f"augmentation: no operation {operation!r}, only 0 to {len(OPERATIONS) - 1}")
@@ -78,26 +77,26 @@ class Augmentation:
                 raise DataError(f"augmentation: {OPERATIONS[operation]} takes at most {largest:g}, not {magnitude:g}")
 
     def encode(self) -> NDArray[np.float32]:
-        """As numbers: box, mirror, then each operation and its magnitude; float32 (5 + 2 · operations,)."""
+        """Return box, mirror, and each operation with its magnitude as float32 (5 + 2 · operations,)."""
         return np.array([*self.box, self.mirror, *(x for pair in self.operations for x in pair)], np.float32)
 
     @classmethod
     def decode(cls, numbers: Sequence[float] | NDArray[np.float32]) -> Augmentation:
-        """Read what `encode` wrote.
+        """Return the augmentation that `encode` returned as numbers.
 
         Raises:
-            DataError: these numbers are no augmentation.
+            DataError: the numbers aren't an augmentation.
         """
         values = [float(x) for x in numbers]
         if len(values) < 5 or len(values) % 2 == 0 or not all(map(math.isfinite, values)):
-            raise DataError(f"augmentation: {len(values)} numbers are not a box, a mirror and pairs, or some are none")
+            raise DataError(f"augmentation: {len(values)} numbers are not a finite box, mirror and pairs")
         top, left, height, width, mirror = values[:5]
         pairs = zip(values[5::2], values[6::2], strict=True)
-        return cls((top, left, height, width), tuple((_whole(x), y) for x, y in pairs), mirror=bool(mirror))
+        return cls((top, left, height, width), tuple((_position(x), y) for x, y in pairs), mirror=bool(mirror))
 
 
-def _whole(number: float) -> int:
-    """Return a stored position as an integer, −1 where it is none."""
+def _position(number: float) -> int:
+    """Return a stored position as an integer, or −1 if it isn't one."""
     return int(number) if float(number).is_integer() else -1
 
 
@@ -105,9 +104,9 @@ def draw(random: np.random.Generator, policy: Reinforcement, aspect: float) -> A
     """Draw an augmentation as torchvision's RandomResizedCrop and RandAugment do.
 
     Args:
-        random: decides everything.
-        policy: the ranges.
-        aspect: width of the photo divided by its height.
+        random: source of every random choice.
+        policy: ranges and number of operations.
+        aspect: the photo's width divided by its height.
     """
     box = _draw_box(random, policy, aspect)
     mirror = bool(random.random() < policy.mirror)
@@ -117,14 +116,14 @@ def draw(random: np.random.Generator, policy: Reinforcement, aspect: float) -> A
         largest, signed = _RANGES[name]
         share = policy.magnitude / _STRONGEST
         magnitude = share * largest
-        if name == "Posterize":  # bits to keep, 8 to 4
+        if name == "Posterize":  # number of bits to keep, 8 to 4
             magnitude = 8.0 - round(4 * share)
-        elif name == "Solarize":  # brighter than this is inverted
+        elif name == "Solarize":  # pixels brighter than this are inverted
             magnitude = largest - magnitude
         if signed and random.integers(2):
             magnitude = -magnitude
         operations.append((int(operation), magnitude))
-    return Augmentation.decode(Augmentation(box, tuple(operations), mirror).encode())  # exactly as it will be stored
+    return Augmentation.decode(Augmentation(box, tuple(operations), mirror).encode())  # rounded as when stored
 
 
 def _draw_box(random: np.random.Generator, policy: Reinforcement, aspect: float) -> tuple[float, float, float, float]:
@@ -134,7 +133,7 @@ def _draw_box(random: np.random.Generator, policy: Reinforcement, aspect: float)
         width, height = math.sqrt(area * ratio / aspect), math.sqrt(area / ratio * aspect)
         if width <= 1 and height <= 1:
             return random.uniform(0, 1 - height), random.uniform(0, 1 - width), height, width
-    # Very long photos: the largest box in the middle whose ratio is allowed.
+    # For very long photos, the largest box with an allowed ratio, in the middle.
     ratio = min(max(aspect, policy.ratio[0]), policy.ratio[1])
     width, height = min(1.0, ratio / aspect), min(1.0, aspect / ratio)
     return (1 - height) / 2, (1 - width) / 2, height, width
@@ -145,25 +144,25 @@ def from_datacompdr(stored: Any, size: tuple[int, int]) -> Augmentation:
 
     Args:
         stored: `[[top, left, height, width], [[operation, magnitude], …]]`: a box in pixels of the photo, and
-            magnitudes absolute for views of 224 px; null where RandAugment was left out.
+            magnitudes for views of 224 px; null instead of the operations if there was no RandAugment.
         size: width and height of the photo in pixels.
 
     Raises:
-        DataError: it is laid out in another way or lies outside the photo.
+        DataError: the layout is different, or the box exceeds the photo.
     """
     try:
         box, operations = stored
         top, left, height, width = (float(x) for x in box)
-        pairs = [(_whole(operation), float(magnitude)) for operation, magnitude in operations or ()]
+        pairs = [(_position(operation), float(magnitude)) for operation, magnitude in operations or ()]
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             "paug.json: an augmentation is not [[top, left, height, width], [[operation, …], …]]"
         ) from error
-    moved = [(x, y / _APPLE_PX if OPERATIONS[x].startswith("Translate") else y) for x, y in pairs if _known(x)]
-    if len(moved) < len(pairs):
+    scaled = [(x, y / _APPLE_PX if OPERATIONS[x].startswith("Translate") else y) for x, y in pairs if _known(x)]
+    if len(scaled) < len(pairs):
         raise DataError(f"paug.json: an operation outside 0 to {len(OPERATIONS) - 1}")
     across, down = size
-    return Augmentation((top / down, left / across, height / down, width / across), tuple(moved))
+    return Augmentation((top / down, left / across, height / down, width / across), tuple(scaled))
 
 
 def _known(operation: int) -> bool:
@@ -171,10 +170,10 @@ def _known(operation: int) -> bool:
 
 
 def apply(picture: Image.Image, augmentation: Augmentation, px: int) -> Image.Image:
-    """Make the view of `px` × `px` pixels: the box, resized once, mirrored, then the operations.
+    """Make a view of `px` × `px` pixels: the box, resized once and mirrored, then the operations.
 
-    Views of one augmentation at different `px` differ by resampling alone; Sharpness alone looks at neighbouring
-    pixels, which lie closer together in a larger view.
+    Views of one augmentation at different `px` differ only by resampling, and by Sharpness, which compares adjacent
+    pixels.
     """
     across, down = picture.size
     top, left, height, width = augmentation.box
@@ -191,10 +190,10 @@ def _affine(
     view: Image.Image, *, shear: tuple[float, float] = (0, 0), move: tuple[float, float] = (0, 0)
 ) -> Image.Image:
     angles = [math.degrees(math.atan(x)) for x in shear]
-    # As in AutoAugment, a shear leaves the upper left corner where it is.
-    centre = [0, 0] if any(shear) else None
+    # As in AutoAugment, a shear keeps the upper left corner in place.
+    center = [0, 0] if any(shear) else None
     offsets = [x * view.width for x in move]
-    moved: Image.Image = F.affine(view, 0, offsets, 1, angles, InterpolationMode.BILINEAR, center=centre)
+    moved: Image.Image = F.affine(view, 0, offsets, 1, angles, InterpolationMode.BILINEAR, center=center)
     return moved
 
 

@@ -1,4 +1,4 @@
-"""Training of byte-pair merges for a student's own, smaller vocabulary."""
+"""Learn byte-pair merges, for a student with a smaller vocabulary than CLIP's."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-# CLIP's pre-split (github.com/openai/CLIP, simple_tokenizer): contractions, letters, single digits, the rest.
+from mobileclip.files import PathLike
+
+# How CLIP splits words (github.com/openai/CLIP, simple_tokenizer): contractions, letters, single digits, the rest.
 SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[str, str]]:
-    """Learn byte-pair merges in CLIP's convention from texts.
+    """Learn byte-pair merges from texts, in CLIP's convention.
 
     Args:
-        texts: what the student will read; lower-cased here.
-        vocab_size: of the finished tokenizer: 512 byte symbols, the merges and two special tokens.
+        texts: what the student will read; converted to lower case.
+        vocab_size: size of the tokenizer's vocabulary: 512 byte symbols, the merges and two special tokens.
 
     Returns:
-        At most `vocab_size − 514` pairs, in the order in which they are applied.
+        At most `vocab_size − 514` pairs, in the order in which the tokenizer applies them.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -43,14 +45,14 @@ def train_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[str, str]]
     return [tuple(pair) for pair in merges][: vocab_size - 514]
 
 
-def save_merges(merges: Iterable[tuple[str, str]], path: Path) -> None:
-    """Write merges as `merges.txt.gz`, one pair a line, the same bytes for the same merges."""
+def save_merges(merges: Iterable[tuple[str, str]], path: PathLike) -> None:
+    """Write merges as `merges.txt.gz`, one pair per line. The same merges give the same bytes."""
     text = "#version: pocketclip 1\n" + "".join(f"{a} {b}\n" for a, b in merges)
-    path.write_bytes(gzip.compress(text.encode("utf-8"), 9, mtime=0))
+    Path(path).write_bytes(gzip.compress(text.encode("utf-8"), 9, mtime=0))
 
 
 def main(recipe: Path, data: Path, out: Path, vocab_size: int = 16384) -> None:
-    """Learn the merges of a recipe from every text it reads, and write them to `out`."""
+    """Learn merges from every text that a recipe reads, and write them to `out`."""
     from distill.config import Recipe
     from distill.data.corpus import Corpus
 

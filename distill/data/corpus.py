@@ -1,4 +1,4 @@
-"""All that a recipe reads, in memory as names and texts; pictures stay on disk."""
+"""The photos and texts of a recipe, listed in memory; the pictures stay on disk."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Recipe
 from distill.data.sources import Sample, read_photos, read_texts
+from mobileclip.files import PathLike
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Photos with their texts, and further texts.
+    """Photos with their texts, and texts without photos.
 
     Attributes:
-        samples: every photo of every source.
-        source_of: for each sample the number of its source, (len(samples),).
-        shares: for each source the share of its photos drawn in an epoch.
-        texts: every distinct text, those of photos first.
-        text_ids: for each sample the positions of its texts in `texts`.
-        groups: for each sample a number that equals another's where both mean the same.
-        unreadable: numbers of samples whose photos cannot be read; no epoch draws them.
+        samples: the photos of all sources.
+        source_of: the number of each sample's source, (len(samples),).
+        shares: for each source, the share of its photos that an epoch draws.
+        texts: all distinct texts; those of photos come first.
+        text_ids: for each sample, the positions of its texts in `texts`.
+        groups: a number for each sample; samples with equal numbers show the same.
+        unreadable: numbers of the samples whose photos can't be read; no epoch draws them.
     """
 
     samples: tuple[Sample, ...]
@@ -38,8 +38,8 @@ class Corpus:
     unreadable: frozenset[int] = frozenset()
 
     @classmethod
-    def read(cls, recipe: Recipe, data: Path) -> Corpus:
-        """Read every source of a recipe; photos that are not on the disk are left out.
+    def read(cls, recipe: Recipe, data: PathLike) -> Corpus:
+        """Read all sources of a recipe, without photos that aren't on disk.
 
         Raises:
             DataError: a captions or labels file is missing or malformed.
@@ -70,29 +70,29 @@ class Corpus:
 
     @property
     def identity(self) -> str:
-        """A digest of every photo's name, texts and meaning, and of all further texts, in their order."""
+        """A digest of the names, texts and groups of all photos, and of all other texts, in order."""
         lines = [f"{sample.path.name}|{sample.group}|{sample.texts}" for sample in self.samples]
         text = "\n".join([str(self.shares), str(sorted(self.unreadable)), *lines, *self.texts])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @cached_property
     def readable(self) -> NDArray[np.int64]:
-        """Numbers of the samples that can be drawn."""
+        """Numbers of the samples whose photos can be read."""
         return np.array([i for i in range(len(self.samples)) if i not in self.unreadable], np.int64)
 
     def without(self, unreadable: NDArray[np.bool_]) -> Corpus:
-        """Return this corpus with more samples (len(samples),) marked as unreadable; all numbers stay."""
+        """Return this corpus with more samples marked as unreadable, (len(samples),); numbers don't change."""
         more = self.unreadable.union(np.flatnonzero(unreadable).tolist())
         return dataclasses.replace(self, unreadable=more)
 
     def epoch(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw an epoch's samples: each source by its share, all in one random order, the same for the same seed."""
+        """Draw the samples of an epoch in random order: from each source its share. The seed determines the result."""
         random = np.random.default_rng((seed, epoch))
         drawn = []
         for number, share in enumerate(self.shares):
             members = self.readable[self.source_of[self.readable] == number]
-            whole, rest = divmod(share, 1)
-            drawn += [members] * int(whole)
+            rounds, rest = divmod(share, 1)
+            drawn += [members] * int(rounds)
             drawn.append(random.choice(members, round(rest * len(members)), replace=False))
         order: NDArray[np.int64] = random.permutation(np.concatenate(drawn))
         return order

@@ -1,4 +1,4 @@
-"""The photos and texts of a recipe's sources as one kind of sample, wherever they lie."""
+"""The photos and texts of all kinds of sources, cut into the parts that become shards."""
 
 from __future__ import annotations
 
@@ -9,65 +9,77 @@ from pathlib import Path
 
 from distill.config import PhotoSource, Recipe
 from distill.data.sources import DataError, read_photos, read_texts
-from distill.data.tars import Place, Skipped, TarSample, find_tars, read_index
+from distill.data.tars import Omission, PhotoRef, TarSample, find_tars, read_index
+from mobileclip.files import PathLike
 
-TEXTS_A_UNIT = 8192
+TEXTS_PER_SHARD = 8192
 
 
 @dataclass(frozen=True)
-class RawSample:
+class CaptionedPhoto:
     """A photo with its texts.
 
     Attributes:
-        key: its name, different from every other's, that decides its augmentations.
-        group: equals another's where both show the same.
-        photo: where it lies.
-        captions: true of it, at least one.
+        key: its unique name, which determines its augmentations.
+        group: what it shows; photos of the same group aren't each other's negatives.
+        photo: where to read it.
+        captions: texts that are true of it, at least one.
         synthetic: captions that a model wrote.
     """
 
     key: str
     group: str
-    photo: Place
+    photo: PhotoRef
     captions: tuple[str, ...]
     synthetic: tuple[str, ...] = ()
 
+    @classmethod
+    def from_tar(cls, sample: TarSample, source: str) -> CaptionedPhoto:
+        """Read the captions of a sample in a tar; `source` is the name of the source.
+
+        Raises:
+            SampleError: it has no picture or no caption, or they are damaged.
+        """
+        key = f"{source}/{sample.tar.stem}/{sample.key}"
+        synthetic = tuple(text for texts in sample.synthetic().values() for text in texts)
+        return cls(key, key, sample.photo, sample.captions(), synthetic)
+
 
 @dataclass(frozen=True)
-class Unit:
-    """A part of a recipe's data that becomes one shard: photos, or a tar of them, or texts.
+class ShardInput:
+    """A part of a recipe's data that becomes one shard: listed photos, a tar, or texts.
 
     Attributes:
-        name: of the shard.
-        source: the recipe's name of where it comes from.
-        samples: photos named one by one.
-        tar: or those of a tar.
-        texts: or texts without photos.
+        name: name of the shard.
+        source: name of the source in the recipe.
+        samples: photos of a captions or labels file.
+        tar: a tar of photos.
+        texts: texts without photos.
     """
 
     name: str
     source: str
-    samples: tuple[RawSample, ...] = ()
+    samples: tuple[CaptionedPhoto, ...] = ()
     tar: Path | None = None
     texts: tuple[str, ...] = ()
 
-    def read(self) -> tuple[Sequence[RawSample | TarSample], list[Skipped]]:
-        """Return the photos of the unit, those of a tar unread but for their places, and what the tar has lost."""
+    def read(self) -> tuple[Sequence[CaptionedPhoto | TarSample], list[Omission]]:
+        """Return the photos, and what is missing from the tar. The captions in a tar aren't read yet."""
         return read_index(self.tar) if self.tar else (self.samples, [])
 
 
-def listed_samples(source: PhotoSource, data: Path) -> list[RawSample]:
-    """Read a captions file or a table of labels; photos need not exist.
+def listed_photos(source: PhotoSource, data: PathLike) -> list[CaptionedPhoto]:
+    """Read a captions or labels file; the photos need not exist.
 
     Raises:
         DataError: a file is missing or malformed.
     """
-    start = (data / source.file).parent
+    start = (Path(data) / source.file).parent
     return [
-        RawSample(
-            f"{source.name}/{_below(sample.path, start)}",
+        CaptionedPhoto(
+            f"{source.name}/{_relative(sample.path, start)}",
             sample.group,
-            Place(sample.path),
+            PhotoRef(sample.path),
             sample.texts,
             sample.synthetic,
         )
@@ -75,41 +87,31 @@ def listed_samples(source: PhotoSource, data: Path) -> list[RawSample]:
     ]
 
 
-def _below(path: Path, folder: Path) -> str:
+def _relative(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def tar_sample(found: TarSample, source: str) -> RawSample:
-    """Read the captions of a tar's sample.
+def with_captions(sample: CaptionedPhoto | TarSample, source: str) -> CaptionedPhoto:
+    """Return a sample with its captions, read from the tar if necessary.
 
     Raises:
-        SampleError: it has no picture or no caption, or they are damaged.
+        SampleError: see `CaptionedPhoto.from_tar`.
     """
-    key = f"{source}/{found.tar.stem}/{found.key}"
-    synthetic = tuple(text for said in found.synthetic().values() for text in said)
-    return RawSample(key, key, found.photo, found.captions(), synthetic)
+    return CaptionedPhoto.from_tar(sample, source) if isinstance(sample, TarSample) else sample
 
 
-def whole(sample: RawSample | TarSample, source: str) -> RawSample:
-    """Return a sample with its texts, whichever kind it is.
+def plan_shards(recipe: Recipe, data: PathLike) -> tuple[list[ShardInput], str]:
+    """Cut the sources of a recipe into the inputs of shards; also return a digest of all sources.
 
     Raises:
-        SampleError: see `tar_sample`.
+        DataError: a source is missing or malformed, or is reinforced already, or two have the same name.
     """
-    return tar_sample(sample, source) if isinstance(sample, TarSample) else sample
-
-
-def plan_units(recipe: Recipe, data: Path) -> tuple[list[Unit], str]:
-    """Cut the sources of a recipe into units; also a digest of all that they are made of.
-
-    Raises:
-        DataError: a source is missing, malformed, or reinforced already.
-    """
-    parts: list[tuple[str, tuple[RawSample, ...], Path | None, tuple[str, ...]]] = []
+    data = Path(data)
+    parts: list[tuple[str, tuple[CaptionedPhoto, ...], Path | None, tuple[str, ...]]] = []
     digest = hashlib.sha256()
     names = [source.name for source in recipe.photos] + [source.name for source in recipe.texts]
     if double := next((name for name in names if names.count(name) > 1), None):
-        raise DataError(f"two sources are named {double}; photos are known by their source's name")
+        raise DataError(f"two sources are named {double}, but the names of photos start with that of their source")
     for source in recipe.photos:
         if source.kind == "reinforced":
             raise DataError(f"photos.{source.name}: is reinforced already")
@@ -118,15 +120,15 @@ def plan_units(recipe: Recipe, data: Path) -> tuple[list[Unit], str]:
                 parts.append((source.name, (), tar, ()))
                 digest.update(f"{source.name}|{tar.name}|{tar.stat().st_size}\n".encode("utf-8", "surrogateescape"))
             continue
-        samples = listed_samples(source, data)
+        samples = listed_photos(source, data)
         for sample in samples:
-            said = f"{sample.key}|{sample.group}|{sample.captions}|{sample.synthetic}\n"
-            digest.update(said.encode("utf-8", "surrogatepass"))
+            line = f"{sample.key}|{sample.group}|{sample.captions}|{sample.synthetic}\n"
+            digest.update(line.encode("utf-8", "surrogatepass"))
         size = recipe.reinforcement.shard
         parts += [(source.name, tuple(samples[i : i + size]), None, ()) for i in range(0, len(samples), size)]
-    for texts in recipe.texts:
-        said_here = read_texts(texts, data)
-        digest.update("\n".join([texts.name, *said_here]).encode("utf-8", "surrogatepass"))
-        steps = range(0, len(said_here), TEXTS_A_UNIT)
-        parts += [(texts.name, (), None, tuple(said_here[i : i + TEXTS_A_UNIT])) for i in steps]
-    return [Unit(f"{number:05}", *part) for number, part in enumerate(parts)], digest.hexdigest()
+    for text_source in recipe.texts:
+        texts = read_texts(text_source, data)
+        digest.update("\n".join([text_source.name, *texts]).encode("utf-8", "surrogatepass"))
+        starts = range(0, len(texts), TEXTS_PER_SHARD)
+        parts += [(text_source.name, (), None, tuple(texts[i : i + TEXTS_PER_SHARD])) for i in starts]
+    return [ShardInput(f"{number:05}", *part) for number, part in enumerate(parts)], digest.hexdigest()

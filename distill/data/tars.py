@@ -1,8 +1,8 @@
-"""WebDataset tars: photos with captions as DataComp and img2dataset store them, and DataCompDR's reinforcements.
+"""WebDataset tars: photos with captions in the layout of DataComp and img2dataset, and DataCompDR's stored views.
 
-A tar is read by the positions of its members, so that a sample in the middle is one seek away: photos are shuffled
-freely, workers share the work without an order among them, and resuming reads nothing twice. Members are only ever
-taken as pictures, UTF-8 text, JSON and arrays of numbers; no decoder here can run anything that a tar brings.
+An index of the members' positions makes each sample one seek away, so photos can be shuffled freely, workers need no
+order among them, and a resumed run reads nothing twice. Members are only decoded as pictures, UTF-8 text, JSON and
+arrays of numbers; no decoder used here can execute what a tar contains.
 """
 
 from __future__ import annotations
@@ -21,41 +21,44 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from distill.data.sources import DataError
-from mobileclip.errors import PhotoError
+from distill.data.sources import DataError, unreadable
+from mobileclip.errors import PhotoError, one_line
+from mobileclip.files import PathLike
 from mobileclip.photos import open_photo
+from mobileclip.vectors import Floats
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 _FORMATS = ("JPEG", "PNG", "WEBP")
-_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_LARGEST_ARRAY = 64 * 2**20  # bytes of one sample's vectors, unpacked
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_LARGEST_ARRAY = 64 * 2**20  # bytes of a sample's embeddings, uncompressed
 
-Vectors = NDArray[np.float32]
+Span = tuple[int, int]
+"""Offset and length of a member in its tar, in bytes."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the bytes of a photo lie.
+class PhotoRef:
+    """Where to read a photo.
 
     Attributes:
         path: an image file, or a tar.
-        place: offset and length in the tar; None for a file of its own.
+        span: the photo's position in the tar; None for an image file.
     """
 
     path: Path
-    place: tuple[int, int] | None = None
+    span: Span | None = None
 
     def open(self, min_side: int | None = None) -> Image.Image:
-        """Return the upright RGB photo; `min_side` as in `mobileclip.photos.open_photo`.
+        """Return the upright RGB photo; for `min_side`, see `mobileclip.photos.open_photo`.
 
         Raises:
-            PhotoError: it cannot be read.
+            PhotoError: it can't be read.
         """
-        if self.place is None:
+        if self.span is None:
             return open_photo(self.path, min_side=min_side)
-        name = f"{self.path} at {self.place[0]}"
+        name = f"{self.path} at {self.span[0]}"
         try:
-            image = Image.open(io.BytesIO(_read(self.path, self.place)), formats=_FORMATS)
+            image = Image.open(io.BytesIO(_read(self.path, self.span)), formats=_FORMATS)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
         except UnidentifiedImageError as error:
@@ -63,19 +66,19 @@ class Place:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise PhotoError(name, "too large", str(error)) from error
         except Exception as error:  # decoders raise anything on hostile bytes
-            raise PhotoError(name, "cannot be read", " ".join(str(error).split())[:200]) from error
+            raise PhotoError(name, "cannot be read", one_line(error)) from error
         return open_photo(image)
 
 
-class Skipped(NamedTuple):
-    """A sample, or the rest of a tar, that was left out."""
+class Omission(NamedTuple):
+    """A sample, or the rest of a tar, that can't be used."""
 
     key: str
     reason: str
 
 
 class SampleError(Exception):
-    """A sample that is incomplete or damaged; its neighbours are not."""
+    """An incomplete or damaged sample; the samples next to it can be read."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,20 @@ class TarSample:
     """The members of one sample.
 
     Attributes:
-        tar: their tar.
+        tar: the tar.
         key: the members' name up to its first dot.
-        members: offset and length by what follows that dot, in small letters.
+        members: positions by suffix: what follows that dot, in lower case.
     """
 
     tar: Path
     key: str
-    members: Mapping[str, tuple[int, int]]
+    members: Mapping[str, Span]
 
     def read(self, suffix: str) -> bytes:
         """Return a member's bytes.
 
         Raises:
-            SampleError: there is none, or it is cut off.
+            SampleError: it is missing or truncated.
         """
         if suffix not in self.members:
             raise SampleError(f"no {suffix}")
@@ -109,7 +112,7 @@ class TarSample:
         """Return a member that is a JSON object.
 
         Raises:
-            SampleError: it is missing or no such thing.
+            SampleError: it is missing, or isn't a JSON object.
         """
         try:
             value = json.loads(self.read(suffix).decode("utf-8"))
@@ -120,38 +123,38 @@ class TarSample:
         return value
 
     @property
-    def photo(self) -> Place:
-        """Where the picture lies.
+    def photo(self) -> PhotoRef:
+        """Where to read the picture.
 
         Raises:
-            SampleError: there is none.
+            SampleError: it is missing.
         """
         for suffix in PICTURES:
             if suffix in self.members:
-                return Place(self.tar, self.members[suffix])
+                return PhotoRef(self.tar, self.members[suffix])
         raise SampleError("no picture")
 
     def captions(self) -> tuple[str, ...]:
-        """Return what `txt` says, or `caption`, `captions`, `text` or `texts` of `json`; at least one text.
+        """Return the text in `txt`, or the `caption`, `captions`, `text` or `texts` in `json`; at least one.
 
         Raises:
-            SampleError: there is no caption, or it is no text.
+            SampleError: there is no caption, or it isn't text.
         """
         if "txt" in self.members:
             try:
-                said: Any = self.read("txt").decode("utf-8")
+                value: Any = self.read("txt").decode("utf-8")
             except UnicodeDecodeError as error:
                 raise SampleError("txt: not UTF-8") from error
         else:
-            about = self.json("json") if "json" in self.members else {}
-            said = next((about[name] for name in ("caption", "captions", "text", "texts") if name in about), ())
-        captions = _texts(said, "caption")
+            fields = self.json("json") if "json" in self.members else {}
+            value = next((fields[name] for name in ("caption", "captions", "text", "texts") if name in fields), ())
+        captions = _texts(value, "caption")
         if not captions:
             raise SampleError("no caption")
         return captions
 
     def synthetic(self) -> dict[str, tuple[str, ...]]:
-        """Return the lists of `syn.json` whose names begin with `syn_text`, by name; empty where there is none.
+        """Return the lists in `syn.json` whose names start with `syn_text`, by name; empty if it is missing.
 
         Raises:
             SampleError: it is damaged.
@@ -159,97 +162,100 @@ class TarSample:
         if "syn.json" not in self.members:
             return {}
         lists = self.json("syn.json").items()
-        return {name: _texts(said, name) for name, said in lists if name.startswith("syn_text")}
+        return {name: _texts(value, name) for name, value in lists if name.startswith("syn_text")}
 
 
-def _texts(said: Any, what: str) -> tuple[str, ...]:
-    """One text or a list of them, without empty ones."""
-    texts = [said] if isinstance(said, str) else said
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    """Return one text or a list of texts as a tuple, without empty texts."""
+    texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise SampleError(f"{what}: not a text or a list of texts")
+        raise SampleError(f"{name}: not a text or a list of texts")
     return tuple(text.strip() for text in texts if text.strip())
 
 
-def find_tars(path: Path) -> list[Path]:
-    """List the tars of a source: one file, all in a folder, or all that fit a pattern such as `set/000*.tar`.
+def find_tars(path: PathLike) -> list[Path]:
+    """List the tars of a source: a single file, all in a folder, or all that match a pattern such as `set/000*.tar`.
 
     Raises:
-        DataError: there is none, or one is compressed, for in those nothing can be found without reading all.
+        DataError: none is found, or one is compressed, which rules out reading single samples.
     """
+    path = Path(path)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.name.endswith((".tar", *_PACKED)))
+        found = sorted(file for file in path.iterdir() if file.name.endswith((".tar", *_COMPRESSED)))
     else:
         found = [path] if path.is_file() else sorted(path.parent.glob(path.name))
-    if packed := [tar for tar in found if tar.name.endswith(_PACKED)]:
-        raise DataError(f"{packed[0]}: a compressed tar; unpack it to .tar, pictures in it are compressed already")
+    if compressed := [tar for tar in found if tar.name.endswith(_COMPRESSED)]:
+        raise DataError(f"{compressed[0]}: a compressed tar; decompress it to .tar, its pictures stay compressed")
     if not found:
-        raise DataError(f"{path}: no .tar there")
+        raise DataError(f"{path}: no .tar found")
     return found
 
 
-def read_index(tar: Path) -> tuple[list[TarSample], list[Skipped]]:
-    """Find the samples of a tar, in its order, reading nothing but the members' headers.
+def read_index(tar: PathLike) -> tuple[list[TarSample], list[Omission]]:
+    """Find the samples of a tar, in order, by reading its headers only.
 
-    Members whose bytes are cut off are left out of their sample; a tar that ends early or is damaged gives the samples
-    before that place. Each such loss is in the second list.
+    As in webdataset, consecutive members whose names are equal up to the first dot are one sample. Truncated members
+    are left out of their sample. From a tar that ends early or is damaged, the samples before the damage are returned.
+    Everything that is missing is in the second list.
 
     Raises:
-        DataError: the tar cannot be opened at all.
+        DataError: the tar can't be opened.
     """
-    from webdataset.tariterators import group_by_keys
-
-    skipped: list[Skipped] = []
-
-    def note(error: Exception) -> bool:
-        name = str(error.args[0]).partition(":")[0] if error.args else tar.name
-        skipped.append(Skipped(name, "a second member of this name"))
-        return True
-
+    tar = Path(tar)
+    samples: list[TarSample] = []
+    omissions: list[Omission] = []
+    key, members = "", dict[str, Span]()
     try:
         with tar.open("rb") as stream:
-            groups = list(group_by_keys(_members(stream, tar, skipped), handler=note))
+            for name, span in _members(stream, tar.name, omissions):
+                folder, slash, file = name.rpartition("/")
+                stem, dot, suffix = file.partition(".")
+                if not stem or not dot or suffix.startswith("__"):  # webdataset's own names
+                    continue
+                if not samples or folder + slash + stem != key:
+                    key, members = folder + slash + stem, {}
+                    samples.append(TarSample(tar, key, members))
+                if suffix.lower() in members:
+                    omissions.append(Omission(name, "a second member of this name"))
+                else:
+                    members[suffix.lower()] = span
     except OSError as error:
-        raise DataError(f"{tar}: cannot be read ({error.strerror or error})") from error
-    samples = []
-    for group in groups:
-        places = {suffix: place for suffix, place in group.items() if not suffix.startswith("__")}
-        samples.append(TarSample(tar, group["__key__"], places))
-    return samples, skipped
+        raise unreadable(tar, error) from error
+    return samples, omissions
 
 
-def _members(stream: BinaryIO, tar: Path, skipped: list[Skipped]) -> Iterator[dict[str, Any]]:
-    """Yield each regular member's name and place, as webdataset groups them; notes what is cut off or damaged."""
+def _members(stream: BinaryIO, tar: str, omissions: list[Omission]) -> Iterator[tuple[str, Span]]:
+    """Yield each regular member's name and position; appends truncated and damaged ones to `omissions`."""
     end = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     last = "its beginning"
     try:
-        # Undecodable names keep their bytes as surrogates, and so stay different from each other.
+        # Surrogates keep the bytes of undecodable names, so different names stay different.
         archive = tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         for member in archive:
             last = member.name
             if not member.isreg():
                 continue
             if member.offset_data + member.size > end:
-                skipped.append(Skipped(member.name, "truncated"))
+                omissions.append(Omission(member.name, "truncated"))
                 continue
-            place = (member.offset_data, member.size)
-            yield {"fname": member.name, "data": place, "__url__": str(tar)}
+            yield member.name, (member.offset_data, member.size)
         stream.seek(archive.offset)
         closing = stream.read(tarfile.BLOCKSIZE)
         if closing.strip(b"\0") or not closing:
-            # tarfile takes a damaged header for the end.
-            skipped.append(Skipped(tar.name, f"{'damaged' if closing else 'no end'} after {last}"))
+            # tarfile mistakes a damaged header for the end.
+            omissions.append(Omission(tar, f"{'damaged' if closing else 'no end'} after {last}"))
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        skipped.append(Skipped(tar.name, f"damaged after {last} ({error})"))
+        omissions.append(Omission(tar, f"damaged after {last} ({one_line(error)})"))
 
 
-def _read(path: Path, place: tuple[int, int]) -> bytes:
-    """Read a stretch of a file.
+def _read(path: Path, span: Span) -> bytes:
+    """Read part of a file.
 
     Raises:
-        OSError: the file is missing or ends before.
+        OSError: the file is missing or too short.
     """
-    offset, length = place
+    offset, length = span
     with path.open("rb") as stream:
         stream.seek(offset)
         data = stream.read(length)
@@ -259,13 +265,13 @@ def _read(path: Path, place: tuple[int, int]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Reinforced:
-    """What DataCompDR stores of a sample: all teachers' vectors side by side.
+class DataCompDRSample:
+    """A sample of DataCompDR: stored views, texts, and the concatenated embeddings of all teachers.
 
     Attributes:
-        augmentations: as `paug.json` has them, for `distill.data.augment.from_datacompdr`.
-        texts: captions, then synthetic ones.
-        captions: how many of them are captions.
+        augmentations: entries of `paug.json`, see `distill.data.augment.from_datacompdr`.
+        texts: captions, then synthetic captions.
+        captions: number of captions in `texts`.
         image: (len(augmentations), d) float32.
         text: (len(texts), d) float32.
     """
@@ -273,41 +279,41 @@ class Reinforced:
     augmentations: tuple[Any, ...]
     texts: tuple[str, ...]
     captions: int
-    image: Vectors
-    text: Vectors
+    image: Floats
+    text: Floats
 
 
-def read_datacompdr(sample: TarSample) -> Reinforced:
+def read_datacompdr(sample: TarSample) -> DataCompDRSample:
     """Read a sample of DataCompDR or DFNDR (github.com/apple/ml-mobileclip, training/open_clip_v2.patch).
 
     Raises:
-        SampleError: something is missing, or counts do not fit each other.
+        SampleError: something is missing, or numbers of views, texts and embeddings differ.
     """
     augmentations = sample.json("paug.json").get("param_aug")
     try:
-        # Written as a list, or as a list in a string.
+        # Stored as a list, or as a JSON string of a list.
         augmentations = json.loads(augmentations) if isinstance(augmentations, str) else augmentations
     except (ValueError, RecursionError) as error:
         raise SampleError("paug.json: not JSON") from error
     if not isinstance(augmentations, list) or not augmentations:
         raise SampleError("paug.json: no param_aug")
     captions, synthetic = sample.captions(), sample.synthetic()
-    texts = captions + tuple(text for said in synthetic.values() for text in said)
+    texts = captions + tuple(text for texts in synthetic.values() for text in texts)
     arrays = _arrays(sample)
     image, text = arrays.get("image_emb"), arrays.get("text_emb")
     if image is None or text is None:
         raise SampleError("no image_emb and text_emb")
-    if len(text) == len(captions):  # DFNDR keeps those of synthetic captions apart
+    if len(text) == len(captions):  # DFNDR stores the embeddings of synthetic captions separately
         text = np.concatenate([text, *(arrays[name] for key in synthetic if (name := f"{key}_emb") in arrays)])
     if len(image) != len(augmentations) or len(text) != len(texts) or image.shape[1] != text.shape[1]:
         raise SampleError(
-            f"{len(augmentations)} augmentations and {len(texts)} texts, but vectors {image.shape} and {text.shape}"
+            f"{len(augmentations)} augmentations and {len(texts)} texts, but embeddings {image.shape} and {text.shape}"
         )
-    return Reinforced(tuple(augmentations), texts, len(captions), image, text)
+    return DataCompDRSample(tuple(augmentations), texts, len(captions), image, text)
 
 
-def _arrays(sample: TarSample) -> dict[str, Vectors]:
-    """Read a sample's vectors from `npz`, else `pth.gz`; never by unpickling."""
+def _arrays(sample: TarSample) -> dict[str, Floats]:
+    """Read a sample's embeddings from `npz` or `pth.gz`, without unpickling."""
     import torch
 
     try:
@@ -316,8 +322,8 @@ def _arrays(sample: TarSample) -> dict[str, Vectors]:
                 if sum(info.file_size for info in stored.zip.infolist()) > _LARGEST_ARRAY:
                     raise SampleError("npz: too large")
                 return {name: _matrix(stored[name]) for name in stored.files}
-        with gzip.GzipFile(fileobj=io.BytesIO(sample.read("pth.gz"))) as packed:
-            data = packed.read(_LARGEST_ARRAY + 1)
+        with gzip.GzipFile(fileobj=io.BytesIO(sample.read("pth.gz"))) as stream:
+            data = stream.read(_LARGEST_ARRAY + 1)
         if len(data) > _LARGEST_ARRAY:
             raise SampleError("pth.gz: too large")
         tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -325,12 +331,12 @@ def _arrays(sample: TarSample) -> dict[str, Vectors]:
     except SampleError:
         raise
     except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise SampleError(f"vectors: not plain arrays ({' '.join(str(error).split())[:120]})") from error
+        raise SampleError(f"embeddings: not plain arrays ({one_line(error, 120)})") from error
     except Exception as error:  # zipfile and torch's reader raise anything on hostile bytes
-        raise SampleError(f"vectors: refused ({type(error).__name__}); only plain tensors are read") from error
+        raise SampleError(f"embeddings: refused ({type(error).__name__}); only plain tensors are read") from error
 
 
-def _matrix(array: NDArray[Any]) -> Vectors:
+def _matrix(array: NDArray[Any]) -> Floats:
     if array.ndim != 2 or array.dtype.kind != "f":
-        raise SampleError(f"vectors: {array.dtype} {array.shape}, not rows of floating-point numbers")
+        raise SampleError(f"embeddings: {array.dtype} {array.shape}, not rows of floating-point numbers")
     return array.astype(np.float32)

@@ -1,4 +1,4 @@
-"""English nouns from WordNet's own data files (Miller 1995; the Debian package `wordnet-base` has them)."""
+"""English nouns from WordNet's data files (Miller 1995), which the Debian package `wordnet-base` contains."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
 
 
-def nouns(folder: Path) -> list[str]:
-    """Return noun lemmas in lower case, the most often sense-tagged first, then alphabetically.
+def nouns(folder: PathLike) -> list[str]:
+    """Return noun lemmas in lower case, the most frequently sense-tagged first, then in alphabetical order.
 
-    Proper names, which WordNet writes with capitals in `data.noun`, are left in: places and dog breeds are among
-    what people search for. Reads `index.noun` and, for the counts, `cntlist.rev`.
+    Proper names, which WordNet capitalizes in `data.noun`, are included: people search for places and dog breeds.
+    Reads `index.noun` and, for the counts, `cntlist.rev`.
 
     Raises:
-        PocketclipError: the folder does not hold WordNet's files.
+        PocketclipError: the folder doesn't contain WordNet's files.
     """
+    folder = Path(folder)
     try:
         lines = (folder / "index.noun").read_text("latin-1").splitlines()
         counts_text = (folder / "cntlist.rev").read_text("latin-1")
@@ -24,7 +26,7 @@ def nouns(folder: Path) -> list[str]:
         raise PocketclipError(f"{folder}: no WordNet data files ({error.strerror}); install wordnet-base") from error
     counts: dict[str, int] = {}
     for line in counts_text.splitlines():
-        # sense_key sense_number tag_count, where the key is lemma%type:… and type 1 is a noun.
+        # sense_key sense_number tag_count; the key is lemma%type:…, and type 1 is a noun.
         key, _, count = line.split()
         lemma, _, kind = key.partition("%")
         if kind.startswith("1:"):
@@ -35,9 +37,9 @@ def nouns(folder: Path) -> list[str]:
 
 
 def plurals(words: Sequence[str]) -> list[str]:
-    """Return each noun's plural, as English spells it; those that are plurals already stay."""
+    """Return the plural of each noun; words that are already plural stay the same."""
     import inflect
 
     spelling = inflect.engine()
-    # `singular_noun` says False of what is no plural.
+    # `singular_noun` returns False for a word that isn't plural.
     return [word if spelling.singular_noun(word) else spelling.plural_noun(word) for word in words]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.sources import DataError, read_splits, read_table, spoken
+from distill.data.sources import DataError, read_splits, read_table, readable_name
 from distill.evaluate.encoders import DualEncoder
 from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos, truth
 from distill.evaluate.limits import measure_limits
@@ -87,7 +87,7 @@ def evaluate_labels(
     names = sorted({name for row in every for name in _names(row[column])})
     rows = _of_split(every, file, splits, split)
     number = {name: i for i, name in enumerate(names)}
-    classes = class_vectors(encoder, [spoken(name) for name in names], templates)
+    classes = class_vectors(encoder, [readable_name(name) for name in names], templates)
     vectors, kept, failed = _encoded(encoder, file, [file.parent / row["file"] for row in rows], progress)
     labels = [sorted({number[name] for name in _names(rows[i][column])}) for i in kept]
     return {"n": len(kept), "classes": len(names), "n_failed": failed, **classification(vectors, classes, labels)}
@@ -124,7 +124,7 @@ def evaluate_tags(
     known = np.zeros((len(shown), len(names)), np.int8)
     for row_number, labels in enumerate(shown.values()):
         known[row_number, sorted(labels)] = 1
-    prompts = [expand(spoken(name), templates) for name in names]
+    prompts = [expand(readable_name(name), templates) for name in names]
     paths = [file.parent / name for name in shown]
     return _measure_tags(encoder, file, paths, known, names, prompts, 1, progress)
 
@@ -191,8 +191,8 @@ def _measure_tags(
     least: int,
     progress: PhotoProgress | None,
 ) -> dict[str, Any]:
-    position = {spoken(label.name): i for i, label in enumerate(encoder.labels)}
-    found = [position.get(spoken(name), -1) for name in names]
+    position = {readable_name(label.name): i for i, label in enumerate(encoder.labels)}
+    found = [position.get(readable_name(name), -1) for name in names]
     rows = [
         encoder.label_vectors[i] if i >= 0 else average_prompts(encoder.encode_texts(list(texts)))
         for i, texts in zip(found, prompts, strict=True)

@@ -1,1 +1,1 @@
-"""Where training batches come from: cached teacher vectors, online teachers, or reinforced data."""
+"""Where training batches come from: cached teacher embeddings, teachers run at every step, or reinforced data."""

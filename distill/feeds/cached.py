@@ -1,4 +1,4 @@
-"""Where batches come from: a corpus in memory with its teachers' vectors, or whatever else keeps to the protocol."""
+"""The protocol of feeds, which yield batches, and the feed of a corpus with cached teacher embeddings."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.data.corpus import Corpus
 from distill.distributed import rank, size
-from distill.feeds.photos import augmentation, read_photos_of
+from distill.feeds.photos import read_epoch, train_transform
 from distill.losses import TeacherEmbeddings
 from distill.teachers.bank import TeacherBank
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
 
-WINDOW = 64
-"""Batches of texts that are sorted by length together."""
+SORT_WINDOW = 64
+"""Number of batches of texts that are sorted by length together."""
 
 
 class Feed(Protocol):
-    """Where batches come from.
+    """Yields batches.
 
-    The same (epoch, stage, first) always gives the same batches, whatever was read before: resuming is starting at
-    `first`. A batch of the recipe is that of all processes together; a feed yields this process's share of it,
-    positions rank::size, with the same number of rows on every process.
+    The same (epoch, stage, first) always gives the same batches, regardless of what was read before, so a resumed run
+    simply starts at `first`. The recipe's batch size is that of all processes together. A feed yields this process's
+    share, positions rank::size, with the same number of rows on every process.
     """
 
     widths: tuple[int, ...]
-    """Dimensions of each teacher's vectors."""
+    """The dimension of each teacher's embeddings."""
     identity: str
-    """What the batches depend on beside the recipe: a run goes on only with the very data that it began with."""
+    """Digest of the data that the batches depend on; a run resumes only with the same data."""
 
     def steps(self, epoch: int, stage: Stage) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of full batches in an epoch."""
 
     def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
-        """Yield an epoch's batches from number `first` on."""
+        """Yield this process's share of an epoch's batches, from number `first` on."""
 
 
 class CorpusFeed:
-    """Photos and texts of a corpus, with the vectors that each teacher has of all of them.
+    """Photos and texts of a corpus, with each teacher's embeddings of all of them.
 
     Args:
         recipe: batch sizes, losses and seed.
-        config: of the student, whose pixels these are.
+        config: the student's.
         tokenizer: the student's.
         corpus: photos and texts.
-        banks: one a teacher.
+        banks: one per teacher.
         workers: processes that decode photos.
-        features: the student's trunk's of every photo, (samples, width) float32, for stages that ask for them.
+        features: the student's trunk features of every photo, (samples, width) float32, for stages with `features`.
 
     Raises:
-        ConfigError: the batch does not divide among the processes.
+        ConfigError: the batch size isn't a multiple of the processes.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class CorpusFeed:
             raise ConfigError(f"optim.batch: {recipe.optim.batch} is not a multiple of {size()} processes")
 
     def steps(self, epoch: int, stage: Stage) -> int:
-        """Return how many whole batches the epoch's photos, or all texts, fill."""
+        """Return the number of full batches in an epoch."""
         if stage.texts_only:
-            return len(self.corpus.texts) // self._texts_a_batch
+            return len(self.corpus.texts) // self._texts_per_batch
         return len(self.corpus.epoch(self.recipe.seed, epoch)) // self.recipe.optim.batch
 
     def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
@@ -93,15 +93,15 @@ class CorpusFeed:
             for step in range(first, len(order)):
                 random = np.random.default_rng((self.recipe.seed, epoch, step))
                 ids = order[step][rank() :: size()]
-                nobody = np.zeros(0, np.int64)
-                yield self._batch(torch.zeros(0, 3, 1, 1), nobody, ids, self._reference(random))
+                no_photos = np.zeros(0, np.int64)
+                yield self._batch(torch.zeros(0, 3, 1, 1), no_photos, ids, self._reference(random))
             return
         batch = self.recipe.optim.batch
         order = self.corpus.epoch(self.recipe.seed, epoch)
         for step, (pixels, positions, tried) in enumerate(self._photos(order, epoch, stage, first), first):
             random = np.random.default_rng((self.recipe.seed, epoch, step))
             drawn = order[step * batch : (step + 1) * batch]
-            # Drawn for the whole batch before anything is read: a photo that cannot be read changes no other's text.
+            # All texts are drawn before any photo is read, so an unreadable photo doesn't change the others' texts.
             texts = np.array([random.choice(self.corpus.text_ids[row]) for row in drawn])
             extra = self._extra_texts(random, texts)
             own = texts[positions - step * batch]
@@ -110,13 +110,13 @@ class CorpusFeed:
     def _photos(
         self, order: NDArray[np.int64], epoch: int, stage: Stage, first: int
     ) -> Iterator[tuple[Tensor, NDArray[np.int64], int]]:
-        """Yield its share of each batch: pixels or features, their positions in `order`, how many it tried."""
+        """Yield this process's share of each batch: pixels or features, positions in `order`, photos tried."""
         batch = self.recipe.optim.batch
         if not stage.features:
             paths = [self.corpus.samples[row].path for row in order]
-            look = augmentation(stage.px, stage.crop, self.config.pixels)
+            transform = train_transform(stage.px, stage.crop, self.config.pixels)
             seed = (self.recipe.seed, epoch)
-            yield from read_photos_of(paths, look, stage.px, batch, seed=seed, first=first, workers=self.workers)
+            yield from read_epoch(paths, transform, stage.px, batch, seed=seed, first=first, workers=self.workers)
             return
         if self.features is None:
             raise ConfigError("stages: the student's features were not computed")
@@ -125,34 +125,36 @@ class CorpusFeed:
             yield self.features[order[positions]], positions, len(positions)
 
     @property
-    def _texts_a_batch(self) -> int:
-        """Texts of all processes in a batch without photos, the same number for each."""
+    def _texts_per_batch(self) -> int:
+        """Texts in a batch of all processes without photos, a multiple of their number."""
         optim = self.recipe.optim
         return (optim.batch + optim.extra_texts) // size() * size()
 
     def _texts_by_length(self, epoch: int) -> NDArray[np.int64]:
-        """Draw an epoch's texts, (batches, texts a batch), those of a batch alike in length: padding costs time."""
-        random, texts = np.random.default_rng((self.recipe.seed, epoch)), self._texts_a_batch
+        """Draw the texts of an epoch, (batches, texts per batch), of similar length in each batch to save padding."""
+        random, texts = np.random.default_rng((self.recipe.seed, epoch)), self._texts_per_batch
         order = random.permutation(len(self.corpus.texts))
-        if self.config.text.causal:  # another tower sees padding and is never spared it
+        if self.config.text.causal:  # other towers process the padding anyway
             lengths = (self.tokens != 0).sum(axis=1)
-            windows = [order[start : start + WINDOW * texts] for start in range(0, len(order), WINDOW * texts)]
+            windows = [
+                order[start : start + SORT_WINDOW * texts] for start in range(0, len(order), SORT_WINDOW * texts)
+            ]
             order = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
-        whole = order[: len(order) // texts * texts].reshape(-1, texts)
-        shuffled: NDArray[np.int64] = random.permutation(whole)
+        full = order[: len(order) // texts * texts].reshape(-1, texts)
+        shuffled: NDArray[np.int64] = random.permutation(full)
         return shuffled
 
     def _extra_texts(self, random: np.random.Generator, texts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw texts that none of the batch's photos has; this process's share."""
-        extra = np.setdiff1d(_some(random, self.all_texts, self.recipe.optim.extra_texts), texts)
+        """Draw this process's share of the extra texts, without those that photos of the batch use."""
+        extra = np.setdiff1d(_draw(random, self.all_texts, self.recipe.optim.extra_texts), texts)
         return extra[: len(extra) // size() * size()][rank() :: size()]
 
     def _reference(self, random: np.random.Generator) -> tuple[TeacherEmbeddings, ...]:
-        """Draw the part of the corpus that affinities are compared with; the same on every process."""
+        """Draw the reference embeddings of the affinity loss, the same on every process."""
         loss = self.recipe.loss
         if not loss.compares_with_reference:
             return ()
-        photos, texts = _some(random, self.corpus.readable, loss.bank), _some(random, self.all_texts, loss.bank)
+        photos, texts = _draw(random, self.corpus.readable, loss.bank), _draw(random, self.all_texts, loss.bank)
         return tuple(TeacherEmbeddings(bank.photos[photos], bank.texts[texts], bank.logit_scale) for bank in self.banks)
 
     def _batch(
@@ -176,5 +178,6 @@ class CorpusFeed:
         )
 
 
-def _some(random: np.random.Generator, numbers: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+def _draw(random: np.random.Generator, numbers: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """Draw `wanted` numbers without replacement, or all if there are fewer."""
     return random.choice(numbers, min(len(numbers), wanted), replace=False)

@@ -1,4 +1,4 @@
-"""Augmented photos, each decided by seed, epoch and position alone, read by as many workers as one likes."""
+"""Augmented photos, read by any number of workers; seed, epoch and position determine each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 
 
-def augmentation(px: int, crop: float, recipe: PixelRecipe) -> v2.Transform:
-    """Random crop of at least `crop` of the area, mirror, slight colour change; then the student's own scaling."""
+def train_transform(px: int, crop: float, recipe: PixelRecipe) -> v2.Transform:
+    """Crop at random at least `crop` of the area, mirror, change colors slightly, then normalize for the student."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(px, (crop, 1.0), (0.8, 1.25), interpolation=v2.InterpolationMode.BICUBIC),
@@ -34,7 +34,7 @@ def augmentation(px: int, crop: float, recipe: PixelRecipe) -> v2.Transform:
 
 
 class EpochPhotos(Dataset[tuple[Tensor, int]]):
-    """An epoch's photos in order, with their positions; one that cannot be read is black and at position −1."""
+    """The photos of an epoch with their positions; an unreadable photo is black, and its position is −1."""
 
     def __init__(self, paths: Sequence[Path], transform: v2.Transform, px: int, seed: tuple[int, int]) -> None:
         self.paths, self.transform, self.px, self.seed = paths, transform, px, seed
@@ -47,13 +47,13 @@ class EpochPhotos(Dataset[tuple[Tensor, int]]):
             photo = open_photo(self.paths[position], min_side=2 * self.px)
         except PhotoError:
             return torch.zeros(3, self.px, self.px), -1
-        # The augmentation depends on the position, not on which worker came first.
+        # The augmentation depends on the position, not on which worker is first.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((*self.seed, position)) & 0x7FFFFFFF)
             return self.transform(photo), position
 
 
-def read_photos_of(
+def read_epoch(
     paths: Sequence[Path],
     transform: v2.Transform,
     px: int,
@@ -63,27 +63,27 @@ def read_photos_of(
     first: int = 0,
     workers: int = 1,
 ) -> Iterator[tuple[Tensor, NDArray[np.int64], int]]:
-    """Read an epoch's photos in order, from batch `first` on; each process its share, rank::size of every batch.
+    """Read the photos of an epoch in order, from batch `first` on; each process reads rank::size of every batch.
 
-    A photo that cannot be read is left out. Where several processes train, another one of the same share stands in
-    its place, because all must bring the same number of rows.
+    Unreadable photos are left out. If several processes train, other photos of the same share replace them, because
+    all processes need the same number of rows.
 
     Args:
         paths: the epoch's photos.
-        transform: photo to pixels (3, px, px) float32.
+        transform: converts a photo to pixels (3, px, px) float32.
         px: side of the pixels.
         batch: photos of all processes together, a multiple of their number.
-        seed: with a photo's position, decides its augmentation.
-        first: batches to skip.
-        workers: processes that decode; 0 decodes in this one.
+        seed: determines a photo's augmentation, together with its position.
+        first: number of batches to skip.
+        workers: processes that decode; 0 decodes in this process.
 
     Yields:
-        Pixels (n, 3, px, px), positions (n,) of these photos in `paths`, and how many were tried.
+        Pixels (n, 3, px, px), the positions (n,) of these photos in `paths`, and the number of photos tried.
 
     Raises:
-        DataError: several processes train, and one can read no photo of its share.
+        DataError: several processes train, and one can't read any photo of its share.
     """
-    mine = [
+    own_positions = [
         position
         for start in range(first * batch, len(paths) // batch * batch, batch)
         for position in range(start + rank(), start + batch, size())
@@ -91,7 +91,7 @@ def read_photos_of(
     loader = DataLoader(
         EpochPhotos(paths, transform, px, seed),
         batch_size=batch // size(),
-        sampler=mine,
+        sampler=own_positions,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
     )
@@ -100,8 +100,7 @@ def read_photos_of(
         unread = len(positions) - len(good)
         if unread and size() > 1:
             if not len(good):
-                raise DataError(
-                    f"none of {unread} photos of a batch can be read, {paths[mine[0]].parent} is one folder"
-                )
+                folder = paths[own_positions[0]].parent
+                raise DataError(f"none of the {unread} photos of a batch can be read; check folders such as {folder}")
             good = good[torch.arange(len(positions)) % len(good)]
         yield pixels[good], positions[good].numpy(), len(good) + unread

@@ -1,4 +1,4 @@
-"""Training from reinforced data: photos seen as teachers saw them, beside the vectors that were stored then."""
+"""Training on reinforced data: the views that the teachers saw, with the embeddings stored for them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from distill.data.augment import DECODE_MARGIN, Augmentation, from_datacompdr
 from distill.data.sources import DataError
 from distill.data.tars import (
     PICTURES,
-    Place,
-    Reinforced,
+    DataCompDRSample,
+    PhotoRef,
     SampleError,
     TarSample,
     find_tars,
@@ -28,153 +28,167 @@ from distill.data.tars import (
     read_index,
 )
 from distill.distributed import size
-from distill.feeds.steps import Drawn, Steps, Words, draw_text, epoch_size, fetch, rows_a_step
+from distill.feeds.steps import (
+    PhotoSample,
+    Steps,
+    TextSample,
+    draw_text_index,
+    epoch_size,
+    prepare_steps,
+    rows_per_step,
+)
 from distill.losses import TeacherEmbeddings
-from distill.reinforce.shards import SIDECAR, Shard, Sidecar, TeacherNote, expand
+from distill.reinforce.shards import SIDECAR, Shard, Sidecar, TeacherEntry, expand
 from mobileclip.errors import ConfigError
+from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
+from mobileclip.vectors import Floats
 
-# Opened once in each process; a handle costs a mapped file, not its contents.
-_open = functools.lru_cache(128)(Shard)
+# Opened once in each process. An open shard needs address space for its mapped file, but no memory for the contents.
+_open_shard = functools.lru_cache(128)(Shard)
 
 
-class Folder(Protocol):
-    """One reinforced source."""
+class ReinforcedFolder(Protocol):
+    """One reinforced source. Samples are addressed by shard and row."""
 
-    teachers: tuple[TeacherNote, ...]
-    photos: Sequence[int]
-    """How many photos each shard holds."""
-    texts: Sequence[int]
-    """How many texts without photos each shard holds."""
+    teachers: tuple[TeacherEntry, ...]
+    photo_counts: Sequence[int]
+    """Number of photos in each shard."""
+    text_counts: Sequence[int]
+    """Number of texts without photos in each shard."""
 
-    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> Drawn:
-        """Return a photo with one of its augmentations and one of its texts, drawn.
-
-        Raises:
-            PhotoError, SampleError: it cannot be read.
-        """
-
-    def vectors(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], Words]:
-        """Return the vectors of one view of a photo, and one of its texts with its vectors.
+    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> PhotoSample:
+        """Return a photo with a randomly drawn augmentation and text.
 
         Raises:
-            SampleError: they cannot be read.
+            PhotoError, SampleError: it can't be read.
         """
 
-    def text(self, shard: int, row: int) -> Words:
-        """Return a text without a photo, and its vectors."""
+    def embeddings(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], TextSample]:
+        """Return the embeddings of a photo's randomly drawn view, one per teacher, and a randomly drawn text of it.
+
+        Raises:
+            SampleError: they can't be read.
+        """
+
+    def text(self, shard: int, row: int) -> TextSample:
+        """Return a text without a photo."""
 
 
-class OwnFolder:
-    """What `pocketclip reinforce` wrote.
+class PocketclipFolder:
+    """A folder that `pocketclip reinforce` wrote.
 
     Args:
-        folder: of the reinforcement.
-        data: the data folder, that photos are named relative to.
+        folder: the folder.
+        data: the data folder; photos are stored by their path in it.
 
     Raises:
-        DataError: it is unfinished, or a shard is missing or not the one that was counted.
+        DataError: the folder is unfinished, or a shard is missing or was replaced.
     """
 
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: PathLike, data: PathLike) -> None:
+        self.folder, self.data = Path(folder), Path(data)
         sidecar = Sidecar.load(folder)
         if not sidecar.complete:
-            raise DataError(f"{folder}: not all shards are done; run the same `pocketclip reinforce` again")
-        self.teachers, self.names = sidecar.teachers, [note.name for note in sidecar.shards]
+            raise DataError(f"{folder}: some shards are missing; run the same `pocketclip reinforce` again")
+        self.teachers, self.names = sidecar.teachers, [entry.name for entry in sidecar.shards]
         self.views = sidecar.policy.augmentations
-        self.photos: Sequence[int] = [note.photos for note in sidecar.shards]
-        self.texts: Sequence[int] = [note.texts for note in sidecar.shards]
-        for note in sidecar.shards:
-            if Shard.digest_of(folder, note.name) != note.digest:
-                raise DataError(f"{folder}: shard {note.name} is not the one that {SIDECAR} counts")
+        self.photo_counts: Sequence[int] = [entry.photos for entry in sidecar.shards]
+        self.text_counts: Sequence[int] = [entry.texts for entry in sidecar.shards]
+        for entry in sidecar.shards:
+            if Shard.digest_of(folder, entry.name) != entry.digest:
+                raise DataError(f"{folder}: shard {entry.name} is not the one that {SIDECAR} lists")
 
-    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> Drawn:
-        """See `Folder`."""
-        view, image, (text, words) = self._seen(shard, row, random)
-        store = _open(self.folder, self.names[shard])
+    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> PhotoSample:
+        """See `ReinforcedFolder`."""
+        view, targets, text = self._draw(shard, row, random)
+        store = _open_shard(self.folder, self.names[shard])
         line = store.line(row)
-        place = Place(self.data / line["photo"], tuple(line["place"]) if "place" in line else None)
+        photo = PhotoRef(self.data / line["photo"], tuple(line["place"]) if "place" in line else None)
         augmentation = Augmentation.decode(store.row("augmentations", row, view).tolist())
-        return Drawn(place.open(DECODE_MARGIN * px), augmentation, text, line["group"], image, words)
+        return PhotoSample(photo.open(DECODE_MARGIN * px), augmentation, line["group"], text, targets)
 
-    def vectors(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], Words]:
-        """See `Folder`."""
-        return self._seen(shard, row, random)[1:]
+    def embeddings(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], TextSample]:
+        """See `ReinforcedFolder`."""
+        return self._draw(shard, row, random)[1:]
 
-    def _seen(self, shard: int, row: int, random: np.random.Generator) -> tuple[int, tuple[Tensor, ...], Words]:
-        store = _open(self.folder, self.names[shard])
+    def _draw(self, shard: int, row: int, random: np.random.Generator) -> tuple[int, tuple[Tensor, ...], TextSample]:
+        """Draw a view and a text; return the number of the view, its embeddings, and the text."""
+        store = _open_shard(self.folder, self.names[shard])
         line, view = store.line(row), int(random.integers(self.views))
-        said = draw_text(random, len(line["captions"]), len(line["synthetic"]))
-        image = tuple(store.vector(f"image.{t}", row, view) for t in range(len(self.teachers)))
-        text = (line["captions"] + line["synthetic"])[said]
-        return view, image, (text, self._words(store, line["text"] + said))
+        index = draw_text_index(random, len(line["captions"]), len(line["synthetic"]))
+        targets = tuple(store.vector(f"image.{t}", row, view) for t in range(len(self.teachers)))
+        text = (line["captions"] + line["synthetic"])[index]
+        return view, targets, self._text(store, text, line["text"] + index)
 
-    def text(self, shard: int, row: int) -> Words:
-        """See `Folder`."""
-        store = _open(self.folder, self.names[shard])
+    def text(self, shard: int, row: int) -> TextSample:
+        """See `ReinforcedFolder`."""
+        store = _open_shard(self.folder, self.names[shard])
         line = store.line(row)
-        return line["captions"][0], self._words(store, line["text"])
+        return self._text(store, line["captions"][0], line["text"])
 
-    def _words(self, store: Shard, row: int) -> tuple[Tensor, ...]:
-        return tuple(store.vector(f"text.{t}", row) for t in range(len(self.teachers)))
+    def _text(self, store: Shard, text: str, row: int) -> TextSample:
+        return TextSample(text, tuple(store.vector(f"text.{t}", row) for t in range(len(self.teachers))))
 
 
 class DataCompDRFolder:
-    """DataCompDR's own tars, joined with pictures and captions; vectors are read out of each sample.
+    """DataCompDR's own tars, joined with pictures and captions. Embeddings are read from the samples.
 
     Args:
-        folder: of tars and a `reinforcement.json` that names the teachers.
+        folder: contains the tars, and a `reinforcement.json` that names the teachers.
 
     Raises:
-        DataError: there is no sample with a picture and vectors, or the teachers' dimensions do not fit those.
+        DataError: no sample has a picture and embeddings, or the teachers' dimensions don't match the embeddings.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: PathLike) -> None:
         self.teachers = Sidecar.load(folder).teachers
-        self.texts: Sequence[int] = ()
+        self.text_counts: Sequence[int] = ()
         self.shards = [[s for s in read_index(tar)[0] if _is_complete(s)] for tar in find_tars(folder)]
-        self.photos: Sequence[int] = [len(shard) for shard in self.shards]
+        self.photo_counts: Sequence[int] = [len(shard) for shard in self.shards]
         first = next((shard[0] for shard in self.shards if shard), None)
         if first is None:
             raise DataError(
-                f"{folder}: no sample has a picture, paug.json and vectors; join the tars with the pictures"
+                f"{folder}: no sample has a picture, paug.json and embeddings; join the tars with the pictures"
             )
-        self.dims = [note.dim for note in self.teachers]
-        if (found := _stored_width(first)) != sum(self.dims):
-            raise DataError(f"{folder / SIDECAR}: teachers of {self.dims} dimensions, but vectors of {found}")
+        self.dims = [entry.dim for entry in self.teachers]
+        if (width := _stored_width(first)) != sum(self.dims):
+            raise DataError(f"{Path(folder) / SIDECAR}: teachers of {self.dims} dimensions, but embeddings of {width}")
 
-    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> Drawn:
-        """See `Folder`."""
-        stored, view, image, (text, words) = self._seen(shard, row, random)
+    def photo(self, shard: int, row: int, random: np.random.Generator, px: int) -> PhotoSample:
+        """See `ReinforcedFolder`."""
+        stored, view, targets, text = self._draw(shard, row, random)
         sample = self.shards[shard][row]
-        picture = sample.photo.open()  # whole, for the boxes are in its pixels
+        picture = sample.photo.open()  # at full size, because boxes are in its pixels
         try:
             augmentation = from_datacompdr(stored.augmentations[view], picture.size)
         except DataError as error:
             raise SampleError(str(error)) from error
-        return Drawn(picture, augmentation, text, sample.key, image, words)
+        return PhotoSample(picture, augmentation, sample.key, text, targets)
 
-    def vectors(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], Words]:
-        """See `Folder`."""
-        return self._seen(shard, row, random)[2:]
+    def embeddings(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], TextSample]:
+        """See `ReinforcedFolder`."""
+        return self._draw(shard, row, random)[2:]
 
-    def _seen(
+    def _draw(
         self, shard: int, row: int, random: np.random.Generator
-    ) -> tuple[Reinforced, int, tuple[Tensor, ...], Words]:
+    ) -> tuple[DataCompDRSample, int, tuple[Tensor, ...], TextSample]:
+        """Draw a view and a text; return the sample, the number of the view, its embeddings, and the text."""
         stored = read_datacompdr(self.shards[shard][row])
         view = int(random.integers(len(stored.augmentations)))
-        said = draw_text(random, stored.captions, len(stored.texts) - stored.captions)
-        return stored, view, self._cut(stored.image[view]), (stored.texts[said], self._cut(stored.text[said]))
+        index = draw_text_index(random, stored.captions, len(stored.texts) - stored.captions)
+        text = TextSample(stored.texts[index], self._split(stored.text[index]))
+        return stored, view, self._split(stored.image[view]), text
 
-    def text(self, shard: int, row: int) -> Words:
-        """There is none."""
+    def text(self, shard: int, row: int) -> TextSample:
+        """Raise IndexError: there are no texts without photos."""
         raise IndexError(row)
 
-    def _cut(self, vector: np.ndarray) -> tuple[Tensor, ...]:
+    def _split(self, vector: Floats) -> tuple[Tensor, ...]:
+        """Split the concatenated embeddings of all teachers."""
         if len(vector) != sum(self.dims):
-            raise SampleError(f"vectors of {len(vector)} dimensions")
+            raise SampleError(f"embeddings of {len(vector)} dimensions")
         return tuple(expand(part) for part in torch.from_numpy(vector).split(self.dims))
 
 
@@ -191,65 +205,66 @@ def _stored_width(sample: TarSample) -> int:
 
 
 class ReinforcedSamples:
-    """The photos of several reinforced sources, and their further texts.
+    """The photos and texts of several reinforced sources.
 
     Args:
-        sources: of kind `reinforced`.
+        sources: sources of kind `reinforced`.
         data: the data folder.
 
     Raises:
         PocketclipError: a folder is missing, damaged or unfinished, or the sources have different teachers.
     """
 
-    def __init__(self, sources: Sequence[PhotoSource], data: Path) -> None:
-        self.folders: list[Folder] = []
+    def __init__(self, sources: Sequence[PhotoSource], data: PathLike) -> None:
+        self.folders: list[ReinforcedFolder] = []
         digest = hashlib.sha256()
         for source in sources:
-            folder = data / source.file
-            kind = Sidecar.load(folder).layout
-            self.folders.append(DataCompDRFolder(folder) if kind == "datacompdr" else OwnFolder(folder, data))
-            digest.update((folder / SIDECAR).read_bytes() + str(self.folders[-1].photos).encode())
+            folder = Path(data) / source.file
+            layout = Sidecar.load(folder).layout
+            self.folders.append(DataCompDRFolder(folder) if layout == "datacompdr" else PocketclipFolder(folder, data))
+            digest.update((folder / SIDECAR).read_bytes() + str(self.folders[-1].photo_counts).encode())
         self.identity = digest.hexdigest()[:16]
         self.teachers = self.folders[0].teachers
         for source, other in zip(sources, self.folders, strict=True):
             if other.teachers != self.teachers:
                 raise ConfigError(f"photos.{source.name}: not of the same teachers as photos.{sources[0].name}")
         self.sources: Sequence[tuple[float, Sequence[int]]] = [
-            (s.per_epoch, f.photos) for s, f in zip(sources, self.folders, strict=True)
+            (source.per_epoch, folder.photo_counts) for source, folder in zip(sources, self.folders, strict=True)
         ]
-        self.photo_places = _Places([folder.photos for folder in self.folders])
-        self.text_places = _Places([folder.texts for folder in self.folders])
-        self.texts = self.text_places.total + self.photo_places.total
+        self._photos = _RowNumbers([folder.photo_counts for folder in self.folders])
+        self._texts = _RowNumbers([folder.text_counts for folder in self.folders])
+        self.photo_count = self._photos.total
+        self.text_count = self._texts.total + self._photos.total
 
-    def photo(self, number: int, random: np.random.Generator, px: int) -> Drawn:
+    def photo(self, number: int, random: np.random.Generator, px: int) -> PhotoSample:
         """Return a photo, see `Samples`."""
-        folder, shard, row = self.photo_places[number]
+        folder, shard, row = self._photos[number]
         return self.folders[folder].photo(shard, row, random, px)
 
-    def text(self, number: int, random: np.random.Generator) -> Words:
-        """Return a text, see `Samples`: those without photos come first, then one of each photo."""
-        if number < self.text_places.total:
-            folder, shard, row = self.text_places[number]
+    def text(self, number: int, random: np.random.Generator) -> TextSample:
+        """Return a text, see `Samples`. Texts without photos come first, then one text of each photo."""
+        if number < self._texts.total:
+            folder, shard, row = self._texts[number]
             return self.folders[folder].text(shard, row)
-        folder, shard, row = self.photo_places[number - self.text_places.total]
-        return self.folders[folder].vectors(shard, row, random)[1]
+        folder, shard, row = self._photos[number - self._texts.total]
+        return self.folders[folder].embeddings(shard, row, random)[1]
 
     def reference(self, wanted: int, random: np.random.Generator) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Draw vectors of photos and of texts, one pair (n, d), (m, d) a teacher; n and m are at most `wanted`."""
-        images, words = [], []
-        for number in random.choice(self.photo_places.total, min(wanted, self.photo_places.total), replace=False):
-            folder, shard, row = self.photo_places[int(number)]
+        """Draw embeddings of photos and texts, one pair (n, d), (m, d) per teacher; n and m are at most `wanted`."""
+        photos, texts = [], []
+        for number in random.choice(self.photo_count, min(wanted, self.photo_count), replace=False):
+            folder, shard, row = self._photos[int(number)]
             with suppress(SampleError):
-                images.append(self.folders[folder].vectors(shard, row, random)[0])
-        for number in random.choice(self.texts, min(wanted, self.texts), replace=False):
+                photos.append(self.folders[folder].embeddings(shard, row, random)[0])
+        for number in random.choice(self.text_count, min(wanted, self.text_count), replace=False):
             with suppress(SampleError):
-                words.append(self.text(int(number), random)[1])
-        stacked = [[torch.stack(one) for one in zip(*side, strict=True)] for side in (images, words)]
+                texts.append(self.text(int(number), random).targets)
+        stacked = [[torch.stack(rows) for rows in zip(*side, strict=True)] for side in (photos, texts)]
         return tuple(zip(*stacked, strict=True))
 
 
-class _Places:
-    """Numbers that run through all shards of all folders."""
+class _RowNumbers:
+    """Numbers the rows of all shards of all folders: maps a number to folder, shard and row."""
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
         self.shards = [(folder, shard) for folder, counts in enumerate(sizes) for shard in range(len(counts))]
@@ -264,49 +279,54 @@ class _Places:
 class ReinforcedFeed:
     """Batches of reinforced photos; see `distill.feeds.cached.Feed`.
 
-    The reference of an epoch is drawn once at its beginning: reading thousands of single vectors at every step would
-    take longer than many steps.
+    The reference embeddings are drawn once per epoch, because reading thousands of single rows takes longer than many
+    steps.
 
     Args:
         recipe: sources, batch sizes and seed.
         data: the data folder.
-        config: of the student.
+        config: the student's.
         tokenizer: the student's.
         workers: processes that read ahead.
 
     Raises:
-        PocketclipError: see `ReinforcedSamples`; or the batch does not divide among the processes.
+        PocketclipError: see `ReinforcedSamples`; or the batch size isn't a multiple of the processes.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, config: ModelConfig, tokenizer: Tokenizer, workers: int = 1) -> None:
+    def __init__(
+        self, recipe: Recipe, data: PathLike, config: ModelConfig, tokenizer: Tokenizer, workers: int = 1
+    ) -> None:
         self.recipe, self.config, self.tokenizer, self.workers = recipe, config, tokenizer, workers
         if mixed := next((source for source in recipe.photos if source.kind != "reinforced"), None):
-            raise ConfigError(f"photos.{mixed.name}: is not reinforced as the others are; reinforce it too")
+            raise ConfigError(f"photos.{mixed.name}: is not reinforced, but the others are; reinforce it too")
         if recipe.texts:
-            raise ConfigError("texts: belong into the recipe of `pocketclip reinforce`, which stores their vectors")
+            raise ConfigError("texts: belong in the recipe of `pocketclip reinforce`, which stores their embeddings")
         self.samples = ReinforcedSamples(recipe.photos, data)
         self.teachers, self.identity = self.samples.teachers, self.samples.identity
-        self.widths = tuple(note.dim for note in self.teachers)
-        self.photos, self.texts = self.samples.photo_places.total, self.samples.texts
+        self.widths = tuple(entry.dim for entry in self.teachers)
+        self.photo_count, self.text_count = self.samples.photo_count, self.samples.text_count
         if recipe.optim.batch % size():
             raise ConfigError(f"optim.batch: {recipe.optim.batch} is not a multiple of {size()} processes")
 
     def steps(self, epoch: int, stage: Stage) -> int:
-        """Return how many whole batches an epoch has."""
-        total = self.samples.texts if stage.texts_only else epoch_size(self.samples)
-        return total // rows_a_step(self.recipe.optim, stage)
+        """Return the number of full batches in an epoch."""
+        total = self.text_count if stage.texts_only else epoch_size(self.samples)
+        return total // rows_per_step(self.recipe.optim, stage)
 
     def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
         """Yield this process's share of an epoch's batches, from number `first` on."""
         recipe = self.recipe
         steps = Steps(self.samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels)
-        scales = [note.logit_scale for note in self.teachers]
+        scales = [entry.logit_scale for entry in self.teachers]
         reference: tuple[TeacherEmbeddings, ...] = ()
         if recipe.loss.compares_with_reference:
             random = np.random.default_rng((recipe.seed, epoch, 5))
             pairs = self.samples.reference(recipe.loss.bank, random)
             reference = tuple(TeacherEmbeddings(*pair, scale) for pair, scale in zip(pairs, scales, strict=True))
-        for fetched in fetch(steps, first, self.workers):
-            image = fetched.image or tuple(torch.zeros(0, width) for width in self.widths)
-            teachers = (TeacherEmbeddings(*one) for one in zip(image, fetched.words, scales, strict=True))
-            yield Batch(fetched.pixels, fetched.tokens, fetched.groups, tuple(teachers), reference, tried=fetched.read)
+        for rows in prepare_steps(steps, first, self.workers):
+            photos = rows.photo_targets or tuple(torch.zeros(0, width) for width in self.widths)
+            teachers = tuple(
+                TeacherEmbeddings(image, text, scale)
+                for image, text, scale in zip(photos, rows.text_targets, scales, strict=True)
+            )
+            yield Batch(rows.pixels, rows.tokens, rows.groups, teachers, reference, tried=rows.tried)

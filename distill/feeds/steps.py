@@ -1,7 +1,7 @@
-"""Batches that workers make step by step, each decided by seed, epoch and position alone.
+"""Batches that worker processes prepare step by step; seed, epoch and position determine each.
 
-A whole step is one piece of work: whichever worker takes it, and whether or not the steps before it were ever made, it
-comes out the same. Resuming is starting at a later step.
+A step is the unit of work. It comes out the same in any worker, whether or not earlier steps were prepared, so a
+resumed run simply starts at a later step.
 """
 
 from __future__ import annotations
@@ -31,66 +31,83 @@ from mobileclip.tokenizer import Tokenizer
 
 Row = TypeVar("Row")
 
-WINDOW = 2**16
-"""Samples shuffled freely; larger sets by whole shards first, so that a step reads from few of them."""
+SHUFFLE_WINDOW = 2**16
+"""Samples that are shuffled together. Larger sets are shuffled by shard first, so that a step reads few shards."""
 
 
-Words = tuple[str, tuple[Tensor, ...]]
-"""A text, and one tensor a teacher as in `Drawn.words`."""
+class TextSample(NamedTuple):
+    """A text, and its embedding (d,) by each teacher; `targets` is empty if teachers still have to encode it."""
+
+    text: str
+    targets: tuple[Tensor, ...]
 
 
-class Drawn(NamedTuple):
-    """A sample as it is met in one epoch.
+class PhotoSample(NamedTuple):
+    """A photo as one epoch uses it.
 
-    `image` and `words` have one tensor a teacher: vectors, or what the teacher still has to encode.
+    Attributes:
+        picture: the decoded photo.
+        augmentation: how to make the student's view.
+        group: what it shows; equal for photos that aren't each other's negatives.
+        text: one of its texts.
+        targets: one tensor per teacher: the embedding (d,) of its view, or the view (px, px, 3) uint8 that the teacher
+            still has to encode.
     """
 
     picture: Image.Image
     augmentation: Augmentation
-    text: str
     group: str
-    image: tuple[Tensor, ...]
-    words: tuple[Tensor, ...]
+    text: TextSample
+    targets: tuple[Tensor, ...]
 
 
 class Samples(Protocol):
-    """Photos and texts by number. Everything random comes from the generator that is handed in."""
+    """Photos and texts by number. All randomness comes from the generator that is passed in."""
 
     sources: Sequence[tuple[float, Sequence[int]]]
-    """For each source its share drawn in an epoch, and how many photos each of its shards holds."""
-    texts: int
-    """How many numbers `text` takes."""
+    """For each source, the share drawn in an epoch, and the number of photos in each of its shards."""
+    text_count: int
+    """How many texts there are: `text` accepts numbers below this."""
 
-    def photo(self, number: int, random: np.random.Generator, px: int) -> Drawn:
-        """Return a photo, decoded for views of `px`; numbers run through all shards of all sources.
+    def photo(self, number: int, random: np.random.Generator, px: int) -> PhotoSample:
+        """Return a photo, decoded for views of `px`. Photos are numbered across all shards of all sources.
 
         Raises:
-            PhotoError, SampleError: it cannot be read.
+            PhotoError, SampleError: it can't be read.
         """
 
-    def text(self, number: int, random: np.random.Generator) -> Words:
-        """Return a text that needs no photo, and its teachers' vectors.
+    def text(self, number: int, random: np.random.Generator) -> TextSample:
+        """Return a text for which no photo is needed.
 
         Raises:
-            SampleError: it cannot be read.
+            SampleError: it can't be read.
         """
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A step's share as a worker made it: as in `Batch`, with texts beside their tokens."""
+class StepRows:
+    """This process's rows of one step, as a worker prepared them.
+
+    Attributes:
+        pixels, tokens, groups, tried: see `Batch`.
+        texts: the texts before tokenization.
+        photo_targets: one tensor per teacher, `PhotoSample.targets` stacked; empty without photos.
+        text_targets: one tensor per teacher, `TextSample.targets` stacked.
+    """
 
     pixels: Tensor
     texts: tuple[str, ...]
     tokens: Tensor
     groups: Tensor
-    image: tuple[Tensor, ...]
-    words: tuple[Tensor, ...]
-    read: int
+    photo_targets: tuple[Tensor, ...]
+    text_targets: tuple[Tensor, ...]
+    tried: int
 
 
-def shuffled(sizes: Sequence[int], random: np.random.Generator, window: int = WINDOW) -> NDArray[np.int64]:
-    """Order the samples of shards: the shards at random, then freely within windows of so many samples."""
+def shuffle_shards(
+    sizes: Sequence[int], random: np.random.Generator, window: int = SHUFFLE_WINDOW
+) -> NDArray[np.int64]:
+    """Shuffle the samples of shards with these sizes: first the shards, then the samples within windows."""
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     shards = random.permutation(len(sizes))
     order = np.concatenate([np.arange(0), *(np.arange(starts[i], starts[i + 1]) for i in shards)]).astype(np.int64)
@@ -99,56 +116,56 @@ def shuffled(sizes: Sequence[int], random: np.random.Generator, window: int = WI
     return order
 
 
-def draw_text(random: np.random.Generator, captions: int, synthetic: int) -> int:
-    """Draw a position among captions and the synthetic ones behind them.
+def draw_text_index(random: np.random.Generator, captions: int, synthetic: int) -> int:
+    """Draw an index into captions followed by synthetic captions.
 
-    Each kind has half a chance, as in MobileCLIP, where both losses weigh the same.
+    Both kinds are equally likely, as in MobileCLIP, where both losses have the same weight.
     """
     if synthetic and random.integers(2):
         return captions + int(random.integers(synthetic))
     return int(random.integers(captions))
 
 
-def rows_a_step(optim: OptimConfig, stage: Stage) -> int:
-    """Photos of all processes in a step, or texts where it has no photos; as many for each process."""
+def rows_per_step(optim: OptimConfig, stage: Stage) -> int:
+    """Return the number of photos (without photos: texts) in a step of all processes; a multiple of their number."""
     return (optim.batch + (optim.extra_texts if stage.texts_only else 0)) // size() * size()
 
 
 def epoch_size(samples: Samples) -> int:
-    """How many photos an epoch draws."""
+    """Return the number of photos that an epoch draws."""
     counts = [(share, sum(sizes)) for share, sizes in samples.sources]
     return sum(int(share) * count + round(share % 1 * count) for share, count in counts)
 
 
 def epoch_order(samples: Samples, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Draw an epoch's photos: each source by its share in an order of its own, the sources mixed evenly."""
+    """Draw the photos of an epoch: each source by its share, in its own order, evenly mixed with the other sources."""
     random = np.random.default_rng((seed, epoch))
-    drawn, start = [], 0
+    orders, start = [], 0
     for share, sizes in samples.sources:
-        rounds = [shuffled(sizes, random) for _ in range(int(share))]
-        rounds.append(shuffled(sizes, random)[: round(share % 1 * sum(sizes))])
-        drawn.append(start + np.concatenate(rounds))
+        rounds = [shuffle_shards(sizes, random) for _ in range(int(share))]
+        rounds.append(shuffle_shards(sizes, random)[: round(share % 1 * sum(sizes))])
+        orders.append(start + np.concatenate(rounds))
         start += sum(sizes)
-    source_of = random.permutation(np.repeat(np.arange(len(drawn)), [len(order) for order in drawn]))
+    source_of = random.permutation(np.repeat(np.arange(len(orders)), [len(order) for order in orders]))
     mixed = np.empty(len(source_of), np.int64)
-    for number, order in enumerate(drawn):
+    for number, order in enumerate(orders):
         mixed[source_of == number] = order
     return mixed
 
 
 def group_number(group: str) -> int:
-    """Return the same number for the same group, on every process."""
+    """Return a number for a group, the same on every process."""
     return int.from_bytes(hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
 
 
-class Steps(Dataset[Fetched | PocketclipError]):
-    """The steps of an epoch, this process's share of each.
+class Steps(Dataset[StepRows | PocketclipError]):
+    """The steps of an epoch; of each, this process's rows.
 
     Args:
         samples: where photos and texts come from.
-        stage: size of the pictures.
-        optim: sizes of the batch of all processes.
-        seed: of the run.
+        stage: sets the size of the pictures.
+        optim: sets the batch size of all processes together.
+        seed: the run's seed.
         epoch: number of the epoch.
         tokenizer: the student's.
         pixels: the student's.
@@ -167,102 +184,105 @@ class Steps(Dataset[Fetched | PocketclipError]):
         self.samples, self.stage, self.optim, self.seed, self.epoch = samples, stage, optim, seed, epoch
         self.tokenizer = tokenizer
         self.pixels = dataclasses.replace(pixels, size=stage.px or pixels.size)
-        self.rank, self.size = rank(), size()  # workers do not know
+        self.rank, self.size = rank(), size()  # worker processes can't find out
         random = np.random.default_rng((seed, epoch, 1))
-        self.order = random.permutation(samples.texts) if stage.texts_only else epoch_order(samples, seed, epoch)
+        self.order = random.permutation(samples.text_count) if stage.texts_only else epoch_order(samples, seed, epoch)
 
     @property
     def rows(self) -> int:
-        """Photos a step, or texts where there are no photos, of all processes."""
-        return rows_a_step(self.optim, self.stage)
+        """Rows of a step, see `rows_per_step`."""
+        return rows_per_step(self.optim, self.stage)
 
     def __len__(self) -> int:
         return len(self.order) // self.rows
 
-    def __getitem__(self, step: int) -> Fetched | PocketclipError:
+    def __getitem__(self, step: int) -> StepRows | PocketclipError:
         positions = range(step * self.rows, (step + 1) * self.rows)[self.rank :: self.size]
         try:
             if self.stage.texts_only:
-                said = [words for at in positions if (words := self._text(int(self.order[at]), at)) is not None]
-                return self._join([], self._filled(said, len(positions)), 0)
-            drawn = [row for at in positions if (row := self._photo(at)) is not None]
-            if self.size > 1 and not drawn:
-                return DataError(
-                    f"none of {len(positions)} photos of a batch can be read; see whether they are all there"
-                )
-            drawn = self._filled(drawn, len(positions))
-            extra = self._extra(step, {one.text for _, one in drawn})
-            return self._join(drawn, extra, len(positions))
+                texts = [text for at in positions if (text := self._text(int(self.order[at]), at)) is not None]
+                return self._join([], self._fill(texts, len(positions)), 0)
+            photos = [photo for at in positions if (photo := self._photo(at)) is not None]
+            if self.size > 1 and not photos:
+                return DataError(f"none of the {len(positions)} photos of a batch can be read; check that they exist")
+            photos = self._fill(photos, len(positions))
+            extra = self._extra(step, {photo.text.text for _, photo in photos})
+            return self._join(photos, extra, len(positions))
         except PocketclipError as error:
-            return error  # raised where no trace of a worker surrounds it
+            return error  # raised in the main process, without the worker's traceback
 
-    def _photo(self, position: int) -> tuple[Tensor, Drawn] | None:
+    def _photo(self, position: int) -> tuple[Tensor, PhotoSample] | None:
         random = np.random.default_rng((self.seed, self.epoch, position, 2))
         try:
-            one = self.samples.photo(int(self.order[position]), random, self.stage.px)
+            photo = self.samples.photo(int(self.order[position]), random, self.stage.px)
         except (PhotoError, SampleError):
             return None
-        seen = np.asarray(apply(one.picture, one.augmentation, self.stage.px))
-        return torch.from_numpy(self.pixels.normalize_uint8(seen[None])[0]), one
+        view = np.asarray(apply(photo.picture, photo.augmentation, self.stage.px))
+        return torch.from_numpy(self.pixels.normalize_uint8(view[None])[0]), photo
 
-    def _text(self, number: int, *about: int) -> Words | None:
+    def _text(self, number: int, *key: int) -> TextSample | None:
         try:
-            return self.samples.text(number, np.random.default_rng((self.seed, self.epoch, 3, *about)))
+            return self.samples.text(number, np.random.default_rng((self.seed, self.epoch, 3, *key)))
         except SampleError:
             return None
 
-    def _extra(self, step: int, said: set[str]) -> list[Words]:
-        """Draw this process's further texts, none of which a photo of its batch has."""
+    def _extra(self, step: int, used: set[str]) -> list[TextSample]:
+        """Draw this process's extra texts, without those that its photos use."""
         wanted = self.optim.extra_texts // self.size
         random = np.random.default_rng((self.seed, self.epoch, 4, step, self.rank))
-        some = random.choice(self.samples.texts, min(2 * wanted, self.samples.texts), replace=False)
-        read = (self._text(int(number), step, int(number)) for number in some)
-        found = dict(words for words in read if words is not None)
-        return self._filled([pair for pair in found.items() if pair[0] not in said], wanted)
+        count = self.samples.text_count
+        numbers = random.choice(count, min(2 * wanted, count), replace=False)
+        read = (self._text(int(number), step, int(number)) for number in numbers)
+        unique = {sample.text: sample for sample in read if sample is not None}
+        return self._fill([sample for text, sample in unique.items() if text not in used], wanted)
 
-    def _filled(self, rows: list[Row], wanted: int) -> list[Row]:
-        """Repeat rows where some could not be read, for every process must bring as many; alone it need not."""
+    def _fill(self, rows: list[Row], wanted: int) -> list[Row]:
+        """Repeat rows in place of unreadable ones if several processes train, as all need the same number of rows."""
         if self.size == 1 or not rows:
             return rows[:wanted]
         return [rows[i % len(rows)] for i in range(wanted)]
 
-    def _join(self, drawn: list[tuple[Tensor, Drawn]], extra: list[Words], read: int) -> Fetched:
-        rows = [one for _, one in drawn]
-        texts = tuple(one.text for one in rows) + tuple(text for text, _ in extra)
-        with warnings.catch_warnings():  # at every step anew
+    def _join(self, photos: list[tuple[Tensor, PhotoSample]], extra: list[TextSample], tried: int) -> StepRows:
+        samples = [photo for _, photo in photos]
+        texts = [photo.text for photo in samples] + extra
+        with warnings.catch_warnings():  # the warning would appear at every step
             warnings.simplefilter("ignore", TextCutWarning)
-            tokens = torch.from_numpy(self.tokenizer(texts)).long()
-        words = [one.words for one in rows] + [vectors for _, vectors in extra]
-        return Fetched(
-            torch.stack([pixels for pixels, _ in drawn]) if drawn else torch.empty(0, 3, 1, 1),
-            texts,
+            tokens = torch.from_numpy(self.tokenizer([sample.text for sample in texts])).long()
+        return StepRows(
+            torch.stack([pixels for pixels, _ in photos]) if photos else torch.empty(0, 3, 1, 1),
+            tuple(sample.text for sample in texts),
             tokens,
-            torch.tensor([group_number(one.group) for one in rows], dtype=torch.int64),
-            tuple(torch.stack(parts) for parts in zip(*(one.image for one in rows), strict=True)),
-            tuple(torch.stack(parts) for parts in zip(*words, strict=True)),
-            read,
+            torch.tensor([group_number(photo.group) for photo in samples], dtype=torch.int64),
+            stack_targets(samples),
+            stack_targets(texts),
+            tried,
         )
 
 
-def _same(fetched: Any) -> Any:
-    return fetched
+def stack_targets(samples: Sequence[PhotoSample | TextSample]) -> tuple[Tensor, ...]:
+    """Stack the targets of samples, one tensor per teacher."""
+    return tuple(torch.stack(rows) for rows in zip(*(sample.targets for sample in samples), strict=True))
 
 
-def fetch(steps: Steps, first: int, workers: int) -> Iterator[Fetched]:
-    """Yield an epoch's steps from `first` on, made ahead by so many processes.
+def _as_is(rows: Any) -> Any:
+    return rows
+
+
+def prepare_steps(steps: Steps, first: int, workers: int) -> Iterator[StepRows]:
+    """Yield the steps of an epoch from number `first` on, prepared ahead by `workers` processes.
 
     Raises:
-        PocketclipError: data that were there at the start are missing or damaged.
+        PocketclipError: data is missing or damaged that was there at the start.
     """
     loader = DataLoader(
         steps,
         batch_size=None,
         sampler=range(first, len(steps)),
-        collate_fn=_same,
+        collate_fn=_as_is,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
     )
-    for fetched in loader:
-        if isinstance(fetched, PocketclipError):
-            raise fetched
-        yield fetched
+    for rows in loader:
+        if isinstance(rows, PocketclipError):
+            raise rows
+        yield rows

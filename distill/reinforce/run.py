@@ -1,8 +1,8 @@
-"""Dataset reinforcement: what teachers say of each photo under stored augmentations, computed once for many students.
+"""Dataset reinforcement: teacher embeddings of stored augmentations, computed once for many students.
 
-Faghri et al. 2023; for CLIP, MobileCLIP (Vasu et al. 2024, section 3.2). Each unit of the data becomes a shard
-(`distill.reinforce.shards`). Any number of processes, by hand, by torchrun or by a scheduler, share the
-work: each takes units that nobody holds, under a lock that the operating system lifts when its holder dies.
+Faghri et al. 2023; for CLIP, MobileCLIP (Vasu et al. 2024, section 3.2). Each part of the data becomes a shard, see
+`distill.reinforce.shards`. Any number of processes, started by hand, by torchrun or by a scheduler, divide the work:
+a process locks a file for the part it works on. If it dies, the operating system releases the lock.
 """
 
 from __future__ import annotations
@@ -24,51 +24,59 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from distill.config import Recipe, Reinforcement
-from distill.data.augment import DECODE_MARGIN, apply, draw
+from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
-from distill.data.samples import RawSample, Unit, plan_units, whole
+from distill.data.samples import CaptionedPhoto, ShardInput, plan_shards, with_captions
 from distill.data.sources import DataError
 from distill.data.tars import SampleError, TarSample
 from distill.reinforce.shards import (
     SCHEMA,
     SIDECAR,
     Shard,
-    ShardNote,
+    ShardEntry,
     Sidecar,
-    TeacherNote,
+    TeacherEntry,
     compress,
-    is_done,
+    is_complete,
     write_shard,
 )
 from distill.teachers.base import Teacher
 from distill.teachers.ensemble import Report, make_teachers
 from mobileclip.errors import ConfigError, PhotoError
+from mobileclip.files import PathLike
 
-TEXTS_A_CALL = 64
+TEXTS_PER_CALL = 64
 
 
-class Viewed(NamedTuple):
-    """A sample as a worker hands it over: its augmentations (k, ·) and their views, or the reason why not.
+class SampleViews(NamedTuple):
+    """A sample with its augmented views, as a worker prepared it, or the reason why it is unreadable.
 
-    `views` has one tensor for each size asked for, (k, px, px, 3) uint8.
+    Attributes:
+        key: the sample's unique name.
+        sample: the sample; None if its captions can't be read.
+        augmentations: (k, ·) float32.
+        views: for each size, (k, px, px, 3) uint8; empty if the photo is unreadable.
+        reason: why it is unreadable; empty if it isn't.
     """
 
     key: str
-    sample: RawSample | None
+    sample: CaptionedPhoto | None
     augmentations: Tensor
     views: tuple[Tensor, ...]
     reason: str
 
 
-def assemble_teachers(recipe: Recipe, base: Path, data: Path, out: Path, report: Report) -> tuple[Teacher, ...]:
-    """Make a recipe's teachers where no corpus is held in memory; one process at a time fits what must be fitted.
+def assemble_teachers(
+    recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, report: Report
+) -> tuple[Teacher, ...]:
+    """Make a recipe's teachers without a corpus in memory. Only one process at a time fits aligned heads.
 
     Args:
-        recipe: names them. An aligned pair is fitted to those of its photos that are not in tars.
-        base: what relative paths of weights start from.
+        recipe: names the teachers. An aligned pair is fitted to the recipe's photos that aren't in tars.
+        base: the folder that relative paths of weights start from.
         data: the data folder.
-        out: where fitted heads and encoders' vectors are kept.
-        report: told how far each long step is.
+        out: where fitted heads and encoders' embeddings are kept.
+        report: called with the progress of each long step.
 
     Raises:
         PocketclipError: weights are missing or damaged, or there is nothing to fit an aligned pair to.
@@ -77,72 +85,80 @@ def assemble_teachers(recipe: Recipe, base: Path, data: Path, out: Path, report:
         raise ConfigError(f"recipe {recipe.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
     listed = tuple(source for source in recipe.photos if source.kind in ("captions", "labels"))
     if recipe.aligned and not listed:
-        raise ConfigError("aligned: is fitted to captions files and tables of labels, and the recipe has none")
+        raise ConfigError("aligned: is fitted to captions and labels files, and the recipe has none")
+    base, data, out = Path(base), Path(data), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
         corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), data) if recipe.aligned else None
         return make_teachers(recipe, base, data, out, corpus, report)
 
 
-def randomness(seed: int, *about: object) -> np.random.Generator:
-    """Return random numbers decided by a seed and what they are for, on every machine the same."""
-    text = "|".join(map(str, (seed, *about)))
+def seeded_random(seed: int, *key: object) -> np.random.Generator:
+    """Return a generator that a seed and a key determine, on every machine the same."""
+    text = "|".join(map(str, (seed, *key)))
     return np.random.default_rng(list(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
 
 
-def view(picture: Image.Image, augmentations: Sequence[Any], px: int) -> Tensor:
-    """Make the views of all augmentations, uint8 (k, px, px, 3)."""
-    return torch.from_numpy(np.stack([np.asarray(apply(picture, one, px)) for one in augmentations]))
+def make_views(picture: Image.Image, augmentations: Sequence[Augmentation], px: int) -> Tensor:
+    """Make one view per augmentation, (k, px, px, 3) uint8."""
+    return torch.from_numpy(np.stack([np.asarray(apply(picture, augmentation, px)) for augmentation in augmentations]))
 
 
 def encode_views(teacher: Teacher, views: Tensor) -> Tensor:
-    """Return a teacher's vectors (k, d) float32 of one photo's views (k, px, px, 3) uint8.
+    """Return a teacher's embeddings (k, d) float32 of all views (k, px, px, 3) uint8 of a photo.
 
-    All views of a photo, and of no other, are one batch: a product of matrices rounds otherwise in another batch, and
-    what is stored shall be computed again to the last bit (on the same machine, with as many threads).
+    They form one batch, without views of other photos: matrix products round differently in other batches, and stored
+    embeddings should be reproducible to the last bit (on the same machine, with the same number of threads).
     """
-    return torch.from_numpy(teacher.encode_pictures([Image.fromarray(one) for one in views.numpy()])).float()
+    return torch.from_numpy(teacher.encode_pictures([Image.fromarray(view) for view in views.numpy()])).float()
 
 
-class Views(Dataset[Viewed]):
-    """The views of each sample of a unit, drawn by seed and key alone."""
+class ViewDataset(Dataset[SampleViews]):
+    """The views of each sample of a source; the seed and the sample's key determine them."""
 
     def __init__(
-        self, samples: Sequence[RawSample | TarSample], source: str, policy: Reinforcement, seed: int, sizes: list[int]
+        self,
+        samples: Sequence[CaptionedPhoto | TarSample],
+        source: str,
+        policy: Reinforcement,
+        seed: int,
+        sizes: list[int],
     ) -> None:
         self.samples, self.source, self.policy, self.seed, self.sizes = samples, source, policy, seed, sizes
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, position: int) -> Viewed:
+    def __getitem__(self, position: int) -> SampleViews:
         found = self.samples[position]
         empty = torch.empty(0)
         try:
-            sample = whole(found, self.source)
+            sample = with_captions(found, self.source)
         except SampleError as error:
-            return Viewed(f"{self.source}/{found.key}", None, empty, (), str(error))
+            return SampleViews(f"{self.source}/{found.key}", None, empty, (), str(error))
         try:
             picture = sample.photo.open(DECODE_MARGIN * max(self.sizes))
         except PhotoError as error:
             reason = f"{error.reason} ({error.detail})" if error.detail else error.reason
-            return Viewed(sample.key, sample, empty, (), reason)
-        random = randomness(self.seed, sample.key)
-        drawn = [draw(random, self.policy, picture.width / picture.height) for _ in range(self.policy.augmentations)]
-        numbers = torch.from_numpy(np.stack([one.encode() for one in drawn]))
-        return Viewed(sample.key, sample, numbers, tuple(view(picture, drawn, px) for px in self.sizes), "")
+            return SampleViews(sample.key, sample, empty, (), reason)
+        random = seeded_random(self.seed, sample.key)
+        aspect = picture.width / picture.height
+        augmentations = [draw(random, self.policy, aspect) for _ in range(self.policy.augmentations)]
+        numbers = torch.from_numpy(np.stack([augmentation.encode() for augmentation in augmentations]))
+        views = tuple(make_views(picture, augmentations, px) for px in self.sizes)
+        return SampleViews(sample.key, sample, numbers, views, "")
 
 
-def _same(viewed: Any) -> Any:
-    return viewed
+def _as_is(views: Any) -> Any:
+    return views
 
 
 @dataclass
-class _Rows:
-    """A shard in the making."""
+class _ShardBuilder:
+    """Collects the rows of a shard."""
 
     teachers: Sequence[Teacher]
-    notes: tuple[TeacherNote, ...]
+    entries: tuple[TeacherEntry, ...]
     policy: Reinforcement
     lines: list[dict[str, Any]] = field(default_factory=list)
     unread: list[dict[str, Any]] = field(default_factory=list)
@@ -150,33 +166,35 @@ class _Rows:
     image: list[list[Tensor]] = field(default_factory=list)
     text: list[list[Tensor]] = field(default_factory=list)
     rows: int = 0
-    known: dict[tuple[str, ...], int] = field(default_factory=dict)
+    first_rows: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def add_texts(self, texts: tuple[str, ...]) -> int:
-        """Return the row at which these texts' vectors begin; texts said together before are not encoded again."""
-        if texts not in self.known:
-            self.known[texts] = self.rows
+        """Return the first row of these texts' embeddings; the same combination of texts is encoded only once."""
+        if texts not in self.first_rows:
+            self.first_rows[texts] = self.rows
             self.rows += len(texts)
             self.text.append([torch.from_numpy(t.encode_texts(texts)).float() for t in self.teachers])
-        return self.known[texts]
+        return self.first_rows[texts]
 
-    def add_photo(self, viewed: Viewed, sizes: list[int], line: dict[str, Any]) -> None:
-        """Encode a photo's views and texts."""
-        views = dict(zip(sizes, viewed.views, strict=True))
-        self.image.append([encode_views(t, views[note.px]) for t, note in zip(self.teachers, self.notes, strict=True)])
-        self.augmentations.append(viewed.augmentations)
+    def add_photo(self, sample: SampleViews, sizes: list[int], line: dict[str, Any]) -> None:
+        """Encode a photo's views and add its line."""
+        views = dict(zip(sizes, sample.views, strict=True))
+        self.image.append(
+            [encode_views(t, views[entry.px]) for t, entry in zip(self.teachers, self.entries, strict=True)]
+        )
+        self.augmentations.append(sample.augmentations)
         self.lines.append(line)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything as it is stored."""
+        """Return all tensors of the shard by name."""
         views, width = self.policy.augmentations, 5 + 2 * self.policy.operations
-        made = {"augmentations": torch.cat([torch.empty(0, views, width), *(a[None] for a in self.augmentations)])}
-        for number, note in enumerate(self.notes):
-            image = torch.cat([torch.empty(0, views, note.dim), *(row[number][None] for row in self.image)])
-            text = torch.cat([torch.empty(0, note.dim), *(row[number] for row in self.text)])
+        tensors = {"augmentations": torch.cat([torch.empty(0, views, width), *(a[None] for a in self.augmentations)])}
+        for number, entry in enumerate(self.entries):
+            image = torch.cat([torch.empty(0, views, entry.dim), *(row[number][None] for row in self.image)])
+            text = torch.cat([torch.empty(0, entry.dim), *(row[number] for row in self.text)])
             for name, vectors in ((f"image.{number}", image), (f"text.{number}", text)):
-                made |= {name + ending: part for ending, part in compress(vectors, self.policy.dtype).items()}
-        return made
+                tensors |= {name + suffix: part for suffix, part in compress(vectors, self.policy.dtype).items()}
+        return tensors
 
 
 class Reinforcer:
@@ -184,114 +202,116 @@ class Reinforcer:
 
     Args:
         recipe: photos, texts, seed and `[reinforcement]`.
-        data: the data folder; photos below it are stored by their path in it.
-        out: the folder of shards; made when missing.
+        data: the data folder; photos in it are stored by their relative path.
+        out: the folder of shards; created if missing.
         teachers: one or more.
         workers: processes that decode photos.
 
     Raises:
-        DataError: a source is missing or malformed, or `out` holds the reinforcement of something else.
+        DataError: a source is missing or malformed, or `out` contains other reinforced data.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, out: Path, teachers: Sequence[Teacher], workers: int = 1) -> None:
-        self.data, self.out, self.teachers, self.workers = data, out, teachers, workers
+    def __init__(
+        self, recipe: Recipe, data: PathLike, out: PathLike, teachers: Sequence[Teacher], workers: int = 1
+    ) -> None:
+        self.data, self.out, self.teachers, self.workers = Path(data), Path(out), teachers, workers
         self.policy, self.seed = recipe.reinforcement, recipe.seed
-        self.units, basis = plan_units(recipe, data)
-        notes = tuple(
-            TeacherNote(t.identity, t.encode_texts(["a photo"]).shape[1], float(t.logit_scale), t.px) for t in teachers
+        self.parts, basis = plan_shards(recipe, data)
+        entries = tuple(
+            TeacherEntry(t.identity, t.encode_texts(["a photo"]).shape[1], float(t.logit_scale), t.px) for t in teachers
         )
-        self.sizes = sorted({note.px for note in notes})
-        shards = tuple(ShardNote(unit.name, unit.source) for unit in self.units)
+        self.sizes = sorted({entry.px for entry in entries})
+        shards = tuple(ShardEntry(part.name, part.source) for part in self.parts)
         self.sidecar = Sidecar(
-            SCHEMA, "pocketclip", notes, policy=self.policy, seed=self.seed, basis=basis, shards=shards
+            SCHEMA, "pocketclip", entries, policy=self.policy, seed=self.seed, basis=basis, shards=shards
         )
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".plan.lock"):
-            self._agree()
+        self.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.out / ".plan.lock"):
+            self._write_or_compare_sidecar()
 
-    def _agree(self) -> None:
-        """Write the sidecar, or make sure that the one there asks for the very same."""
+    def _write_or_compare_sidecar(self) -> None:
+        """Write the sidecar; if there is one, check that it has the same settings."""
         if not (self.out / SIDECAR).exists():
             self.sidecar.save(self.out)
             return
-        there = Sidecar.load(self.out)
+        existing = Sidecar.load(self.out)
         wanted = dataclasses.asdict(self.sidecar)
-        plain = tuple(ShardNote(note.name, note.source) for note in there.shards)
-        found = dataclasses.asdict(dataclasses.replace(there, shards=plain, complete=False))
-        if other := [name for name in wanted if wanted[name] != found[name]]:
+        uncounted = tuple(ShardEntry(entry.name, entry.source) for entry in existing.shards)
+        found = dataclasses.asdict(dataclasses.replace(existing, shards=uncounted, complete=False))
+        if different := [name for name in wanted if wanted[name] != found[name]]:
             raise DataError(
-                f"{self.out / SIDECAR}: made with other {other[0]}; use another --out, or remove the folder"
+                f"{self.out / SIDECAR}: made with other {different[0]}; use another --out, or remove the folder"
             )
 
     def run(self, report: Report) -> int:
-        """Make the shards that nobody else makes; returns how many are still missing, in others' hands.
+        """Make the shards that no other process makes; return how many are missing because others still make them.
 
         Raises:
-            DataError: a tar cannot be read, or a shard not be written.
+            DataError: a tar can't be read, or a shard can't be written.
         """
-        for number, unit in enumerate(self.units):
-            report("shards", number, len(self.units), "")
-            with suppress(Timeout), FileLock(self.out / f".{unit.name}.lock", timeout=0):
-                if not is_done(self.out, unit.name):
-                    self._make(unit, report)
-        report("shards", len(self.units), len(self.units), "")
-        missing = [unit for unit in self.units if not is_done(self.out, unit.name)]
+        for number, part in enumerate(self.parts):
+            report("shards", number, len(self.parts), "")
+            with suppress(Timeout), FileLock(self.out / f".{part.name}.lock", timeout=0):
+                if not is_complete(self.out, part.name):
+                    self._make(part, report)
+        report("shards", len(self.parts), len(self.parts), "")
+        missing = [part for part in self.parts if not is_complete(self.out, part.name)]
         if not missing:
             with FileLock(self.out / ".plan.lock"):
                 self._complete()
         return len(missing)
 
     def _complete(self) -> None:
-        """Count what all shards hold, once."""
+        """Write the counts of all shards into the sidecar, unless another process did."""
         if Sidecar.load(self.out).complete:
             return
         counted = []
-        for unit in self.units:
-            count = Shard(self.out, unit.name).count()
-            counted.append(dataclasses.replace(count, name=unit.name, source=unit.source))
+        for part in self.parts:
+            count = Shard(self.out, part.name).count()
+            counted.append(dataclasses.replace(count, name=part.name, source=part.source))
         dataclasses.replace(self.sidecar, shards=tuple(counted), complete=True).save(self.out)
 
-    def _make(self, unit: Unit, report: Report) -> None:
-        for leftover in self.out.glob(f"{unit.name}.*.part"):  # of a process that was killed: the lock is ours
+    def _make(self, part: ShardInput, report: Report) -> None:
+        for leftover in self.out.glob(f"{part.name}.*.part"):  # of a killed process, because we hold the lock
             leftover.unlink(missing_ok=True)
-        rows = _Rows(self.teachers, self.sidecar.teachers, self.policy)
-        for start in range(0, len(unit.texts), TEXTS_A_CALL):
-            texts = unit.texts[start : start + TEXTS_A_CALL]
-            first = rows.add_texts(texts)
-            rows.lines += [
-                {"key": f"{unit.source}/{start + i}", "captions": [text], "text": first + i}
+        builder = _ShardBuilder(self.teachers, self.sidecar.teachers, self.policy)
+        for start in range(0, len(part.texts), TEXTS_PER_CALL):
+            texts = part.texts[start : start + TEXTS_PER_CALL]
+            first = builder.add_texts(texts)
+            builder.lines += [
+                {"key": f"{part.source}/{start + i}", "captions": [text], "text": first + i}
                 for i, text in enumerate(texts)
             ]
-        samples, skipped = unit.read()
-        rows.unread += [{"key": f"{unit.source}/{key}", "unread": reason} for key, reason in skipped]
+        samples, omissions = part.read()
+        builder.unread += [{"key": f"{part.source}/{key}", "unread": reason} for key, reason in omissions]
         started = time.perf_counter()
-        for done, viewed in enumerate(self._views(samples, unit.source), 1):
-            line = self._line(viewed)
-            if viewed.reason or viewed.sample is None:
-                rows.unread.append({**line, "unread": viewed.reason})
+        for done, sample in enumerate(self._views(samples, part.source), 1):
+            line = self._line(sample)
+            if sample.reason or sample.sample is None:
+                builder.unread.append({**line, "unread": sample.reason})
             else:
-                line["text"] = rows.add_texts(viewed.sample.captions + viewed.sample.synthetic)
-                rows.add_photo(viewed, self.sizes, line)
+                line["text"] = builder.add_texts(sample.sample.captions + sample.sample.synthetic)
+                builder.add_photo(sample, self.sizes, line)
             report("photos", done, len(samples), f"{done / (time.perf_counter() - started):.1f} photos/s")
-        write_shard(self.out, unit.name, rows.lines + rows.unread, rows.tensors())
+        write_shard(self.out, part.name, builder.lines + builder.unread, builder.tensors())
 
-    def _views(self, samples: Sequence[RawSample | TarSample], source: str) -> Iterator[Viewed]:
-        views = Views(samples, source, self.policy, self.seed, self.sizes)
+    def _views(self, samples: Sequence[CaptionedPhoto | TarSample], source: str) -> Iterator[SampleViews]:
         yield from DataLoader(
-            views,
+            ViewDataset(samples, source, self.policy, self.seed, self.sizes),
             batch_size=None,
-            collate_fn=_same,
+            collate_fn=_as_is,
             num_workers=self.workers if len(samples) else 0,
             prefetch_factor=4 if self.workers and len(samples) else None,
         )
 
-    def _line(self, viewed: Viewed) -> dict[str, Any]:
-        sample = viewed.sample
+    def _line(self, views: SampleViews) -> dict[str, Any]:
+        """Return the JSON line of a sample, except its text row and reason."""
+        sample = views.sample
         if sample is None:
-            return {"key": viewed.key}
+            return {"key": views.key}
         path = sample.photo.path
-        below = path.relative_to(self.data) if path.is_relative_to(self.data) else path.absolute()
-        line: dict[str, Any] = {"key": sample.key, "group": sample.group, "photo": below.as_posix()}
-        if sample.photo.place:
-            line["place"] = list(sample.photo.place)
+        stored = path.relative_to(self.data) if path.is_relative_to(self.data) else path.absolute()
+        line: dict[str, Any] = {"key": sample.key, "group": sample.group, "photo": stored.as_posix()}
+        if sample.photo.span:
+            line["place"] = list(sample.photo.span)
         return {**line, "captions": list(sample.captions), "synthetic": list(sample.synthetic)}

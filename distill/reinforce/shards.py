@@ -1,12 +1,12 @@
-"""What `pocketclip reinforce` writes: shards of teacher vectors with the augmentations they belong to.
+"""The files that `pocketclip reinforce` writes: shards of teacher embeddings with the augmentations they belong to.
 
-A folder holds `reinforcement.json`, which says who taught and how, and pairs of files:
+A folder contains `reinforcement.json`, which lists teachers and settings, and two files per shard:
 
-- `00000.jsonl`, a line a sample: key, photo, captions, synthetic captions, and where its texts' vectors begin.
-  Samples with vectors come first, so that line i is row i; what could not be read follows, with its reason.
+- `00000.jsonl`, one line per sample: key, photo, captions, synthetic captions, and the first row of its texts.
+  Samples with embeddings come first, so line i belongs to row i. Unreadable samples follow, with their reason.
 - `00000.safetensors`: `augmentations` (n, k, ·) float32, and for each teacher t `image.t` (n, k, d), `text.t` (m, d).
 
-The tensors' file appears last and names the digest of its lines: where it lies, the shard is whole.
+The second file is written last and contains the digest of the first, so a shard whose second file exists is complete.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.config import Reinforcement, build
-from distill.data.sources import DataError
+from distill.data.sources import DataError, unreadable
 from distill.files import write_whole
+from mobileclip.files import PathLike
 
 SIDECAR = "reinforcement.json"
 SCHEMA = 1
@@ -34,26 +35,27 @@ Dtype = Literal["float16", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
-class TeacherNote:
-    """A teacher of the stored vectors."""
+class TeacherEntry:
+    """A teacher whose embeddings are stored."""
 
     identity: str
     dim: int
     logit_scale: float
     px: int = 224
-    """Side of the views it was shown."""
+    """Side of its views in pixels."""
 
 
 @dataclass(frozen=True)
-class ShardNote:
-    """A shard of a folder, with its counts once all shards are done."""
+class ShardEntry:
+    """A shard of a folder; counts and digest are set once all shards are complete."""
 
     name: str
     source: str
     photos: int = 0
     texts: int = 0
-    """Texts without photos."""
+    """Number of texts without photos."""
     unread: int = 0
+    """Number of unreadable samples."""
     digest: str = ""
     """SHA-256 of its lines."""
 
@@ -62,34 +64,34 @@ class ShardNote:
 class Sidecar:
     """`reinforcement.json`.
 
-    For DataCompDR's own tars it is written by hand: `schema`, `layout = "datacompdr"` and `teachers`, in the order in
-    which their vectors stand side by side.
+    For DataCompDR's own tars, write it by hand: `schema`, `layout = "datacompdr"`, and `teachers` in the order in which
+    their embeddings are concatenated.
     """
 
     schema: int
     layout: Literal["pocketclip", "datacompdr"]
-    teachers: tuple[TeacherNote, ...]
+    teachers: tuple[TeacherEntry, ...]
     normalised: bool = True
-    """Every teacher's vectors have unit length."""
+    """All embeddings have unit length."""
     policy: Reinforcement = field(default_factory=Reinforcement)
     seed: int = 0
     basis: str = ""
     """Digest of the names and texts of all samples."""
-    shards: tuple[ShardNote, ...] = ()
+    shards: tuple[ShardEntry, ...] = ()
     complete: bool = False
 
     def __post_init__(self) -> None:
         if not self.teachers or not self.normalised:
-            raise DataError(f"{SIDECAR}: at least one teacher, and unit vectors, are needed")
+            raise DataError(f"{SIDECAR}: at least one teacher, and unit embeddings, are needed")
 
     @classmethod
-    def load(cls, folder: Path) -> Sidecar:
+    def load(cls, folder: PathLike) -> Sidecar:
         """Read a folder's sidecar.
 
         Raises:
             PocketclipError: it is missing, damaged, or of another version.
         """
-        path = folder / SIDECAR
+        path = Path(folder) / SIDECAR
         try:
             fields = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -98,22 +100,28 @@ class Sidecar:
                 '{"schema": 1, "layout": "datacompdr", "teachers": [{"identity": …, "dim": 768, "logit_scale": 70}, …]}'
             ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
+            raise unreadable(path, error) from error
         if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
             raise DataError(f"{path}: not of schema {SCHEMA}, which this version reads")
-        made: Sidecar = build(cls, fields, str(path))
-        return made
+        sidecar: Sidecar = build(cls, fields, str(path))
+        return sidecar
 
-    def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+    def save(self, folder: PathLike) -> None:
+        """Write the sidecar; a crash leaves the old one.
+
+        Raises:
+            PocketclipError: it can't be written.
+        """
         text = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-        _write(folder / SIDECAR, text.encode("utf-8"))
+        _write(Path(folder) / SIDECAR, text.encode("utf-8"))
 
 
 def compress(vectors: Tensor, dtype: Dtype) -> dict[str, Tensor]:
-    """Round vectors (…, d) float32 as they are stored, by what is added to their name.
+    """Round embeddings (…, d) float32 for storage.
 
-    int8 stands for multiples of the 127th part of a vector's largest component, kept beside it as `.scale` (…, 1).
+    Returns:
+        Tensors by what to append to the name. With int8, a row is stored as multiples of 1/127 of its largest
+        component, and that unit as `.scale` (…, 1) float32.
     """
     if dtype != "int8":
         return {"": vectors.to(getattr(torch, dtype))}
@@ -122,72 +130,72 @@ def compress(vectors: Tensor, dtype: Dtype) -> dict[str, Tensor]:
 
 
 def expand(stored: Tensor, scale: Tensor | None = None) -> Tensor:
-    """Return stored vectors as unit rows, float32."""
+    """Return stored embeddings as float32 unit rows."""
     return F.normalize(stored.float() if scale is None else stored.float() * scale, dim=-1)
 
 
-def write_shard(folder: Path, name: str, lines: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> None:
-    """Write a shard; it counts as there only once both files are whole.
+def write_shard(folder: PathLike, name: str, lines: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> None:
+    """Write a shard. It counts as complete only when both files are.
 
     Args:
-        folder: of the reinforcement.
-        name: of the shard.
-        lines: its samples, those with vectors first.
-        tensors: as the module's docstring lists them.
+        folder: the folder of the reinforced data.
+        name: name of the shard.
+        lines: its samples; those with embeddings first.
+        tensors: see the docstring of this module.
 
     Raises:
-        PocketclipError: it cannot be written.
+        PocketclipError: it can't be written.
     """
     from safetensors.torch import save
 
     text = "".join(json.dumps(line) + "\n" for line in lines).encode("ascii")
     digest = hashlib.sha256(text).hexdigest()
-    _write(folder / f"{name}.jsonl", text)
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    _write(folder / f"{name}.safetensors", save(whole, metadata={"digest": digest}))
+    _write(Path(folder) / f"{name}.jsonl", text)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    _write(Path(folder) / f"{name}.safetensors", save(contiguous, metadata={"digest": digest}))
 
 
 def _write(path: Path, data: bytes) -> None:
     write_whole(path, lambda stream: stream.write(data))
 
 
-def is_done(folder: Path, name: str) -> bool:
-    """Whether a shard is whole."""
-    return (folder / f"{name}.safetensors").exists()
+def is_complete(folder: PathLike, name: str) -> bool:
+    """Return whether a shard is complete."""
+    return (Path(folder) / f"{name}.safetensors").exists()
 
 
 class Shard:
-    """A shard's lines in memory, its vectors read row by row from the mapped file.
+    """A shard: lines in memory, and tensors that are read row by row from a memory-mapped file.
 
     Args:
-        folder: of the reinforcement.
-        name: of the shard.
+        folder: the folder of the reinforced data.
+        name: name of the shard.
 
     Raises:
-        DataError: a file is missing or damaged, or they do not belong together.
+        DataError: a file is missing or damaged, or the files don't belong together.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        path = folder / f"{name}.safetensors"
+    def __init__(self, folder: PathLike, name: str) -> None:
+        path = Path(folder) / f"{name}.safetensors"
         try:
             self.text = path.with_suffix(".jsonl").read_bytes()
         except OSError as error:
-            raise DataError(f"{path.with_suffix('.jsonl')}: cannot be read ({error.strerror})") from error
+            raise unreadable(path.with_suffix(".jsonl"), error) from error
         self.tensors, self.digest = _open(path)
         self.names = frozenset(self.tensors.keys())
         if hashlib.sha256(self.text).hexdigest() != self.digest:
-            raise DataError(f"{path}: does not belong to the .jsonl beside it; remove both and reinforce again")
+            raise DataError(f"{path}: does not belong to the .jsonl next to it; remove both and reinforce again")
         ends = np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n")) + 1
         self.starts = np.concatenate([[0], ends])
 
     @staticmethod
-    def digest_of(folder: Path, name: str) -> str:
-        """Return the digest that a shard names, without reading it.
+    def digest_of(folder: PathLike, name: str) -> str:
+        """Return the digest that a shard's second file contains, without checking it.
 
         Raises:
-            DataError: it is missing or damaged.
+            DataError: the file is missing or damaged.
         """
-        return _open(folder / f"{name}.safetensors")[1]
+        return _open(Path(folder) / f"{name}.safetensors")[1]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -197,30 +205,30 @@ class Shard:
         fields: dict[str, Any] = json.loads(self.text[self.starts[row] : self.starts[row + 1]])
         return fields
 
-    def row(self, name: str, *place: int) -> Tensor:
-        """Return part of a tensor as it is stored, `(d,)` of `image.0` for `place` (sample, view)."""
-        value: Tensor = self.tensors.get_slice(name)[place]
+    def row(self, name: str, *index: int) -> Tensor:
+        """Return part of a stored tensor: `row("image.0", sample, view)` is (d,)."""
+        value: Tensor = self.tensors.get_slice(name)[index]
         return value
 
-    def vector(self, name: str, *place: int) -> Tensor:
-        """Return a vector (d,) as float32 of unit length."""
+    def vector(self, name: str, *index: int) -> Tensor:
+        """Return a stored embedding (d,) as float32 of unit length."""
         scale = f"{name}.scale"
-        return expand(self.row(name, *place), self.row(scale, *place) if scale in self.names else None)
+        return expand(self.row(name, *index), self.row(scale, *index) if scale in self.names else None)
 
-    def count(self) -> ShardNote:
-        """Count what the shard holds, its name and source left open."""
+    def count(self) -> ShardEntry:
+        """Count the samples of each kind; name and source stay empty."""
         kinds = [self.line(row) for row in range(len(self))]
         unread = sum("unread" in line for line in kinds)
         texts = sum("photo" not in line and "unread" not in line for line in kinds)
-        return ShardNote("", "", len(kinds) - unread - texts, texts, unread, self.digest)
+        return ShardEntry("", "", len(kinds) - unread - texts, texts, unread, self.digest)
 
 
 def _open(path: Path) -> tuple[Any, str]:
-    """Map a shard's tensors; also the digest of the lines that belong to them."""
+    """Memory-map a shard's tensors; also return the digest of the lines that belong to them."""
     from safetensors import SafetensorError, safe_open
 
     try:
         tensors = safe_open(path, framework="pt")
         return tensors, (tensors.metadata() or {}).get("digest", "")
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise unreadable(path, error) from error

@@ -140,7 +140,7 @@ def make_feed(
         else:
             live = assemble_teachers(recipe, base, data, out, report)
             feed = OnlineFeed(recipe, data, model.config, tokenizer, live, workers)
-        report("data", feed.photos, feed.photos, f"{feed.texts:,} texts")
+        report("data", feed.photo_count, feed.photo_count, f"{feed.text_count:,} texts")
         if recipe.start and feed.widths[0] == model.config.embed_dim:
             report("start", 1, 1, f"cosine to the teacher {turn_by_batches(model, recipe, feed):.2f}")
         return feed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distill.config import PhotoSource, Recipe, TextSource
 from distill.data.bpe import train_merges
 from distill.data.corpus import Corpus
-from distill.data.sources import DataError, read_photos, read_texts, spoken
+from distill.data.sources import DataError, read_photos, read_texts, readable_name
 from distill.data.wordnet import plurals
 from distill.evaluate.evidence import LabelEvidence, read_known_photos, truth
 from mobileclip.tokenizer import Tokenizer
@@ -84,7 +84,7 @@ def test_an_epoch_draws_each_source_by_its_share(data: Path, recipe_folder: Path
 
 @given(st.text())
 def test_spoken_never_fails(label: str) -> None:
-    assert "_" not in spoken(label)
+    assert "_" not in readable_name(label)
 
 
 def test_trained_merges_make_whole_words_one_token() -> None:

@@ -109,7 +109,7 @@ def test_another_photo_stands_in_for_an_unreadable_one_where_all_must_bring_as_m
     broken.write_bytes(b"nothing")
 
     def read(paths: list[Path]) -> list[tuple[torch.Tensor, list[int], int]]:
-        found = reading.read_photos_of(paths, lambda photo: torch.full((3, 4, 4), 1.0), 4, 8, seed=(0, 0), workers=0)
+        found = reading.read_epoch(paths, lambda photo: torch.full((3, 4, 4), 1.0), 4, 8, seed=(0, 0), workers=0)
         return [(pixels, positions.tolist(), tried) for pixels, positions, tried in found]
 
     processes(monkeypatch, 1, 2)
@@ -119,14 +119,14 @@ def test_another_photo_stands_in_for_an_unreadable_one_where_all_must_bring_as_m
     ((pixels, positions, tried),) = read(torn)
     assert sorted(set(positions)) == [1, 5, 7] and len(positions) == len(pixels) == 4 and tried == 5
     assert float(pixels.min()) == 1.0, "no black photo"
-    with pytest.raises(DataError, match=r"none of 4 photos .* can be read"):
+    with pytest.raises(DataError, match=r"none of the 4 photos .* can be read"):
         read([broken] * 8)
 
 
 def test_texts_alone_are_met_once_with_others_of_their_length(
     feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "WINDOW", 2)
+    monkeypatch.setattr(feeding, "SORT_WINDOW", 2)
     many = feed.corpus.texts * 12
     feed.corpus = dataclasses.replace(feed.corpus, texts=many)
     feed.tokens, feed.all_texts = np.tile(feed.tokens, (12, 1)), np.arange(len(many))

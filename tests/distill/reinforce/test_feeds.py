@@ -21,10 +21,10 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, from_datacompdr
 from distill.data.sources import DataError
-from distill.data.tars import Place, read_datacompdr, read_index
+from distill.data.tars import PhotoRef, read_datacompdr, read_index
 from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed, ReinforcedSamples
-from distill.feeds.steps import group_number, shuffled
+from distill.feeds.steps import group_number, shuffle_shards
 from distill.reinforce.run import Reinforcer
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar
 from mobileclip.errors import ConfigError, PocketclipError
@@ -113,7 +113,7 @@ def test_each_row_has_the_photo_the_view_and_the_vectors_that_belong_together(
             if group not in known:
                 continue
             line, shard, row = known[group]
-            place = Place(home / line["photo"], tuple(line["place"]) if "place" in line else None)
+            place = PhotoRef(home / line["photo"], tuple(line["place"]) if "place" in line else None)
             picture = place.open(DECODE_MARGIN * 48)
             views = [Augmentation.decode(shard.row("augmentations", row, k).numpy()) for k in range(3)]
             replayed = [pixels.normalize_uint8(np.asarray(apply(picture, view, 48))[None])[0] for view in views]
@@ -159,13 +159,13 @@ def test_shares_of_sources(home: Path, student: ModelConfig, tokenizer: Tokenize
 
 @pytest.mark.parametrize("sizes", [[5, 0, 7, 1], [3], [100, 100, 100]])
 def test_shuffling_keeps_every_sample_and_reads_few_shards_at_once(sizes: list[int]) -> None:
-    order = shuffled(sizes, np.random.default_rng(0), window=50)
+    order = shuffle_shards(sizes, np.random.default_rng(0), window=50)
     assert sorted(order) == list(range(sum(sizes)))
     shard_of = np.repeat(np.arange(len(sizes)), sizes)
     for start in range(0, len(order), 50):
         assert len(set(shard_of[order[start : start + 50]])) <= 3
     assert sum(sizes) < 5 or not np.array_equal(order, np.arange(sum(sizes)))
-    assert np.array_equal(order, shuffled(sizes, np.random.default_rng(0), window=50))
+    assert np.array_equal(order, shuffle_shards(sizes, np.random.default_rng(0), window=50))
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
@@ -259,7 +259,7 @@ def test_texts_alone(home: Path, student: ModelConfig, tokenizer: Tokenizer, tmp
     feed = ReinforcedFeed(recipe(tmp_path, source, **overrides), home, student, tokenizer, 0)
     (batch,) = feed.batches(0, TEXTS, 0)
     texts = ["a small boat", "two cats", "something blue", "red"]
-    assert feed.texts == 4 + 56 == len(batch.tokens)
+    assert feed.text_count == 4 + 56 == len(batch.tokens)
     found = {bytes(row): k for k, row in enumerate(batch.tokens.numpy().astype(np.int32))}
     for row, vector in zip(tokenizer(texts), TinyTeacher(0).encode_texts(texts), strict=True):
         assert vector @ batch.teachers[0].text[found[bytes(row)]].numpy() > 0.99999
@@ -278,7 +278,7 @@ def test_a_reference_is_drawn_only_for_the_affinity_loss(
     ("sources", "overrides", "said"),
     [
         ({**REINFORCED, "c": SOURCES["captioned"]}, {"open_clip": [{"model": "x"}]}, "photos.c: is not reinforced"),
-        (REINFORCED, {"texts": [{"name": "w", "kind": "lines", "file": "words.txt"}]}, "belong into the recipe of"),
+        (REINFORCED, {"texts": [{"name": "w", "kind": "lines", "file": "words.txt"}]}, "belong in the recipe of"),
         ({"no": {"kind": "reinforced", "file": "none"}}, {}, "run `pocketclip reinforce`"),
     ],
 )
@@ -383,7 +383,7 @@ def test_datacompdr_is_trained_on_as_it_is(datacompdr: Path, student: ModelConfi
 @pytest.mark.parametrize(
     ("teachers", "said"),
     [
-        ([{"identity": "a", "dim": 99, "logit_scale": 100}], r"teachers of \[99\] dimensions, but vectors of 24"),
+        ([{"identity": "a", "dim": 99, "logit_scale": 100}], r"teachers of \[99\] dimensions, but embeddings of 24"),
         ([], "at least one teacher"),
     ],
 )

@@ -21,8 +21,8 @@ from PIL import Image
 from distill.config import PhotoSource
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply
 from distill.data.sources import DataError, read_photos
-from distill.data.tars import Place
-from distill.feeds.reinforced import OwnFolder
+from distill.data.tars import PhotoRef
+from distill.feeds.reinforced import PocketclipFolder
 from distill.reinforce.run import Reinforcer
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar, compress, expand
 from mobileclip.errors import ConfigError, PocketclipError
@@ -103,7 +103,7 @@ def test_what_is_stored_is_what_the_teacher_says_to_the_last_bit(data: Path, tmp
         shard = Shard(folder, note.name)
         for row in range(note.photos):
             line = shard.line(row)
-            place = Place(data / line["photo"], tuple(line["place"]) if "place" in line else None)
+            place = PhotoRef(data / line["photo"], tuple(line["place"]) if "place" in line else None)
             views = [Augmentation.decode(shard.row("augmentations", row, k).numpy()) for k in range(3)]
             picture = place.open(DECODE_MARGIN * 40)
             said = line["captions"] + line["synthetic"]
@@ -263,8 +263,8 @@ def test_a_kill_loses_no_more_than_a_shard(folder: Path, data: Path, tmp_path: P
     killed.wait()
     done = {path.name for path in out.glob("*.safetensors")}
     assert done and not Sidecar.load(out).complete
-    with pytest.raises(PocketclipError, match="not all shards are done"):
-        OwnFolder(out, data)
+    with pytest.raises(PocketclipError, match="some shards are missing"):
+        PocketclipFolder(out, data)
     deadline = time.monotonic() + 30
     while True:  # a dead process's own workers may hold its lock until they notice
         process = start(data, out, 0, tmp_path / "b")
@@ -328,7 +328,7 @@ def test_a_missing_sidecar_says_what_to_do(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_one_clear_line(data: Path, tmp_path: Path) -> None:
     out = made(data, tmp_path / "out", [TinyTeacher(0)])
     (out / "00000.jsonl").write_bytes((out / "00000.jsonl").read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"does not belong to the \.jsonl beside it"):
+    with pytest.raises(DataError, match=r"does not belong to the \.jsonl next to it"):
         Shard(out, "00000")
     (out / "00001.safetensors").write_bytes((out / "00001.safetensors").read_bytes()[:50])
     with pytest.raises(DataError, match="cannot be read"):

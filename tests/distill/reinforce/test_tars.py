@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.data.samples import tar_sample
+from distill.data.samples import CaptionedPhoto
 from distill.data.sources import DataError
 from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
@@ -31,7 +31,7 @@ def captions(tar: Path) -> dict[str, tuple[str, ...] | str]:
     found: dict[str, tuple[str, ...] | str] = {}
     for sample in read_index(tar)[0]:
         try:
-            found[sample.key] = tar_sample(sample, "s").captions
+            found[sample.key] = CaptionedPhoto.from_tar(sample, "s").captions
         except SampleError as error:
             found[sample.key] = str(error)
     return found
@@ -77,7 +77,10 @@ def test_captions_come_from_text_or_json(tmp_path: Path) -> None:
         "./p/5": ("below",),
     }
     four = next(sample for sample in read_index(tar)[0] if sample.key == "4")
-    assert tar_sample(four, "s").synthetic == ("s1", "s2", "s3") and tar_sample(four, "s").key == "s/a/4"
+    assert (
+        CaptionedPhoto.from_tar(four, "s").synthetic == ("s1", "s2", "s3")
+        and CaptionedPhoto.from_tar(four, "s").key == "s/a/4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_a_damaged_picture_is_a_photo_error(tmp_path: Path) -> None:
     )
     for sample, reason in zip(read_index(tar)[0], ("truncated", "not an image"), strict=True):
         with pytest.raises(PhotoError) as caught:
-            tar_sample(sample, "s").photo.open()
+            CaptionedPhoto.from_tar(sample, "s").photo.open()
         assert caught.value.reason == reason
 
 
@@ -168,7 +171,7 @@ def test_names_that_are_not_utf8_stay_apart(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", [*good("k1", 1), *good("k2", 2)])
     tar.write_bytes(_with_names(tar.read_bytes(), {b"k1.": b"\xe4\xff.", b"k2.": b"\xe4\xfe."}))
     samples, _ = read_index(tar)
-    keys = [tar_sample(sample, "s").key for sample in samples]
+    keys = [CaptionedPhoto.from_tar(sample, "s").key for sample in samples]
     assert len(set(keys)) == 2 and json.loads(json.dumps(keys)) == keys
 
 
@@ -188,7 +191,7 @@ def test_where_tars_are(tmp_path: Path) -> None:
     paths = [write_tar(tmp_path / f"{number}.tar", good("a", number)) for number in range(3)]
     assert find_tars(tmp_path) == paths and find_tars(tmp_path / "[01].tar") == paths[:2]
     assert find_tars(paths[2]) == paths[2:]
-    with pytest.raises(DataError, match=r"no \.tar there"):
+    with pytest.raises(DataError, match=r"no \.tar found"):
         find_tars(tmp_path / "none")
     (tmp_path / "3.tar.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"3\.tar\.gz: a compressed tar"):
@@ -253,7 +256,7 @@ def test_datacompdr_in_its_other_spellings(tmp_path: Path) -> None:
     ("members", "reason"),
     [
         ({"npz": b""}, "no pth.gz"),
-        ({"npz": b"PK\x03\x04 torn"}, "vectors"),
+        ({"npz": b"PK\x03\x04 torn"}, "embeddings"),
         ({"npz": npz(image_emb=np.ones((1, 6)), text_emb=np.ones((3, 6)))}, "2 augmentations and 3 texts"),
         ({"npz": npz(image_emb=np.ones((2, 6)), text_emb=np.ones((2, 6)))}, "2 augmentations and 3 texts"),
         ({"npz": npz(image_emb=np.ones((2, 6), int), text_emb=np.ones((3, 6)))}, "floating-point"),
@@ -262,8 +265,8 @@ def test_datacompdr_in_its_other_spellings(tmp_path: Path) -> None:
         ({"paug_json": encoded({"param_aug": "[["})}, "not JSON"),
         ({"paug_json": encoded({"param_aug": {}})}, "no param_aug"),
         ({"txt": b""}, "no caption"),
-        ({"npz": b"", "pth_gz": b"no gzip"}, "vectors"),
-        ({"npz": b"", "pth_gz": gzip.compress(b"no tensors")}, "vectors"),
+        ({"npz": b"", "pth_gz": b"no gzip"}, "embeddings"),
+        ({"npz": b"", "pth_gz": gzip.compress(b"no tensors")}, "embeddings"),
     ],
 )
 def test_datacompdr_that_does_not_fit_says_why(tmp_path: Path, members: dict[str, bytes], reason: str) -> None:
@@ -288,8 +291,8 @@ def test_nothing_in_a_tar_is_ever_executed(tmp_path: Path) -> None:
     }
     for members in samples.values():
         sample = one(tmp_path, members)
-        assert tar_sample(sample, "s").captions == ("a caption",)
-        with pytest.raises(SampleError, match="vectors"):
+        assert CaptionedPhoto.from_tar(sample, "s").captions == ("a caption",)
+        with pytest.raises(SampleError, match="embeddings"):
             read_datacompdr(sample)
     assert not touched.exists()
     pickle.loads(harm)
@@ -319,7 +322,7 @@ def test_whatever_json_says_is_read_or_refused(
     folder = tmp_path_factory.getbasetemp()
     text = json.dumps({name: value}).encode("utf-8", "surrogatepass")
     sample = one(folder, [("u.jpg", b"x"), (f"u.{member}", text), *([("u.txt", b"t")] if member != "json" else [])])
-    for read in (lambda: tar_sample(sample, "s"), lambda: read_datacompdr(sample)):
+    for read in (lambda: CaptionedPhoto.from_tar(sample, "s"), lambda: read_datacompdr(sample)):
         try:
             read()
         except SampleError as error:

@@ -142,5 +142,5 @@ def test_an_aligned_pair_needs_something_to_be_fitted_to(recipe_folder: Path, ho
     plan = recipe(tmp_path, {"tars": SOURCES["tars"]}, aligned=aligned, open_clip=[])
     from distill.reinforce.run import assemble_teachers
 
-    with pytest.raises(ConfigError, match="is fitted to captions files and tables of labels"):
+    with pytest.raises(ConfigError, match="is fitted to captions and labels files"):
         assemble_teachers(plan, recipe_folder, home, tmp_path / "teachers", lambda *_: None)

@@ -80,7 +80,7 @@ def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, 
     import shutil
 
     from distill.data.corpus import Corpus
-    from distill.feeds.photos import augmentation, read_photos_of
+    from distill.feeds.photos import read_epoch, train_transform
 
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
@@ -88,12 +88,12 @@ def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, 
     recipe = Recipe.load(recipe_folder / "recipe.toml")
     whole, broken = Corpus.read(recipe, data), Corpus.read(recipe, copy)
     order = whole.epoch(0, 0)
-    transform = augmentation(48, 0.8, create_model(recipe_folder / "tiny.toml").config.pixels)
+    transform = train_transform(48, 0.8, create_model(recipe_folder / "tiny.toml").config.pixels)
 
     def rows(corpus: Corpus) -> dict[int, torch.Tensor]:
         found = {}
         paths = [corpus.samples[i].path for i in order]
-        for pixels, positions, tried in read_photos_of(paths, transform, 48, 24, seed=(0, 0), workers=0):
+        for pixels, positions, tried in read_epoch(paths, transform, 48, 24, seed=(0, 0), workers=0):
             assert tried == 24
             found.update(zip(order[positions].tolist(), pixels, strict=True))
         return found
