@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import distill
+from distill.recipe.shipped import RECIPES
 from export.formats import FORMATS, ExportError
 from mobileclip.checkpoint_files import WEIGHTS
 
-RECIPES: Final = Path(distill.__file__).parent / "recipes"
 LABELS: Final = "labels.toml"
 
 

@@ -23,6 +23,7 @@ class BackboneConfig:
     mirror: bool = False
     """Average the features of a photo and its mirror image, at twice the cost."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the backbone's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class AlignedPairConfig:
     geometry_weight: float = 0.0
     """Relational KL to the pairwise geometry of `geometry_vectors`, another teacher's text vectors."""
     geometry_texts: str = ""
+    """A table below the data folder with a column `prompt`, one row for each vector."""
     geometry_vectors: str = ""
+    """An .npy file below the data folder, float32 (texts, d)."""
 
     def __post_init__(self) -> None:
         if self.heads < 1 or not self.backbones:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distill.recipe.shipped import find_recipe
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
@@ -19,12 +20,10 @@ if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
 
 def train(
     recipe: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="RECIPE",
-            exists=True,
-            dir_okay=False,
-            help="The recipe, a .toml file.",
+            help="Name of a recipe that ships (see `pocketclip recipe list`), or a .toml file.",
             show_default=False,
         ),
     ],
@@ -62,7 +61,7 @@ def train(
     [bold]Examples[/bold]
 
     \b
-    pocketclip train distill/recipes/pocket/recipe.toml --data ~/data
+    pocketclip train pocket --data ~/data
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
     torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
     """
@@ -81,10 +80,11 @@ def train(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    plan = Recipe.load(recipe, parse_settings(settings or []))
+    file = find_recipe(recipe)
+    plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
-        run = prepare(plan, recipe.parent, data, folder, progress.report, workers, device)
+        run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
         with _stop_on_signal(run.trainer) as signals:
             for step in run.trainer.run():
                 progress.step(step)

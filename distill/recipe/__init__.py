@@ -1,0 +1,1 @@
+"""The command `pocketclip recipe`: list, explain, check and write recipes."""

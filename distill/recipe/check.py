@@ -1,0 +1,130 @@
+"""Open everything that a recipe names before anything long starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from distill.config import Recipe
+from distill.config.sources import PhotoSource, TextSource
+from distill.data.sources import read_photos, read_texts
+from distill.data.tars import find_tars
+from distill.files import locate
+from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.towers import ModelConfig
+
+MISSING_SHARE = 0.05
+"""A source with a larger share of missing photos is a problem: the folder is probably wrong."""
+
+
+@dataclass
+class Findings:
+    """What a recipe names: what was found, and what is wrong with it.
+
+    Attributes:
+        found: what was opened, name → what it holds.
+        problems: one sentence each; empty if training can start.
+    """
+
+    found: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
+    """Look for each file, package and photo that a recipe names, and read the tables among them.
+
+    Args:
+        recipe: the recipe.
+        base: its folder; merges and weights are relative to it.
+        data: the folder that its data files are relative to.
+
+    Returns:
+        All findings, not only the first problem.
+    """
+    findings, base, data = Findings(), Path(base), Path(data)
+    for name, check in _checks(recipe, base, data):
+        try:
+            findings.found[name] = check()
+        except PocketclipError as error:
+            findings.problems.append(f"{name}: {error}")
+    return findings
+
+
+def _checks(recipe: Recipe, base: Path, data: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "model", partial(_model, recipe, base)
+    for name, file in _weights(recipe):
+        yield name, partial(_path, file, base)
+    if not data.is_dir():
+        yield "data", partial(_refuse, f"{data} isn't a folder; set it with --data")
+        return
+    for source in recipe.photos:
+        yield f"photos.{source.name}", partial(_photos, source, data)
+    for texts in recipe.texts:
+        yield f"texts.{texts.name}", partial(_texts, texts, data)
+    if recipe.validate is not None:
+        plan = recipe.validate
+        use = (plan.split,) if plan.split else ()
+        captions = PhotoSource("validate", "captions", plan.captions, splits=plan.splits, use=use)
+        yield "validate", partial(_photos, captions, data)
+    if recipe.aligned is not None and recipe.aligned.geometry_weight:
+        for file in (recipe.aligned.geometry_texts, recipe.aligned.geometry_vectors):
+            yield f"aligned.{file}", partial(_path, file, data)
+
+
+def _refuse(message: str) -> str:
+    raise PocketclipError(message)
+
+
+def _path(file: str, base: Path) -> str:
+    return str(locate(file, base))
+
+
+def _texts(source: TextSource, data: Path) -> str:
+    return f"{len(read_texts(source, data)):,} texts"
+
+
+def _model(recipe: Recipe, base: Path) -> str:
+    beside = base / recipe.model
+    config = ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)
+    tokenizer = Tokenizer.load(locate(recipe.merges, base).read_bytes(), config.text.context_length)
+    if tokenizer.vocab_size != config.text.vocab_size:
+        raise PocketclipError(
+            f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
+        )
+    return f"{config.name}, {config.embed_dim} dimensions, {config.pixels.size} px"
+
+
+def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The files and packages with weights to start from or to learn from."""
+    yield from ((name, file) for name, file in (("init", recipe.init), ("start", recipe.start)) if file)
+    if recipe.aligned is not None:
+        yield "aligned.sentences", recipe.aligned.sentences
+        for backbone in recipe.aligned.backbones:
+            yield f"aligned.backbones.{backbone.trunk}", backbone.weights
+    for teacher in recipe.open_clip:
+        local = teacher.model.removeprefix("local-dir:")
+        file = local if local != teacher.model else teacher.pretrained
+        yield f"open_clip.{teacher.model}", str(Path(file).absolute())
+    for checkpoint in recipe.checkpoints:
+        yield f"checkpoints.{checkpoint.path}", checkpoint.path
+
+
+def _photos(source: PhotoSource, data: Path) -> str:
+    if source.kind == "webdataset":
+        return f"{len(find_tars(data / source.file)):,} tars"
+    if source.kind == "reinforced":
+        return str(locate(source.file, data))
+    samples = read_photos(source, data)
+    missing = [sample.path for sample in samples if not sample.path.is_file()]
+    if len(missing) > MISSING_SHARE * len(samples):
+        raise PocketclipError(
+            f"{len(missing):,} of {len(samples):,} photos are missing, such as {missing[0]}; is --data right?"
+        )
+    texts = sum(len(sample.texts) for sample in samples)
+    return f"{len(samples) - len(missing):,} photos, {texts:,} texts" + (
+        f"; {len(missing):,} photos are missing" if missing else ""
+    )
