@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distill.recipe.shipped import find_recipe, header, shipped_recipes
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.extras import MissingExtraError
 
 if TYPE_CHECKING:  # `pocketclip recipe --help` needs no torch
@@ -29,7 +29,7 @@ RecipeName = Annotated[
 
 @recipe.callback()
 def _recipe() -> None:
-    """List, explain and check recipes, the files that say how a student is trained.
+    """List, explain and check training recipes.
 
     [bold]Examples[/bold]
 
@@ -61,14 +61,14 @@ def show(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
+            metavar="RECIPE",
             help="Show the values of this recipe. Default: show the defaults.",
             show_default=False,
         ),
     ] = None,
     setting: Annotated[
         str,
-        typer.Argument(metavar="[SETTING]", help="Only settings that begin so, such as optim.", show_default=False),
+        typer.Argument(metavar="SETTING", help="Only settings that begin so, such as optim.", show_default=False),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +91,7 @@ def show(
         raise MissingExtraError("recipe show", "train", error.name) from error
     chosen: dict[str, list[str]] = {}
     if name is not None:
-        for found in settings(Recipe.load(find_recipe(name))):
+        for found in settings(Recipe.load(recipe_file(name))):
             if found.chosen:
                 chosen.setdefault(_without_numbers(found.name), []).append(found.value)
     docs = [doc for doc in all_settings() if doc.name.startswith(setting)]
@@ -133,7 +133,7 @@ def check(
         from distill.recipe.check import check_recipe
     except ModuleNotFoundError as error:
         raise MissingExtraError("recipe check", "train", error.name) from error
-    path = find_recipe(name)
+    path = recipe_file(name)
     plan: Recipe = Recipe.load(path, parse_settings(overrides or []))
     findings = check_recipe(plan, path.parent, data)
     if as_json:
@@ -145,6 +145,18 @@ def check(
         print(f"pocketclip: {problem}", file=sys.stderr)
     if findings.problems:
         raise typer.Exit(4)
+
+
+def recipe_file(name: str) -> Path:
+    """Find a recipe that a command was given.
+
+    Raises:
+        typer.BadParameter: there is none.
+    """
+    try:
+        return find_recipe(name)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _print_setting(doc: SettingDoc, values: list[str]) -> None:

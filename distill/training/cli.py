@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.recipe.shipped import find_recipe
+from distill.recipe.cli import recipe_file
 from mobileclip.errors import PocketclipError
 
 if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
@@ -65,6 +65,7 @@ def train(
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
     torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
     """
+    file = recipe_file(recipe)
     try:
         import torch
 
@@ -80,7 +81,6 @@ def train(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    file = find_recipe(recipe)
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from app.cli.plugins import COMMANDS, MODELS, SUMMARIES
 from tests.app.cli.conftest import BUNDLE, REPOSITORY, CommandLine
@@ -110,7 +111,9 @@ def test_summaries_are_the_first_lines_of_the_docstrings() -> None:
     entries = {entry.name: entry for group in (COMMANDS, MODELS) for entry in entry_points(group=group)}
     assert set(SUMMARIES) <= set(entries)
     for name, summary in SUMMARIES.items():
-        assert (entries[name].load().__doc__ or "").partition("\n")[0] == summary
+        loaded = entries[name].load()
+        command = loaded.registered_callback.callback if isinstance(loaded, typer.Typer) else loaded
+        assert (command.__doc__ or "").partition("\n")[0] == summary
 
 
 def test_exit_codes_are_documented(pages: Mapping[str, Mapping[str, Any]]) -> None:
