@@ -36,12 +36,21 @@ class Recipe:
     """Teachers' vectors of each whole photo, computed once; or of the crop that the student sees, at every step."""
     texts: tuple[TextSource, ...] = ()
     init: str = ""
-    """Weights of the image trunk to start from: a path, or `package:relative/path`."""
+    """Weights of the image trunk to start from: a path relative to the recipe, or `package:relative/path`. By default,
+    the trunk starts from random weights."""
     start: str = ""
-    """A checkpoint of the whole student to start from, instead of `init`: a file or a folder."""
+    """A checkpoint of a whole student to start from, a file or a folder relative to the recipe. It has the student's
+    shape, or fewer text layers."""
+    inherit: str = ""
+    """A checkpoint of a larger model to start from, a file or a folder relative to the recipe. The student gets a part
+    of its layers, channels and attention heads, see `inherit_layers` (TinyCLIP, Wu et al. 2023). The towers must be of
+    the same kind, with attention heads of the same width, and the tokenizer must be the same."""
+    inherit_layers: Literal["every", "first"] = "every"
+    """Which layers a shallower student inherits: `every` second of a model with twice as many, and so on, or the
+    `first` ones."""
     blend: float = 0.0
-    """With both: how much of `init` is mixed into the image trunk of `start` (WiSE-FT, Wortsman et al. 2022). What
-    fine-tuning forgot comes back, and most of what it learned stays; the projection must learn anew."""
+    """With both `start` and `init`: the weight of `init`, 0 to 1, in the image trunk (WiSE-FT, Wortsman et al. 2022).
+    It brings back what fine-tuning forgot and keeps most of what it learned, but the projection must learn again."""
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
@@ -64,6 +73,8 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
         if not 0 <= self.blend <= 1 or (self.blend and not (self.start and self.init)):
             raise ConfigError(f"recipe {self.name}: blend lies in 0 … 1 and needs both start and init")
+        if self.inherit and (self.start or self.init):
+            raise ConfigError(f"recipe {self.name}: set either inherit, or start or init")
         needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
         if needs_classes:
             raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")
@@ -102,6 +113,11 @@ class Recipe:
     def taught_by(self) -> tuple[AlignedPairConfig | OpenClipConfig | CheckpointConfig, ...]:
         """All teachers, in their order."""
         return (*((self.aligned,) if self.aligned else ()), *self.open_clip, *self.checkpoints)
+
+    @property
+    def starts_from_student(self) -> bool:
+        """Whether the student starts from the weights of both towers of another model."""
+        return bool(self.start or self.inherit)
 
     @property
     def about(self) -> dict[str, str]:

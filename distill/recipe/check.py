@@ -100,7 +100,8 @@ def _model(recipe: Recipe, base: Path) -> str:
 
 def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """The files and packages with weights to start from or to learn from."""
-    yield from ((name, file) for name, file in (("init", recipe.init), ("start", recipe.start)) if file)
+    named = {"init": recipe.init, "start": recipe.start, "inherit": recipe.inherit}
+    yield from ((name, file) for name, file in named.items() if file)
     if recipe.aligned is not None:
         yield "aligned.sentences", recipe.aligned.sentences
         for backbone in recipe.aligned.backbones:

@@ -1,4 +1,4 @@
-"""Students that start from the weights of another."""
+"""Initialize a student from another model's weights, and align it to its teacher."""
 
 from __future__ import annotations
 
@@ -22,56 +22,57 @@ from mobileclip.towers import CLIP
 from mobileclip.towers.text import Block
 
 PHOTOS, TEXTS, BATCH = 1024, 4096, 64
+"""Photos and texts that a student is aligned by, and how many of them go through a tower at a time."""
 
 Layers = Literal["first", "every"]
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.inference_mode()
-def turn_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, seed: int) -> float:
-    """Rotate a student's space to lie on its teacher's, as nearly as it can.
+def align_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, seed: int) -> float:
+    """Rotate a student's embedding space to match its teacher's (orthogonal Procrustes, Schönemann 1966).
 
-    Which direction means what is an accident of training: a student of one teacher knows nothing of the next one's
-    axes, although both may agree on who is near whom. The rotation that brings their vectors together (orthogonal
-    Procrustes, Schönemann 1966) goes into the last layers of both and changes none of the student's own similarities.
+    The axes of an embedding space are arbitrary: two models can agree about which photos and texts are similar although
+    their embeddings differ. The best rotation is multiplied into the last layers of both towers. It doesn't change the
+    similarities between the student's own embeddings.
 
     Args:
-        model: the student, with vectors as long as the teacher's; changed in place.
+        model: the student, whose embeddings have the teacher's dimension; changed in place.
         tokenizer: the student's.
-        corpus: photos and texts, of which some are drawn.
-        bank: the teacher's vectors of all of them.
-        seed: of the draw.
+        corpus: photos and texts; at most `PHOTOS` and `TEXTS` of them are drawn.
+        bank: the teacher's embeddings of the corpus.
+        seed: seed of the draw.
 
     Returns:
-        The mean cosine of the student's and the teacher's vectors afterwards.
+        The mean cosine between the student's and the teacher's embeddings after the rotation.
     """
     random = np.random.default_rng(seed)
     model.eval()
     texts = random.choice(len(corpus.texts), min(TEXTS, len(corpus.texts)), replace=False)
     tokens = torch.from_numpy(tokenizer([corpus.texts[i] for i in texts]))
-    said = torch.cat([model.encode_text(part) for part in tokens.split(BATCH)])
-    photos, seen = _photo_vectors(model, corpus, random)
-    return _turn(model, (said, bank.texts[texts]), (seen, bank.photos[photos]))
+    text_embeddings = torch.cat([model.encode_text(part) for part in tokens.split(BATCH)])
+    photos, image_embeddings = _embed_photos(model, corpus, random)
+    return _rotate(model, (text_embeddings, bank.texts[texts]), (image_embeddings, bank.photos[photos]))
 
 
 @torch.inference_mode()
-def turn_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
-    """As `turn_to_teacher`, for a feed that holds no corpus: by the first photos and texts of the first epoch.
+def align_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
+    """As `align_to_teacher`, for a feed without a corpus: by the first batches of the first stage with photos.
 
     Args:
-        model: the student, with vectors as long as the first teacher's; changed in place.
-        recipe: its first stage with photos says how large they are.
-        feed: of the run.
+        model: the student, whose embeddings have the first teacher's dimension; changed in place.
+        recipe: the recipe of the run.
+        feed: provides the batches.
 
     Returns:
-        The mean cosine of the student's and the teacher's vectors afterwards.
+        The mean cosine between the student's and the teacher's embeddings after the rotation.
 
     Raises:
-        ConfigError: no stage has photos.
+        ConfigError: no stage has photos, or no photo can be read.
     """
     stage = next((stage for stage in recipe.stages if not stage.texts_only), None)
     if stage is None:
-        raise ConfigError("start: laying the student on its teacher's axes needs a stage with photos")
+        raise ConfigError("start or inherit: aligning the student to its teacher needs a stage with photos")
     model.eval()
     texts, photos, counts = [], [], [0, 0]
     for batch in feed.batches(0, stage, 0):
@@ -82,95 +83,104 @@ def turn_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
         if counts[0] >= TEXTS and counts[1] >= PHOTOS:
             break
     if not photos:
-        raise ConfigError("start: laying the student on its teacher's axes needs photos, and none could be read")
-    said, seen = (tuple(torch.cat(side) for side in zip(*pairs, strict=True)) for pairs in (texts, photos))
-    return _turn(model, (said[0], said[1]), (seen[0], seen[1]))
+        raise ConfigError("start or inherit: aligning the student to its teacher needs photos, and none could be read")
+    of_texts, of_photos = (tuple(torch.cat(side) for side in zip(*pairs, strict=True)) for pairs in (texts, photos))
+    return _rotate(model, (of_texts[0], of_texts[1]), (of_photos[0], of_photos[1]))
 
 
-def _turn(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Tensor]) -> float:
-    """Turn a student by its own vectors and the teacher's, of texts and of photos; returns their cosine then."""
-    student, theirs = (torch.cat(side) for side in zip(texts, photos, strict=True))
-    # Few photos count as much as many texts.
-    weight = torch.cat([torch.full((len(mine), 1), 1 / len(mine)) for mine, _ in (texts, photos)])
-    left, _, right = torch.linalg.svd((student * weight).T @ theirs)
-    turn = left @ right
+def _rotate(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Tensor]) -> float:
+    """Rotate a student to fit pairs of its own and the teacher's embeddings; returns their mean cosine afterwards."""
+    student, teacher = (torch.cat(side) for side in zip(texts, photos, strict=True))
+    # A few photos weigh as much as many texts.
+    weight = torch.cat([torch.full((len(own), 1), 1 / len(own)) for own, _ in (texts, photos)])
+    left, _, right = torch.linalg.svd((student * weight).T @ teacher)
+    rotation = left @ right
     for layer in (*model.image.last_layers(), model.text.projection):
-        layer.weight.copy_(turn.T @ layer.weight)
+        layer.weight.copy_(rotation.T @ layer.weight)
         if layer.bias is not None:
-            layer.bias.copy_(layer.bias @ turn)
+            layer.bias.copy_(layer.bias @ rotation)
     if model.image.places is not None:
-        model.image.places.copy_(turn.T @ model.image.places)
-    return float((student @ turn * theirs).sum(dim=1).mean())
+        model.image.places.copy_(rotation.T @ model.image.places)
+    return float((student @ rotation * teacher).sum(dim=1).mean())
 
 
-def _photo_vectors(model: CLIP, corpus: Corpus, random: np.random.Generator) -> tuple[list[int], Tensor]:
-    """Encode some photos; those that cannot be read are left out."""
-    recipe, read, rows, pixels = model.config.pixels, [], [], []
+def _embed_photos(model: CLIP, corpus: Corpus, random: np.random.Generator) -> tuple[list[int], Tensor]:
+    """Embed some photos, skipping unreadable ones; returns their positions in the corpus and their embeddings."""
+    recipe, positions, embeddings, pixels = model.config.pixels, [], [], []
     drawn = random.choice(len(corpus.samples), min(PHOTOS, len(corpus.samples)), replace=False)
     for number in drawn.tolist():
         try:
             pixels.append(torch.from_numpy(recipe(open_photo(corpus.samples[number].path, min_side=2 * recipe.size))))
         except PhotoError:
             continue
-        read.append(number)
+        positions.append(number)
         if len(pixels) == BATCH:
-            rows.append(model.encode_image(torch.stack(pixels)))
+            embeddings.append(model.encode_image(torch.stack(pixels)))
             pixels = []
     if pixels:
-        rows.append(model.encode_image(torch.stack(pixels)))
-    return read, torch.cat(rows)
+        embeddings.append(model.encode_image(torch.stack(pixels)))
+    return positions, torch.cat(embeddings)
 
 
 def inherit(student: CLIP, larger: CLIP, layers: Layers = "every") -> None:
-    """Cut a student's weights out of a larger model of the same kind (TinyCLIP, Wu et al. 2023, section 3.2, manual).
+    """Cut a student's weights out of a larger model (TinyCLIP, Wu et al. 2023, section 3.2, manual inheritance).
 
-    Widths are leading slices, attention keeps its leading heads. Where both have the same shape the copy is exact, and
-    so is leaving out layers that add nothing; a narrower LayerNorm sees other statistics than it was trained with, so
-    that a student cut in width starts far off and has to be trained.
+    The student keeps the leading channels and attention heads. If nothing but the number of layers differs, and the
+    dropped layers added nothing, the student is exact. A narrower student starts far off, because its LayerNorms see
+    other statistics than they were trained with.
 
     Args:
-        student: changed in place; both towers, and the logit scale.
-        larger: at least as wide and as deep.
-        layers: which to keep: the `first` ones, or `every` k-th, k = depth of the larger // depth of the student
-            (12 to 9 layers are the first 9 either way).
+        student: changed in place: both towers and the logit scale.
+        larger: a model with the same kinds of towers and the same tokenizer, at least as wide and as deep.
+        layers: which layers to keep: the `first` ones, or `every` k-th, where k is the depth of the larger model
+            divided by the student's, rounded down (from 12 to 9 layers, both keep the first 9).
 
     Raises:
-        ConfigError: the student is larger somewhere, or its heads are of another width, or its trunk of another kind.
+        ConfigError: the student is larger somewhere, its attention heads have another width, its trunk is of another
+            kind, or its vocabulary has another size.
     """
-    source = larger.state_dict()
+    tokens, larger_tokens = student.config.text.vocab_size, larger.config.text.vocab_size
+    if tokens != larger_tokens:  # the rows of the embedding table would mean other tokens
+        raise ConfigError(f"inherit: {larger.config.name} has {larger_tokens} tokens, the student {tokens}")
+    weights = larger.state_dict()
     depths = {side: (_depth(student, side), _depth(larger, side)) for side in ("image", "text")}
-    heads = {side: (_heads(student, side), _heads(larger, side)) for side in ("image", "text")}
-    cut = {}
+    heads = {side: (_attention_heads(student, side), _attention_heads(larger, side)) for side in ("image", "text")}
+    inherited = {}
     for name, value in student.state_dict().items():
         side = name.partition(".")[0]
-        origin = _layer_of_origin(name, depths[side], layers) if side in depths else name
-        if origin not in source:
-            raise ConfigError(f"inherit: {larger.config.name} has no {origin}; its towers are of another kind")
-        cut[name] = _slice(name, source[origin], value, heads.get(side, (0, 0)))
-    student.load_state_dict(cut)
+        source = _source_name(name, depths[side], layers) if side in depths else name
+        if source not in weights:
+            raise ConfigError(f"inherit: {larger.config.name} has no {source}; its towers are of another kind")
+        inherited[name] = _leading_part(name, weights[source], value, heads.get(side, (0, 0)))
+    student.load_state_dict(inherited)
 
 
 def deepen(student: CLIP, shallower: CLIP) -> None:
-    """Start a student from a model that differs in having fewer text layers, or other dropout.
+    """Initialize a student from a model with the same shape but fewer text layers, or other dropout.
 
-    The further layers stand last and add nothing at first, so that the student begins with the very same vectors; what
-    they add is learned, as in a residual network whose branches start at zero (Goyal et al. 2017, section 5.1).
+    The additional layers come last and add nothing at first, so the student's embeddings don't change. They learn like
+    the branches of a residual network that start at zero (Goyal et al. 2017, section 5.1).
 
     Args:
-        student: changed in place; both towers, and the logit scale.
-        shallower: of the same shapes otherwise, with at most as many text layers.
+        student: changed in place: both towers and the logit scale.
+        shallower: a model with the same shape, and at most as many text layers.
 
     Raises:
-        ConfigError: they differ in more than the number of text layers, or the student has fewer.
+        ConfigError: the models differ in more than the number of text layers, or the student has fewer.
     """
     ours = student.config.text
     text = dataclasses.replace(shallower.config.text, layers=ours.layers, dropout=ours.dropout)
     grown = dataclasses.replace(student.config, name=shallower.config.name, parameters=shallower.config.parameters)
     if dataclasses.replace(shallower.config, text=text) != grown:
-        raise ConfigError(f"a {shallower.config.name} differs in more than depth from {student.config.name}")
+        raise ConfigError(
+            f"start: {shallower.config.name} and {student.config.name} differ in more than depth; to start from a "
+            "larger model, use inherit"
+        )
     depths = len(shallower.text.blocks), len(student.text.blocks)
     if depths[0] > depths[1]:
-        raise ConfigError(f"a student of {depths[1]} text layers cannot start from one of {depths[0]}")
+        raise ConfigError(
+            f"start: a student with {depths[1]} text layers cannot start from a model with {depths[0]}; use inherit"
+        )
     student.load_state_dict({**student.state_dict(), **shallower.state_dict()})
     with torch.no_grad():
         for block in student.text.blocks[depths[0] :]:
@@ -180,57 +190,76 @@ def deepen(student: CLIP, shallower: CLIP) -> None:
 
 
 def _depth(model: CLIP, side: str) -> int:
+    """The number of blocks of a tower."""
     blocks = model.text.blocks if side == "text" else getattr(model.image.trunk, "blocks", ())
     return len(blocks)
 
 
-def _heads(model: CLIP, side: str) -> int:
-    """Attention heads of a transformer tower, 0 where the tower is none."""
+def _attention_heads(model: CLIP, side: str) -> int:
+    """The number of attention heads of a tower; 0 if it isn't a transformer."""
     if side == "text":
         return model.config.text.heads
     first = next(iter(getattr(model.image.trunk, "blocks", ())), None)
     return int(getattr(getattr(first, "attn", None), "num_heads", 0))
 
 
-def _layer_of_origin(name: str, depths: tuple[int, int], layers: Layers) -> str:
-    """Name the weight of the larger model that a student's weight comes from."""
-    found = re.search(r"blocks\.(\d+)\.", name)
-    if not found:
+def _source_name(name: str, depths: tuple[int, int], layers: Layers) -> str:
+    """Return the name, in the larger model, of the weight that a student's weight comes from.
+
+    Args:
+        name: of the student's weight.
+        depths: number of blocks of the student's tower and of the larger one.
+        layers: see `inherit`.
+    """
+    block = re.search(r"blocks\.(\d+)\.", name)
+    if not block:
         return name
     step = depths[1] // depths[0] if layers == "every" and depths[0] <= depths[1] else 1
-    return f"{name[: found.start(1)]}{int(found[1]) * step}{name[found.end(1) :]}"
+    return f"{name[: block.start(1)]}{int(block[1]) * step}{name[block.end(1) :]}"
 
 
-def _slice(name: str, source: Tensor, wanted: Tensor, heads: tuple[int, int]) -> Tensor:
-    if source.ndim != wanted.ndim or any(s < w for s, w in zip(source.shape, wanted.shape, strict=True)):
-        raise ConfigError(f"inherit: {name} is {tuple(wanted.shape)}, cut from {tuple(source.shape)}: not smaller")
-    if re.search(r"qkv\.(weight|bias)$", name) and source.shape != wanted.shape:
-        width = [tensor.shape[0] // 3 // count for tensor, count in zip((wanted, source), heads, strict=True)]
-        if width[0] != width[1]:
-            raise ConfigError(f"inherit: {name}: heads of {width[0]} and {width[1]} channels; they must be alike")
-        # Queries, keys and values stand one behind the other, each by heads.
-        parts = source.unflatten(0, (3, heads[1], width[1]))[:, : heads[0]].flatten(0, 2)
-        return parts[:, : wanted.shape[1]] if wanted.ndim == 2 else parts
-    return source[tuple(slice(0, size) for size in wanted.shape)].clone()
+def _leading_part(name: str, source: Tensor, target: Tensor, heads: tuple[int, int]) -> Tensor:
+    """Return the leading channels and heads of a larger model's weight.
+
+    Args:
+        name: of the student's weight.
+        source: the larger model's weight.
+        target: the student's weight, for its shape.
+        heads: attention heads of the student's tower and of the larger one.
+    """
+    if source.ndim != target.ndim or any(s < t for s, t in zip(source.shape, target.shape, strict=True)):
+        raise ConfigError(
+            f"inherit: {name} has shape {tuple(target.shape)}, which is not smaller than {tuple(source.shape)}"
+        )
+    if re.search(r"qkv\.(weight|bias)$", name) and source.shape != target.shape:
+        widths = [tensor.shape[0] // 3 // count for tensor, count in zip((target, source), heads, strict=True)]
+        if widths[0] != widths[1]:
+            raise ConfigError(
+                f"inherit: {name}: attention heads have {widths[0]} and {widths[1]} channels; they must have the same"
+            )
+        # The rows are queries, keys and values, each ordered by heads.
+        parts = source.unflatten(0, (3, heads[1], widths[1]))[:, : heads[0]].flatten(0, 2)
+        return parts[:, : target.shape[1]] if target.ndim == 2 else parts
+    return source[tuple(slice(0, size) for size in target.shape)].clone()
 
 
 def interpolate(first: Model, second: Model, share: float) -> Model:
-    """Mix two models of one shape, or two parts of such, weight by weight (WiSE-FT, Wortsman et al. 2022, section 3).
+    """Interpolate between the weights of two models of the same shape (WiSE-FT, Wortsman et al. 2022, section 3).
 
     Args:
-        first: the weights at share 0, often the ones before fine-tuning.
-        second: the weights at share 1.
-        share: of the second, 0 to 1.
+        first: the model at share 0, often the one before fine-tuning.
+        second: the model at share 1.
+        share: weight of the second model, 0 to 1.
 
     Raises:
-        ConfigError: they are of different shapes, or the share lies outside.
+        ConfigError: the models have different shapes, or the share isn't between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise ConfigError(f"interpolate: the share must lie in 0 … 1, not {share}")
+        raise ConfigError(f"interpolate: the share must be between 0 and 1, not {share}")
     mixed, other = copy.deepcopy(first), second.state_dict()
     state = mixed.state_dict()
     if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in other.items()}:
-        raise ConfigError("interpolate: the two models are of different shapes")
+        raise ConfigError("interpolate: the two models have different shapes")
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(value.lerp(other[name], share) if value.is_floating_point() else other[name])

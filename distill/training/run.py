@@ -22,12 +22,13 @@ from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
 from distill.teachers.trunk_features import TrunkEncoder
-from distill.training.initialize import deepen, interpolate, turn_by_batches, turn_to_teacher
+from distill.training.initialize import align_by_batches, align_to_teacher, deepen, inherit, interpolate
 from distill.training.task import HALF
 from distill.training.trainer import Trainer
 from distill.training.validation import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
+from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
 from mobileclip.towers.image import ClassVectors
@@ -141,8 +142,8 @@ def make_feed(
             live = assemble_teachers(recipe, base, data, out, report)
             feed = OnlineFeed(recipe, data, model.config, tokenizer, live, workers)
         report("data", feed.photo_count, feed.photo_count, f"{feed.text_count:,} texts")
-        if recipe.start and feed.widths[0] == model.config.embed_dim:
-            report("start", 1, 1, f"cosine to the teacher {turn_by_batches(model, recipe, feed):.2f}")
+        if recipe.starts_from_student and feed.widths[0] == model.config.embed_dim:
+            report("start", 1, 1, f"cosine to the teacher {align_by_batches(model, recipe, feed):.2f}")
         return feed
     corpus = Corpus.read(recipe, data)
     report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
@@ -152,9 +153,9 @@ def make_feed(
     if corpus.unreadable:
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
-    if model.image.classes is not None and not recipe.start:
+    if model.image.classes is not None and not recipe.starts_from_student:
         _begin_classes(model.image.classes, banks[0])
-    _turn(recipe, model, tokenizer, corpus, banks[0], report)
+    _align(recipe, model, tokenizer, corpus, banks[0], report)
     features = None
     if any(stage.features for stage in recipe.stages):
         encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
@@ -173,23 +174,30 @@ def _begin_classes(classes: ClassVectors, bank: TeacherBank) -> None:
     classes.begin(bank.classes)
 
 
-def _turn(recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: Report) -> None:
-    """Lay a student that starts from another on the axes of its first teacher; a resumed one is replaced anyway."""
-    if recipe.start and bank.texts.shape[1] == model.config.embed_dim:
-        cosine = turn_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
+def _align(
+    recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: Report
+) -> None:
+    """Align a student that starts from another one to its first teacher; resuming replaces its weights anyway."""
+    if recipe.starts_from_student and bank.texts.shape[1] == model.config.embed_dim:
+        cosine = align_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
         report("start", 1, 1, f"cosine to the teacher {cosine:.2f}")
 
 
-def build_student(recipe: Recipe, base: Path) -> CLIP:
-    """Build the recipe's student, started from a checkpoint (`start`), with a pretrained trunk (`init`), or a `blend`.
+def build_student(recipe: Recipe, base: PathLike) -> CLIP:
+    """Create the recipe's student with its initial weights; see `start`, `inherit`, `init` and `blend` of `Recipe`.
 
-    The checkpoint may have fewer text layers.
+    Args:
+        recipe: the recipe.
+        base: the recipe's folder.
 
     Raises:
-        ConfigError: the checkpoint is of another shape.
+        PocketclipError: a file is missing, or a checkpoint has another shape than the student needs.
     """
+    base = Path(base)
     config = student_config(recipe, base)
     model = create_model(config)
+    if recipe.inherit:
+        inherit(model, load_checkpoint(locate(recipe.inherit, base)).model, recipe.inherit_layers)
     if recipe.init:
         _load_trunk(model, locate(recipe.init, base))
     if not recipe.start:

@@ -13,7 +13,7 @@ import torch
 from distill.config import Recipe
 from distill.feeds.cached import CorpusFeed
 from distill.teachers.bank import TeacherBank
-from distill.training.initialize import turn_to_teacher
+from distill.training.initialize import align_to_teacher
 from distill.training.run import build_student, prepare
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
@@ -208,7 +208,7 @@ def test_turning_a_student_turns_all_that_it_says(
         seen, said = model.encode_image(feed.features), model.encode_text(torch.from_numpy(feed.tokens))
     bank = TeacherBank(seen @ turn, said @ turn, 20.0)
     tokenizer = Tokenizer.load((folder / "merges.txt.gz").read_bytes(), model.config.text.context_length)
-    assert turn_to_teacher(model, tokenizer, feed.corpus, bank, 0) > 0.999
+    assert align_to_teacher(model, tokenizer, feed.corpus, bank, 0) > 0.999
     with torch.no_grad():
         torch.testing.assert_close(model.encode_image(feed.features), seen @ turn, rtol=1e-3, atol=1e-3)
 

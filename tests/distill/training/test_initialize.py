@@ -1,4 +1,4 @@
-"""Weights cut out of larger models, and mixed."""
+"""Weights that are inherited from larger models, and interpolated."""
 
 import dataclasses
 import subprocess
@@ -17,7 +17,7 @@ from tests.distill.conftest import run
 from tests.mobileclip.towers.conftest import stir, tokens
 
 
-def made(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0) -> CLIP:
+def small_model(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0) -> CLIP:
     """A small ViT and text tower, both of this width and depth."""
     config = ModelConfig.load("tinyclip-vit-8m-16")
     options = {"embed_dim": width, "depth": layers, "num_heads": heads}
@@ -45,7 +45,7 @@ def with_text_layers(model: CLIP, layers: int) -> CLIP:
 
 
 def test_a_deeper_text_tower_starts_with_the_same_vectors_and_learns_in_its_new_layers() -> None:
-    shallow = made(layers=2)
+    shallow = small_model(layers=2)
     deep = with_text_layers(shallow, 3)
     assert not torch.allclose(vectors(deep), vectors(shallow), atol=1e-2)
     deepen(deep, shallow)
@@ -56,10 +56,10 @@ def test_a_deeper_text_tower_starts_with_the_same_vectors_and_learns_in_its_new_
 
 
 def test_only_more_text_layers_can_be_added() -> None:
-    with pytest.raises(ConfigError, match="3 text layers cannot start from one of 4"):
-        deepen(with_text_layers(made(), 3), made())
+    with pytest.raises(ConfigError, match="3 text layers cannot start from a model with 4"):
+        deepen(with_text_layers(small_model(), 3), small_model())
     with pytest.raises(ConfigError, match="more than depth"):
-        deepen(made(width=128, layers=4), made(width=64, heads=1, layers=4))
+        deepen(small_model(width=128, layers=4), small_model(width=64, heads=1, layers=4))
 
 
 def silence(model: CLIP, layers: list[int]) -> None:
@@ -73,7 +73,7 @@ def silence(model: CLIP, layers: list[int]) -> None:
 
 
 def test_the_same_shape_is_an_exact_copy() -> None:
-    larger, student = made(), made(seed=1)
+    larger, student = small_model(), small_model(seed=1)
     assert not torch.allclose(vectors(larger), vectors(student), atol=1e-2)
     inherit(student, larger)
     assert torch.equal(vectors(larger), vectors(student))
@@ -81,7 +81,7 @@ def test_the_same_shape_is_an_exact_copy() -> None:
 
 @pytest.mark.parametrize(("layers", "dropped"), [("first", [2, 3]), ("every", [1, 3])])
 def test_leaving_out_layers_that_add_nothing_is_exact(layers: Layers, dropped: list[int]) -> None:
-    larger, student = made(), made(layers=2, seed=1)
+    larger, student = small_model(), small_model(layers=2, seed=1)
     inherit(student, larger, layers)
     assert not torch.allclose(vectors(larger), vectors(student), atol=1e-4)
     silence(larger, dropped)
@@ -90,7 +90,7 @@ def test_leaving_out_layers_that_add_nothing_is_exact(layers: Layers, dropped: l
 
 
 def test_width_is_the_leading_channels_and_heads() -> None:
-    larger, student = made(width=256, heads=4), made(width=128, heads=2, seed=1)
+    larger, student = small_model(width=256, heads=4), small_model(width=128, heads=2, seed=1)
     inherit(student, larger)
     for mine, theirs in (
         (student.text.blocks[1].qkv, larger.text.blocks[1].qkv),
@@ -107,7 +107,7 @@ def test_width_is_the_leading_channels_and_heads() -> None:
 
 def test_a_narrower_attention_is_what_the_kept_heads_do() -> None:
     """With the same input, the kept heads' share of the larger layer's output, on the kept channels."""
-    larger, student = made(width=256, heads=4), made(width=128, heads=2, seed=1)
+    larger, student = small_model(width=256, heads=4), small_model(width=128, heads=2, seed=1)
     inherit(student, larger)
     x = torch.randn(1, 5, 256)
     x[:, :, 128:] = 0
@@ -124,23 +124,27 @@ def test_a_narrower_attention_is_what_the_kept_heads_do() -> None:
 
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ConfigError, match="not smaller"):
-        inherit(made(width=256, heads=4), made())
-    with pytest.raises(ConfigError, match="heads of 32 and 64"):
-        inherit(made(width=64, heads=2), made(width=128, heads=2))
+        inherit(small_model(width=256, heads=4), small_model())
+    with pytest.raises(ConfigError, match="heads have 32 and 64"):
+        inherit(small_model(width=64, heads=2), small_model(width=128, heads=2))
+    pocket = ModelConfig.load("pocket")
+    with pytest.raises(ConfigError, match="16384 tokens, the student 600"):
+        inherit(small_model(), CLIP(pocket))
+    pocket = dataclasses.replace(pocket, text=dataclasses.replace(pocket.text, vocab_size=600))
     with pytest.raises(ConfigError, match="of another kind"):
-        inherit(made(), CLIP(ModelConfig.load("pocket")))
+        inherit(small_model(), CLIP(pocket))
 
 
 def test_interpolation_is_weight_by_weight() -> None:
-    first, second = made(), made(seed=1)
+    first, second = small_model(), small_model(seed=1)
     assert torch.equal(vectors(interpolate(first, second, 0.0)), vectors(first))
     assert torch.allclose(vectors(interpolate(first, second, 1.0)), vectors(second), atol=1e-6)
     mixed = interpolate(first, second, 0.25).state_dict()
     for name, value in first.state_dict().items():
         assert torch.allclose(mixed[name], 0.75 * value + 0.25 * second.state_dict()[name], atol=1e-6), name
     with pytest.raises(ConfigError, match="different shapes"):
-        interpolate(first, made(layers=2), 0.5)
-    with pytest.raises(ConfigError, match="must lie in"):
+        interpolate(first, small_model(layers=2), 0.5)
+    with pytest.raises(ConfigError, match="must be between"):
         interpolate(first, second, 1.5)
 
 

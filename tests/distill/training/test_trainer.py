@@ -234,7 +234,7 @@ def test_open_clip_teaches_too(
 
 def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """It keeps its own geometry and is only turned to lie on the teacher's axes, as nearly as a rotation can."""
-    from distill.training.initialize import turn_to_teacher
+    from distill.training.initialize import align_to_teacher
     from mobileclip.tokenizer import Tokenizer
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "stages": [{"epochs": 1, "px": 48}]})
@@ -253,10 +253,10 @@ def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path
     # A teacher that is the same but for a rotation is found again.
     turn = torch.linalg.qr(torch.randn(32, 32))[0]
     turned = TeacherBank(bank.photos @ turn, bank.texts @ turn, bank.logit_scale)
-    first = turn_to_teacher(after, tokenizer, corpus, bank, 0)
-    second = turn_to_teacher(after, tokenizer, corpus, turned, 0)
+    first = align_to_teacher(after, tokenizer, corpus, bank, 0)
+    second = align_to_teacher(after, tokenizer, corpus, turned, 0)
     assert second == pytest.approx(first, abs=1e-3) and first > 0.2
-    with pytest.raises(ConfigError, match="differs in more than depth from pocket"):
+    with pytest.raises(ConfigError, match="tiny and pocket differ in more than depth"):
         other = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "model": "pocket"})
         build_student(other, recipe_folder)
 
