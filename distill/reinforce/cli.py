@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mobileclip.errors import PocketclipError
+from mobileclip.extras import MissingExtraError
 
 
 def reinforce(
@@ -61,7 +61,7 @@ def reinforce(
         from distill.config.command_line import parse_settings
         from distill.reinforce.run import Reinforcer, assemble_teachers
     except ModuleNotFoundError as error:
-        raise PocketclipError(f"reinforcement needs {error.name}: pip install 'pocketclip[train]'") from error
+        raise MissingExtraError("reinforcement", "train", error.name) from error
     from distill.progress import Bars
 
     if threads:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mobileclip.errors import PocketclipError
+from mobileclip.extras import MissingExtraError
 
 
 def report(
@@ -36,12 +36,12 @@ def report(
     try:
         from distill.config.saved import load_saved_recipe
         from distill.logs import METRICS
+        from distill.report.charts import plot_losses
         from distill.report.page import write_report
-        from distill.report.plot import plot_losses
 
         recipe = load_saved_recipe(run)
         plot_losses(run / METRICS, run / "losses.png")
         page = write_report(run, recipe)
     except ModuleNotFoundError as error:
-        raise PocketclipError(f"a report needs {error.name}: pip install 'pocketclip[train]'") from error
+        raise MissingExtraError("a report", "train", error.name) from error
     print(page)

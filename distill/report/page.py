@@ -13,7 +13,7 @@ from distill.config import Recipe
 from distill.evaluate.tables import Grid, counts, grids
 from distill.files import write_whole
 from distill.logs import METRICS, Line, is_loss
-from distill.report.chart import SizeMark, line_chart
+from distill.report.charts import HEIGHT, WIDTH, SizeMark, line_chart
 from distill.report.series import Series, read_series
 from distill.report.settings import settings
 from mobileclip.checkpoint_files import WEIGHTS
@@ -36,8 +36,9 @@ NO_CURVES = ("epoch", "px", "seconds", "time")
 
 @dataclass(frozen=True)
 class Curve:
-    """A chart with its title and the first and last value of the smoothed line."""
+    """A chart of a figure, and the first and last value of its smoothed line."""
 
+    name: str
     title: str
     chart: str
     first: str
@@ -88,6 +89,7 @@ def write_report(out: PathLike, recipe: Recipe) -> Path:
         groups=_groups(series, _size_marks(lines)),
         chosen=[setting for setting in every if setting.chosen],
         settings=every,
+        view_box=f"0 0 {WIDTH} {HEIGHT}",
         written=_date(time.time()),
     )
     page = out / REPORT
@@ -160,7 +162,7 @@ def _groups(series: Mapping[str, Series], marks: Sequence[SizeMark]) -> list[tup
 def _curve(series: Series, marks: Sequence[SizeMark]) -> Curve:
     smooth = series.smooth
     title = TITLES.get(series.name, series.name.replace("_", " "))
-    return Curve(title, line_chart(series, marks), f"{smooth[0]:.4g}", f"{smooth[-1]:.4g}")
+    return Curve(series.name, title, line_chart(series, marks), f"{smooth[0]:.4g}", f"{smooth[-1]:.4g}")
 
 
 def _size_marks(lines: Sequence[Line]) -> list[SizeMark]:

@@ -51,8 +51,8 @@ class Run:
 
         All processes must call it, and the first writes.
         """
+        from distill.report.charts import plot_losses
         from distill.report.page import write_report
-        from distill.report.plot import plot_losses
 
         folder, student = self.out / "student", self.trainer.student()
         if rank() == 0:
