@@ -41,7 +41,7 @@ class Actions:
             from kivy.core.clipboard import Clipboard
 
             Clipboard.copy("\n".join(paths))
-            layers.show_message(self._shell, n("said.copied", len(paths)))
+            layers.show_message(self._shell, n("message.copied", len(paths)))
 
     def label_photos(self, ids: Sequence[int], then: Callable[[], None] = lambda: None) -> None:
         """Let the user choose a label, and give it to photos; `then` runs once it is given."""
@@ -57,7 +57,7 @@ class Actions:
         def given(label: str) -> None:
             then()
             self._session.tags_changed()
-            message = n("said.labelled", len(ids), label=label)
+            message = n("message.labeled", len(ids), label=label)
             layers.show_message(self._shell, message, t("action.undo"), lambda: undo(label))
 
         def picked(label: str) -> None:

@@ -240,12 +240,12 @@ def show_message(shell: Shell, text: str, action: str = "", call: Callable[[], N
 
 SHORTCUTS = (
     ("/", "help.search"),
-    (t("help.arrows"), "help.move"),
-    ("Enter", "help.open"),
-    ("Esc", "help.back"),
-    ("Space", "help.choose"),
-    ("Ctrl A", "help.all"),
-    ("Ctrl C", "help.copy"),
+    (t("key.arrows"), "help.move"),
+    (t("key.enter"), "help.open"),
+    (t("key.escape"), "help.back"),
+    (t("key.space"), "help.choose"),
+    (t("key.ctrl", letter="A"), "help.all"),
+    (t("key.ctrl", letter="C"), "help.copy"),
     ("+ −", "help.columns"),
     ("F", "help.full"),
     ("Y  N  S", "help.review"),

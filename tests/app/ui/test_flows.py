@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -242,14 +243,18 @@ def test_first_run_picks_a_folder(tmp_path: Path, open_gallery: Open) -> None:
     driver = open_gallery(tmp_path / "home")
     assert driver.shell.screen.name == "welcome" and not (tmp_path / "home" / "index.db").exists()
     driver.rest(0.2)
-    driver.tap(driver.find(TextButton, text="Choose a folder of photos"))
+    driver.tap(driver.find(TextButton, text="Choose photo folder"))
     picker = driver.shell.top_layer
     picker.go(str(tmp_path))
     row = driver.until(lambda: driver.find(PickRow, picker, text="Pictures"), "the folder")
     driver.tap(row)
     assert picker.path == str(photos)
     picker.go(str(tmp_path / "nowhere"))
-    assert picker.use.disabled
+    assert picker.use.disabled and picker.note.text == "This folder doesn’t exist"
+    with pytest.MonkeyPatch.context() as denied:
+        denied.setattr(Path, "iterdir", Mock(side_effect=PermissionError(13, "Permission denied")))
+        picker.go(str(photos))
+    assert picker.use.disabled and "permission" in picker.note.text
     picker.go(str(photos))
     driver.tap(picker.use)
     driver.until(
@@ -284,7 +289,7 @@ def test_a_damaged_index_is_told_and_set_aside(tmp_path: Path, open_gallery: Ope
     screen = driver.shell.screen
     assert screen.name == "broken" and "not a pocketclip index" in screen.notice.text
     driver.rest(0.2)
-    driver.tap(driver.find(TextButton, text="Set it aside and start again"))
+    driver.tap(driver.find(TextButton, text="Back it up and rebuild"))
     assert driver.shell.screen.name == "welcome"
     assert not (home / "index.db").exists() and len(list(home.glob("index-*.db"))) == 1
 
@@ -303,7 +308,7 @@ def test_a_vanished_folder_keeps_its_photos_and_is_told(
     assert driver.app.session.counts().photos == len(list(library.photos.rglob("*.jpg")))
     driver.app.go("settings")
     driver.rest(0.3)
-    assert any("cannot be seen now" in entry.note for entry in driver.shell.screen.ids.roots.children)
+    assert any("not available" in entry.note for entry in driver.shell.screen.ids.roots.children)
     driver.app.go("photos")
     grid = driver.shell.screen.grid
     # Thumbnails outlive the files; the large picture cannot be had, and that is said.
@@ -329,7 +334,7 @@ def test_all_index_data_is_deleted_and_decisions_may_stay(gallery: Driver, libra
     gallery.app.go("settings")
     gallery.shell.screen.ask_forget()
     gallery.rest(0.3)
-    gallery.tap(gallery.find(TextButton, text="Keep my decisions"))
+    gallery.tap(gallery.find(TextButton, text="Keep corrections"))
     gallery.until(lambda: gallery.shell.screen.name == "welcome", "the first run")
     assert verdicts(library.home) == [("mine", 1)]
     assert not list((library.home / "cache" / "thumbnails").rglob("*.jpg"))

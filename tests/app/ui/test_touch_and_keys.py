@@ -267,9 +267,9 @@ def test_a_label_given_by_hand_and_accepted_ones_are_told_apart(gallery: Driver)
     assert Field.focused is None
     gallery.until(lambda: any(tag.label == "by hand" for tag in layer.model.tags))
     notes = {row.label: (row.note, row.yours) for row in layer.panel.ids.tags.children}
-    assert notes["by hand"] == notes[first.label] == ("yours", True)
+    assert notes["by hand"] == notes[first.label] == ("Confirmed by you", True)
     shown = np.unique([note for note, _ in notes.values()])
-    assert set(shown) <= {"yours", "suggested", "rejected"}
+    assert set(shown) <= {"Confirmed by you", "Suggested", "Rejected"}
     layer.close()
 
 

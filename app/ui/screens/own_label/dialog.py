@@ -42,12 +42,12 @@ class OwnLabelDialog(layers.Dialog):
         self._cancel: Callable[[], None] = lambda: None
         self.shown: Preview | None = None
         self._ready = False
-        super().__init__(title=t("own.title.edit" if label else "own.title.new"), widest=520, **kwargs)
+        super().__init__(title=t("label.title.edit" if label else "label.title.new"), widest=520, **kwargs)
         self.move_to_body(
             "name_line", "name_field", "phrase_line", "phrase_field", "note", "slide_row", "found", "strip"
         )
         if label:
-            self.add_action(t("own.delete"), self._ask_delete, "danger")
+            self.add_action(t("label.delete"), self._ask_delete, "danger")
         self.add_action(t("action.cancel"), lambda: None)
         self.save_button = self.add_action(t("action.save"), self.save, "filled", closes=False)
         self._ready = True
@@ -95,7 +95,7 @@ class OwnLabelDialog(layers.Dialog):
     def _show(self, preview: Preview | None) -> None:
         self.shown = preview
         count = preview.count if preview is not None else 0
-        self.found.text = t("own.preview", photos=n("photos", count)) if count else t("own.preview.none")
+        self.found.text = t("label.preview", photos=n("photos", count)) if count else t("label.preview.none")
         room = int(self.per_row * self.rows_shown)
         photos = self.app.actions.photos_of(preview.ids[:room].tolist()) if preview is not None else []
         while len(self._tiles) < room:
@@ -125,12 +125,14 @@ class OwnLabelDialog(layers.Dialog):
             if name not in self.app.session.labels:
                 self.app.session.labels = sorted([*self.app.session.labels, name])
             self.app.session.tags_changed()
-            layers.show_message(self.app.shell, t("own.saved", label=name, photos=n("photos", count)))
+            layers.show_message(self.app.shell, t("label.saved", label=name, photos=n("photos", count)))
 
         self.app.session.ask(lambda gallery: gallery.save_label(name, phrases, sensitivity), saved, self._failed)
 
     def _ask_delete(self) -> None:
-        layers.confirm(self.app.shell, t("own.delete"), t("own.delete.text"), (t("own.delete"), "danger", self._delete))
+        layers.confirm(
+            self.app.shell, t("label.delete"), t("label.delete.text"), (t("label.delete"), "danger", self._delete)
+        )
 
     def _delete(self) -> None:
         label = self._label

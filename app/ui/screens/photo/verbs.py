@@ -38,15 +38,17 @@ class PhotoVerbs:
 
     def add_label(self) -> None:
         """Let the user choose a label, and give it to the photo."""
-        self._host.actions.pick_label(t("photo.add"), lambda label: self._correct(label, True, "said.added"), free=True)
+        self._host.actions.pick_label(
+            t("photo.add"), lambda label: self._correct(label, True, "message.added"), free=True
+        )
 
     def accept(self, label: str) -> None:
         """Confirm that a label is right."""
-        self._correct(label, True, "said.accepted")
+        self._correct(label, True, "message.accepted")
 
     def reject(self, label: str) -> None:
         """Mark a label as wrong."""
-        self._correct(label, False, "said.rejected")
+        self._correct(label, False, "message.rejected")
 
     def undo(self, label: str) -> None:
         """Remove the user's verdict on a label."""

@@ -1,4 +1,4 @@
-"""Choose a folder: a list of folders that is walked by tapping, or a path that is typed."""
+"""Choose a folder, by tapping through folders or by typing a path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +15,18 @@ from mobileclip.errors import PocketclipError
 
 
 def first_folder() -> str:
-    """Where to begin: the folder of pictures, else the home folder."""
+    """The folder to begin with: the user's pictures, or the home folder."""
     home = Path.home()
     pictures = home / "Pictures"
     return str(pictures if pictures.is_dir() else home)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a folder; true if that can't be found out, because its parent is closed to us."""
+    try:
+        return Path(path).is_dir()
+    except PermissionError:
+        return True
 
 
 class FolderPicker(Dialog):
@@ -42,14 +50,14 @@ class FolderPicker(Dialog):
         super().open(shell)
 
     def go(self, path: str) -> None:
-        """Look into a folder; one that cannot be opened says so and cannot be used."""
+        """Show what is in a folder; one that can't be opened says why and can't be used."""
         path = str(Path(path).expanduser().absolute())
         self.path = self.path_field.text = path
         try:
             names, photos = subfolders(path)
         except PocketclipError:
             self.found.data = []
-            self.note.text = t("picker.closed")
+            self.note.text = t("picker.closed" if exists(path) else "picker.missing")
             self.use.disabled = True
             return
         self.use.disabled = False
@@ -62,7 +70,7 @@ class FolderPicker(Dialog):
         self.note.text = " ".join([*said, *([t("picker.photos", photos=n("photos", photos))] if photos else [])])
 
     def up(self) -> None:
-        """Go to the folder that holds this one."""
+        """Go to the parent folder."""
         self.go(str(Path(self.path).parent))
 
 

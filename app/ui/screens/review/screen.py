@@ -92,7 +92,7 @@ class ReviewScreen(AppScreen):
         self.can_undo = bool(model.answers)
         self.left = n("review.left", len(model.doubts)) if doubt else ""
         if model.trouble:
-            self.notice.show("warning", t("search.cannot"), model.trouble, t("broken.again"))
+            self.notice.show("warning", t("review.cannot"), model.trouble, t("broken.again"))
         elif doubt is None and not model.loading:
             self.notice.show("check", t("review.done.title"), t("review.done.text"), t("review.more"))
         else:
