@@ -42,7 +42,7 @@ def icon_texture(name: str, size: int) -> Texture | None:
     """The icon in white, to be colored by what is drawn before it; None without a name."""
     if not name or size < 1:
         return None
-    return _shape(name, size, lambda: icons.alpha(name, size))
+    return _shape(name, size, lambda: icons.icon(name, size))
 
 
 def disc_texture(size: float) -> Texture | None:

@@ -1,5 +1,6 @@
 """What the screens stand on, windowless: texts, colors, icons, settings, sections, selection, words of a search."""
 
+import ast
 import json
 import re
 import string
@@ -76,19 +77,69 @@ def test_all_text_can_be_read(palette: Palette) -> None:
     assert contrast("#000000", "#FFFFFF") == pytest.approx(21) and contrast("#777777", "#777777") == 1
 
 
-@pytest.mark.parametrize("name", sorted(icons.ICONS))
-def test_icons_have_smooth_strokes_inside_their_square(name: str) -> None:
-    drawn = icons.alpha(name, 24)
+@pytest.mark.parametrize("size", [16, 24, 96])
+@pytest.mark.parametrize("name", sorted(icons.strokes()))
+def test_icons_have_smooth_strokes_inside_their_square(name: str, size: int) -> None:
+    drawn = icons.icon(name, size)
     share = (drawn > 127).mean()
-    assert drawn.shape == (24, 24) and 0.005 < share < 0.45
+    assert drawn.shape == (size, size) and 0.005 < share < 0.45
     assert ((drawn > 20) & (drawn < 235)).any()
     assert drawn[0].max() < 200 and drawn[-1].max() < 200
 
 
-def test_icons_that_layouts_name_are_there() -> None:
-    for path in SOURCES:
-        for name in re.findall(r'\bicon: "(\w+)"', path.read_text("utf-8")):
-            assert name in icons.ICONS, (path.name, name)
+def test_arcs_are_parts_of_circles() -> None:
+    y, x = np.mgrid[0:96, 0:96] / 4 + 0.125
+    circle = icons.icon("circle", 96)
+    distance = np.abs(np.hypot(x - 12, y - 12) - 8.5)
+    assert (circle[distance < 0.7] == 255).all() and (circle[distance > 1.2] == 0).all()
+    for small, large, clockwise in (("A5 5 0 0 0", False, False), ("A5 5 0 1 1", True, True)):
+        (stroke,) = icons._strokes_of(f"M0 0 {small} 6 0")
+        center = 3 + (4j if large != clockwise else -4j)
+        assert all(abs(point - center) == pytest.approx(5) for point in stroke)
+        assert (max(point.imag for point in stroke) > 0.5) is not clockwise
+    with pytest.raises(ValueError, match="C is not"):
+        list(icons._strokes_of("M0 0 C1 1 2 2 3 3"))
+
+
+def test_round_shapes() -> None:
+    disc, corner = icons.disc(40), icons.corner(20)
+    assert disc[20, 20] == 255 and disc[0, 0] == 0 and disc.mean() / 255 == pytest.approx(np.pi / 4, abs=0.01)
+    assert corner[0, 0] == 255 and corner[-1, -1] == 0
+    assert np.abs(corner.astype(int) - (255 - disc[:20, :20].astype(int))).max() < 20
+
+
+def icons_in_code() -> set[str]:
+    """What the code gives as an icon: in a layout, by keyword or assignment, or to `show`, `PickDialog` and such."""
+    named = set(MAIN_SCREENS)
+    for path in UI.rglob("*.kv"):
+        for value in re.findall(r"^\s*(?:icon|mark): (.+)$", path.read_text("utf-8"), re.MULTILINE):
+            named |= set(re.findall(r'"(\w+)"', value))
+    for path in UI.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            given: list[ast.AST] = []
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                given += [keyword.value for keyword in node.keywords if keyword.arg in ("icon", "mark")]
+                position = {"show": 0, "icon_texture": 0, "_button": 0, "PickDialog": 2, "_row": 3}.get(called)
+                given += node.args[position : position + 1] if position is not None else []
+            elif isinstance(node, ast.Assign) and "icon" in ast.unparse(node.targets[0]).lower():
+                given.append(node.value)
+            elif isinstance(node, ast.Dict):
+                given += [
+                    value
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if getattr(key, "value", "") == "icon"
+                ]
+            for value in given:
+                named |= {child.value for child in ast.walk(value) if isinstance(child, ast.Constant)}
+    return {name for name in named if isinstance(name, str) and name.isidentifier()}
+
+
+def test_every_icon_is_used_and_every_one_that_is_used_exists() -> None:
+    named = icons_in_code()
+    kinds = {"label", "dates", "without", "like"}  # keys of the search's table of icons
+    assert named - kinds <= set(icons.strokes()), named - set(icons.strokes())
+    assert set(icons.strokes()) <= named, set(icons.strokes()) - named
 
 
 def test_settings_come_back_and_rubbish_does_not(tmp_path: Path) -> None:
