@@ -77,6 +77,7 @@ def test_the_wheel_holds_all_packages_and_their_data(wheel: Path) -> None:
         "mobileclip/py.typed",
         "mobileclip/bundles/pocket/manifest.json",
         "mobileclip/towers/configs/pocket.toml",
+        "app/ui/kit/icons.svg",
         "export/hub/catalog.toml",
         "distill/recipes/pocket/recipe.toml",
     ):

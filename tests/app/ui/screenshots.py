@@ -135,7 +135,7 @@ class Shots:
         dialog = self.driver.shell.top_layer
         assert isinstance(dialog, OwnLabelDialog)
         dialog.name_field.text, dialog.phrase_field.text = "Breakfast", "a cup of coffee; a spoon on a table"
-        dialog.slide.value = 0.7
+        dialog.slider.value = 0.7
         self.driver.rest(0.5)
         self.driver.until(lambda: dialog.shown is not None)
         picture = self.take()

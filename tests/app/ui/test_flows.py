@@ -143,7 +143,7 @@ def test_a_label_of_ones_own_with_a_live_preview(gallery: Driver, library: Libra
     gallery.until(lambda: dialog.shown is not None and dialog.shown.count, "the preview")
     counts = []
     for value in (0.0, 1.0):
-        dialog.slide.value = value
+        dialog.slider.value = value
         before = dialog.shown
         gallery.until(lambda before=before: dialog.shown is not before, "another preview")
         counts.append(dialog.shown.count)

@@ -10,13 +10,16 @@ from kivy.metrics import dp
 from kivy.tests.common import UnitTestTouch
 from kivy.uix.behaviors import ButtonBehavior
 from kivy.uix.scrollview import ScrollView
+from kivy.uix.slider import Slider
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Query
 from app.ui.grid.tile import Tile
 from app.ui.kit import layers
-from app.ui.kit.widgets import Field, IconButton, Slide
+from app.ui.kit.theme import theme
+from app.ui.kit.widgets import Field, IconButton
 from app.ui.screens.photo.layer import PhotoLayer
+from app.ui.screens.settings.screen import size_of
 from tests.app.ui.driver import Driver
 
 
@@ -31,7 +34,7 @@ def seen(widget: Widget) -> bool:
 
 def touched(driver: Driver) -> list[Widget]:
     """All that can be touched now."""
-    kinds = (ButtonBehavior, Field, Slide, Tile)
+    kinds = (ButtonBehavior, Field, Slider, Tile)
     return [w for w in (driver.shell.top_layer or driver.shell).walk() if isinstance(w, kinds) and seen(w)]
 
 
@@ -287,3 +290,34 @@ def test_a_second_album_takes_the_place_of_the_first(gallery: Driver) -> None:
     gallery.rest(0.2)
     gallery.key("escape")
     assert gallery.shell.screen.name == "albums"
+
+
+def test_a_slider_follows_the_finger_and_a_toggle_takes_an_unsteady_tap(gallery: Driver) -> None:
+    gallery.app.go("settings")
+    gallery.rest(0.3)
+    slider, toggle = gallery.shell.screen.ids.cell, gallery.shell.screen.ids.dark
+    slider.parent.parent.parent.parent.parent.scroll_to(slider, animate=False)
+    gallery.rest(0.2)
+    x, y = slider.to_window(*slider.pos)
+    y += slider.height / 2
+    for share in (0.25, 0.75):
+        gallery.tap((x + dp(12) + share * (slider.width - dp(24)), y))
+        assert slider.value == pytest.approx(share, abs=0.02)
+    assert gallery.app.session.settings.cell == pytest.approx(size_of(0.75), rel=0.05)
+    touch = UnitTestTouch(x + slider.width / 2, y)
+    touch.touch_down()
+    gallery.until(lambda: slider.value == pytest.approx(0.5, abs=0.02), "the touch, which the page passes on")
+    touch.touch_move(x + slider.width + dp(90), y + dp(40))
+    touch.touch_up()
+    assert slider.value == 1
+    x, y = toggle.to_window(*toggle.center)
+    touch = UnitTestTouch(x, y)
+    touch.touch_down()
+    gallery.until(lambda: toggle.state == "down", "the touch, which the page passes on")
+    touch.touch_move(x + dp(8), y)
+    touch.touch_up()
+    gallery.rest(0.2)
+    try:
+        assert toggle.active and theme.dark
+    finally:
+        theme.dark = False

@@ -29,7 +29,7 @@ class OwnLabelDialog(layers.Dialog):
 
     name_field = ObjectProperty(None)
     phrase_field = ObjectProperty(None)
-    slide = ObjectProperty(None)
+    slider = ObjectProperty(None)
     found = ObjectProperty(None)
     strip = ObjectProperty(None)
     tile = NumericProperty(dp(64))
@@ -44,7 +44,7 @@ class OwnLabelDialog(layers.Dialog):
         self._ready = False
         super().__init__(title=t("label.title.edit" if label else "label.title.new"), widest=520, **kwargs)
         self.move_to_body(
-            "name_line", "name_field", "phrase_line", "phrase_field", "note", "slide_row", "found", "strip"
+            "name_line", "name_field", "phrase_line", "phrase_field", "note", "slider_row", "found", "strip"
         )
         if label:
             self.add_action(t("label.delete"), self._ask_delete, "danger")
@@ -61,7 +61,7 @@ class OwnLabelDialog(layers.Dialog):
         known = {own.name: own for own in self.app.session.quick.own_labels()} if self.app.session.quick else {}
         if self._label in known:
             own = known[self._label]
-            self.name_field.text, self.slide.value = own.name, own.sensitivity
+            self.name_field.text, self.slider.value = own.name, own.sensitivity
             self.phrase_field.text = "; ".join(own.phrases)
             self.name_field.disabled = True
         super().open(shell)
@@ -84,7 +84,7 @@ class OwnLabelDialog(layers.Dialog):
 
     def preview(self) -> None:
         """Ask what would be in the label."""
-        phrases, sensitivity = phrases_of(self.phrase_field.text, self.name_field.text), self.slide.value
+        phrases, sensitivity = phrases_of(self.phrase_field.text, self.name_field.text), self.slider.value
         self.save_button.disabled = not (self.name_field.text.strip() and phrases)
         if not phrases:
             self.app.session.drop("preview")
@@ -116,7 +116,7 @@ class OwnLabelDialog(layers.Dialog):
     def save(self) -> None:
         """Make the label, or change it."""
         name = " ".join(self.name_field.text.split())
-        phrases, sensitivity = phrases_of(self.phrase_field.text, name), self.slide.value
+        phrases, sensitivity = phrases_of(self.phrase_field.text, name), self.slider.value
         if not name or not phrases:
             return
 
