@@ -166,9 +166,9 @@ class GalleryApp(App):
 
     def edit_label(self, label: str = "") -> None:
         """Make an own label, or change one."""
-        from app.ui.screens.own_label.dialog import OwnLabelDialog
+        from app.ui.screens.custom_label.dialog import CustomLabelDialog
 
-        OwnLabelDialog(self, label).open(self.shell)
+        CustomLabelDialog(self, label).open(self.shell)
 
     def add_folder(self) -> None:
         """Let the person choose a folder, and index it."""

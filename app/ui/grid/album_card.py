@@ -54,12 +54,12 @@ class AlbumCard(ButtonBehavior, Widget):
         self._draw()
 
     def clear(self) -> None:
-        """Want nothing any more."""
+        """Show nothing, and cancel the wanted cover."""
         self.key, self._texture, self.album = "", None, None
         self._pictures.release(self)
 
     def show(self, key: str, texture: object | None, reason: str) -> None:
-        """Take the cover, unless another album is shown by now."""
+        """Take the cover, unless the card shows another album by now."""
         if key == self.key:
             self._texture = texture
             self._draw()
@@ -74,11 +74,11 @@ class AlbumCard(ButtonBehavior, Widget):
             self._picture.texture = self._texture
             self._picture.tex_coords = filling(self._texture.width, self._texture.height, 1.0)
         self._shade.a = 0.18 if self.state == "down" else 0
-        # Corners are laid over the photo in the color of the ground: smoother than cutting it, and cheaper.
+        # Corners are painted over the photo in the color of the ground: smoother than clipping, and cheaper.
         self._corner_color.rgba = theme.ground
         radius = int(dp(12))
-        for place, rectangle in enumerate(self._corners):
-            right, lower = place % 2, place // 2
+        for corner, rectangle in enumerate(self._corners):
+            right, lower = corner % 2, corner // 2
             rectangle.texture = corner_texture(radius)
             u0, u1 = (1, 0) if right else (0, 1)
             v0, v1 = (1, 0) if lower else (0, 1)

@@ -1,4 +1,4 @@
-"""What comes over a screen for a moment: dialogs, lists to pick from, and messages that can be undone."""
+"""What appears on top of a screen: dialogs, lists to pick from, and messages."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,20 +22,20 @@ TOAST_SECONDS = 4.0
 
 
 class Layer(FloatLayout):
-    """Something above the screens; touches do not reach what is below it."""
+    """Something on top of the screens, which keeps touches from what is below."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shell: Shell | None = None
 
     def open(self, shell: Shell) -> None:
-        """Come up."""
+        """Show the layer."""
         self.shell = shell
         shell.add_layer(self)
         fade_in(self)
 
     def close(self) -> None:
-        """Go away, and give the keyboard back."""
+        """Remove the layer, and release the keyboard."""
         inside: Any = Field.focused
         while inside is not None and inside is not self and inside.parent is not inside:  # a window is its own parent
             inside = inside.parent
@@ -45,11 +45,11 @@ class Layer(FloatLayout):
             self.shell.remove_layer(self)
 
     def focus_soon(self, field: Field) -> None:
-        """Put the cursor into a field, a moment after the touch that opened this has ended."""
+        """Put the cursor into a field, shortly after the touch that opened the layer has ended."""
         Clock.schedule_once(lambda _: setattr(field, "focus", self.parent is not None), 0.1)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
-        """Take every key while it is up; Esc closes."""
+        """Take every key; Esc closes the layer."""
         if key == "escape":
             self.close()
         return True
@@ -68,7 +68,7 @@ class Layer(FloatLayout):
 
 
 class Dialog(Layer):
-    """A card with a title, something in it, and actions; a touch beside it closes it."""
+    """A card with a title, a body and buttons; a touch outside closes it."""
 
     title = StringProperty("")
     widest = NumericProperty(420)
@@ -77,7 +77,7 @@ class Dialog(Layer):
     actions = ObjectProperty(None)
 
     def move_to_body(self, *names: str) -> None:
-        """Move widgets of a subclass's rule, by their ids, into the body of the card, which that rule cannot reach."""
+        """Move widgets into the body by their ids; a subclass's layout can only put them into the dialog itself."""
         for name in names:
             widget = self.ids[name].__self__
             self.remove_widget(widget)
@@ -86,7 +86,7 @@ class Dialog(Layer):
     def add_action(
         self, text: str, call: Callable[[], None], kind: str = "plain", *, closes: bool = True
     ) -> TextButton:
-        """Add a button; the last one added stands at the right."""
+        """Add a button to the right of the others."""
         button = TextButton(text=text, kind=kind)
 
         def pressed(_: Any) -> None:
@@ -106,25 +106,25 @@ class Dialog(Layer):
 
 
 def confirm(shell: Shell, title: str, text: str, *actions: tuple[str, str, Callable[[], None]]) -> Dialog:
-    """Ask before something that cannot be taken back; each action is its text, its kind and what it does."""
+    """Ask before something that can't be undone; each action is a text, a kind of button, and what it does."""
     dialog = Dialog(title=title)
     dialog.body.add_widget(WrappedLabel(text=text, color=theme.soft))
-    offered = [(t("action.cancel"), "plain", lambda: None), *actions]
-    # Three buttons in a row do not fit a phone; one below the other, the safe one comes last.
-    upright = len(actions) > 1 and shell.width < dp(480)
-    if upright:
+    buttons = [(t("action.cancel"), "plain", lambda: None), *actions]
+    # Three buttons side by side don't fit on a phone. In a column, the safe one comes last.
+    stacked = len(actions) > 1 and shell.width < dp(480)
+    if stacked:
         dialog.actions.clear_widgets()
         dialog.actions.orientation = "vertical"
-    for said, kind, call in reversed(offered) if upright else offered:
-        button = dialog.add_action(said, call, kind)
-        if upright:
+    for label, kind, call in reversed(buttons) if stacked else buttons:
+        button = dialog.add_action(label, call, kind)
+        if stacked:
             button.size_hint_x = 1
     dialog.open(shell)
     return dialog
 
 
 class PickRow(ButtonBehavior, RecycleDataViewBehavior, Widget):
-    """One line of a list to pick from."""
+    """A row of a list to pick from."""
 
     text = StringProperty("")
     note = StringProperty("")
@@ -138,7 +138,14 @@ class PickRow(ButtonBehavior, RecycleDataViewBehavior, Widget):
 
 
 class PickDialog(Dialog):
-    """A list that a person filters by typing; a new text can be picked too where `free` says how it is offered."""
+    """A list that is filtered by typing; with `free`, a new text can be picked too.
+
+    Args:
+        picked: called with the value of the picked choice.
+        choices: value, text and note of each.
+        icon: of every row.
+        free: offer what was typed as well.
+    """
 
     hint = StringProperty("")
     parent_height = NumericProperty(dp(640))
@@ -167,12 +174,12 @@ class PickDialog(Dialog):
         self.focus_soon(self.field)
 
     def filter(self, text: str) -> None:
-        """Show the choices that hold the text, those that begin with it first."""
+        """Show the choices that contain the text, those that begin with it first."""
         wanted = text.strip().casefold()
         shown = [choice for choice in self._choices if wanted in choice[1].casefold()]
         if wanted:
             shown.sort(key=lambda choice: not choice[1].casefold().startswith(wanted))
-        rows = [self._row(value, said, note, self._icon) for value, said, note in shown]
+        rows = [self._row(value, label, note, self._icon) for value, label, note in shown]
         if self._free and wanted and all(choice[1].casefold() != wanted for choice in shown):
             rows.insert(0, self._row(text.strip(), text.strip(), "", "plus"))
         self._rows = rows
@@ -182,7 +189,7 @@ class PickDialog(Dialog):
         self.none.opacity = 1 if self.none.text else 0
 
     def first(self) -> None:
-        """PickDialog the uppermost choice, as Enter does."""
+        """Pick the first choice, as Enter does."""
         if self._rows and (self.field.text.strip() or not self._free):
             self._take(self._rows[0]["value"])
 
@@ -195,13 +202,13 @@ class PickDialog(Dialog):
 
 
 class ToastAction(ButtonBehavior, Widget):
-    """The word in a message that can be pressed."""
+    """The button in a message."""
 
     text = StringProperty("")
 
 
 class Toast(FloatLayout):
-    """A message that goes away by itself; its action can be pressed while it is there."""
+    """A message that disappears by itself, with a button if it has an action."""
 
     text = StringProperty("")
     action = StringProperty("")
@@ -213,20 +220,20 @@ class Toast(FloatLayout):
         self.accent = LIGHT.accent if theme.dark else DARK.accent
 
     def act(self) -> None:
-        """The action was pressed."""
+        """The button was pressed."""
         self.dismiss()
         if self._call is not None:
             self._call()
 
     def dismiss(self) -> None:
-        """Go away."""
+        """Remove the message."""
         Animation.cancel_all(self)
         if self.parent is not None:
             self.parent.remove_widget(self)
 
 
 def show_message(shell: Shell, text: str, action: str = "", call: Callable[[], None] | None = None) -> Toast:
-    """Show a message at the bottom; an older one goes away for it."""
+    """Show a message at the bottom, in place of an older one."""
     for old in [child for child in shell.children if isinstance(child, Toast)]:
         old.dismiss()
     toast = Toast(call, text=text, action=action)
@@ -254,14 +261,14 @@ SHORTCUTS = (
 
 
 class HelpRow(BoxLayout):
-    """A key and what it does."""
+    """A shortcut and what it does."""
 
     keys = StringProperty("")
     text = StringProperty("")
 
 
 def show_help(shell: Shell) -> Dialog:
-    """The list of keys."""
+    """Show the keyboard shortcuts."""
     dialog = Dialog(title=t("help.title"))
     for keys, text in SHORTCUTS:
         dialog.body.add_widget(HelpRow(keys=keys, text=t(text)))

@@ -1,4 +1,4 @@
-"""A photo to swipe, zoom and pan; a map of where something is can lie over it."""
+"""A photo to swipe, zoom and pan, with a heat map of where something is."""
 
 import math
 from collections.abc import Callable
@@ -18,16 +18,18 @@ from app.ui.kit.textures import WHOLE
 
 MOST_ZOOM = 8.0
 TURN_AT = 0.18
-"""Share of the width that a swipe must go to turn to the next photo."""
+"""Share of the width that a swipe must cover to turn to the next photo."""
 
 
 class PhotoView(Widget):
-    """Three photos beside each other, of which the middle one is seen.
+    """Three photos side by side, of which the middle one is visible.
+
+    The slots are −1, 0 and 1: the previous photo, the current one, and the next.
 
     Args:
-        turned: called with −1 or 1 when the person went to the photo before or behind.
+        turned: called with −1 or 1 after a swipe to the previous or next photo; returns whether there is one.
         tapped: called for a single tap.
-        pulled: called when the photo was pulled down.
+        pulled: called when the photo is pulled down.
     """
 
     shift = NumericProperty(0.0)
@@ -50,9 +52,9 @@ class PhotoView(Widget):
         self._turning = 0
         self._rectangles = {}
         with self.canvas:
-            for place in (-1, 1, 0):
+            for slot in (-1, 1, 0):
                 color = Color(1, 1, 1, 0)
-                self._rectangles[place] = color, Rectangle()
+                self._rectangles[slot] = color, Rectangle()
             self._heat_color = Color(1, 1, 1, 0)
             self._heat = Rectangle()
             self._boxes: list[tuple[Color, Line]] = []
@@ -60,35 +62,35 @@ class PhotoView(Widget):
         self.bind(size=redraw, pos=redraw, shift=redraw, zoom=redraw, pan_x=redraw, pan_y=redraw)
         self.bind(arrival=redraw, glow=redraw)
 
-    def put(self, place: int, texture: Any, size: tuple[float, float]) -> None:
-        """Show a picture in the middle (0), before (−1) or behind it (1); no texture leaves the place empty.
+    def put(self, slot: int, texture: Any, size: tuple[float, float]) -> None:
+        """Show a picture in a slot; without a texture the slot stays empty.
 
         Args:
-            place: which of the three.
-            texture: its picture, row 0 at the top.
-            size: of the whole photo, for its shape.
+            slot: −1, 0 or 1.
+            texture: the picture, row 0 at the top.
+            size: width and height of the photo in pixels, for its shape.
         """
-        color, rectangle = self._rectangles[place]
+        color, rectangle = self._rectangles[slot]
         color.a = 1 if texture else 0
         if texture:
             rectangle.texture = texture
             rectangle.tex_coords = WHOLE
-        self._sizes[place] = size if size[0] and size[1] else (texture.size if texture else (1, 1))
+        self._sizes[slot] = size if size[0] and size[1] else (texture.size if texture else (1, 1))
         self._draw()
 
     def arrive_from(self, rectangle: tuple[float, float, float, float] | None) -> None:
-        """Let the photo grow out of a rectangle of the window, as of the tile that was tapped."""
+        """Let the photo grow out of a rectangle of the window, such as the tile that was tapped."""
         self._from, self.arrival = rectangle, 0.0 if rectangle else 1.0
         if rectangle:
             Animation(arrival=1.0, duration=0.2, transition="out_cubic").start(self)
 
     def rest(self) -> None:
-        """Back to the whole photo, at once."""
+        """Show the whole photo again, at once."""
         Animation.cancel_all(self, "shift", "zoom", "pan_x", "pan_y")
         self.shift, self.zoom, self.pan_x, self.pan_y = 0.0, 1.0, 0.0, 0.0
 
     def show_where(self, where: Where | None) -> None:
-        """Lay a map over the photo, or take it away."""
+        """Show a heat map over the photo, or remove it."""
         self._where = where
         for color, line in self._boxes:
             self.canvas.remove(color)
@@ -110,15 +112,15 @@ class PhotoView(Widget):
 
     # geometry
 
-    def fit(self, place: int = 0) -> tuple[float, float, float, float]:
-        """Where a whole photo lies in the middle of the view: x, y, width, height."""
-        width, height = self._sizes.get(place, (1, 1))
+    def fit(self, slot: int = 0) -> tuple[float, float, float, float]:
+        """Where the whole photo of a slot fits in the middle of the view: x, y, width, height."""
+        width, height = self._sizes.get(slot, (1, 1))
         scale = min(self.width / width, self.height / height)
         width, height = width * scale, height * scale
         return self.center_x - width / 2, self.center_y - height / 2, width, height
 
     def frame(self) -> tuple[float, float, float, float]:
-        """Where the photo in the middle lies now."""
+        """Where the current photo is now: x, y, width, height."""
         x, y, width, height = self.fit()
         if self.arrival < 1 and self._from:
             target, at = (x, y, width, height), self.arrival
@@ -129,10 +131,10 @@ class PhotoView(Widget):
 
     def _draw(self, *_: Any) -> None:
         gap = dp(24)
-        for place in (-1, 1):
-            x, y, width, height = self.fit(place)
-            rectangle = self._rectangles[place][1]
-            rectangle.pos, rectangle.size = (x + self.shift + place * (self.width + gap), y), (width, height)
+        for slot in (-1, 1):
+            x, y, width, height = self.fit(slot)
+            rectangle = self._rectangles[slot][1]
+            rectangle.pos, rectangle.size = (x + self.shift + slot * (self.width + gap), y), (width, height)
         x, y, width, height = self.frame()
         x += self.shift
         rectangle = self._rectangles[0][1]
@@ -157,7 +159,7 @@ class PhotoView(Widget):
         self.pan_y = min(down, max(-down, self.pan_y))
 
     def zoom_about(self, point: tuple[float, float], zoom: float) -> None:
-        """Zoom so that what lies under a point stays under it."""
+        """Zoom so that the same part of the photo stays under a point."""
         zoom = min(MOST_ZOOM, max(1.0, zoom))
         by = zoom / self.zoom
         dx, dy = point[0] - self.center_x, point[1] - self.center_y
@@ -202,7 +204,7 @@ class PhotoView(Widget):
         Animation(zoom=zoom, pan_x=pan_x, pan_y=pan_y, duration=0.18, transition="out_cubic").start(self)
 
     def _begin(self) -> None:
-        """Note where the fingers are; a finger more or less begins anew."""
+        """Note where the fingers are; again whenever a finger is added or lifted."""
         self._start = {
             "center": self._center(),
             "spread": self._spread(),
@@ -258,7 +260,7 @@ class PhotoView(Widget):
         return True
 
     def turn(self, by: int) -> None:
-        """Slide to the photo before or behind; back where there is none."""
+        """Slide to the previous (−1) or next (1) photo, or back if there is none."""
         if by not in self._sizes:
             Animation(shift=0.0, duration=0.15, transition="out_quad").start(self)
             return
@@ -273,14 +275,14 @@ class PhotoView(Widget):
         if not self._turned(by):
             self._draw()
 
-    def forget(self, place: int) -> None:
-        """There is no photo at a place."""
-        self._sizes.pop(place, None)
-        self._rectangles[place][0].a = 0
+    def forget(self, slot: int) -> None:
+        """Empty a slot."""
+        self._sizes.pop(slot, None)
+        self._rectangles[slot][0].a = 0
 
 
 def heat_rgba(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colors to lay over a photo: where the text is not, the photo is dimmed; where it is, it glows.
+    """Colors to draw over a photo: it is dimmed where the text doesn't match, and glows where it does.
 
     Args:
         heat: (h, w), 0 … 1, row 0 at the top.

@@ -1,4 +1,4 @@
-"""Every text of the gallery, in one table: a translation is another table with the same keys."""
+"""All texts of the gallery in one table; a translation is another table with the same keys."""
 
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -257,26 +257,26 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 
 def t(key: str, **values: Any) -> str:
-    """The text of a key, with its {fields} filled in.
+    """The text for a key, with its {fields} filled in.
 
     Raises:
-        KeyError: no such text.
+        KeyError: there is no such text.
     """
     return TEXTS[key].format(**values) if values else TEXTS[key]
 
 
 def n(key: str, count: int, **values: Any) -> str:
-    """The text of a count: `key.one` or `key.many`."""
+    """The text for a count: `key.one` or `key.many`."""
     return t(f"{key}.one" if count == 1 else f"{key}.many", n=number(count), **values)
 
 
 def number(value: int) -> str:
-    """A number with its thousands apart, by a narrow space that no line breaks at."""
+    """A number with its thousands separated by a narrow no-break space."""
     return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
 
 
 def day(value: date, today: date) -> str:
-    """A day as a heading: Today, Tuesday, 12 May, and the year where it is not this one."""
+    """A day as a heading, such as Today or Tuesday, 12 May; with the year if it isn't the current one."""
     if value == today:
         return t("photos.today")
     if (today - value).days == 1:
@@ -291,7 +291,7 @@ def month(value: date) -> str:
 
 
 def file_size(count: int) -> str:
-    """A number of bytes as a person says it."""
+    """A number of bytes for people to read."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
@@ -301,7 +301,7 @@ def file_size(count: int) -> str:
 
 
 def job_line(state: "JobState") -> str:
-    """One line on a job."""
+    """What an index job is doing, or how it ended, in one line."""
     if state.stage == "failed":
         return t("job.failed", reason=state.error)
     if state.stage == "done":

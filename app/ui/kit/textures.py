@@ -1,4 +1,4 @@
-"""Pixels and icons to textures, and the part of a texture that fills a rectangle."""
+"""Textures of pictures and icons, and the part of a texture that fills a rectangle."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from mobileclip.lru import LruCache
 
 def picture_texture(picture: Picture) -> Texture:
     """A texture of a picture's pixels; row 0 is the top of the picture."""
-    # No mipmaps: OpenGL ES 2 has none for sizes that are no powers of two, and Kivy would pad to such sizes with black.
+    # No mipmaps: OpenGL ES 2 has them for powers of two only, and Kivy would pad to such sizes with black.
     texture = Texture.create(size=(picture.width, picture.height), colorfmt="rgb")
     texture.blit_buffer(picture.rgb, colorfmt="rgb", bufferfmt="ubyte")
     return texture
@@ -21,12 +21,12 @@ def picture_texture(picture: Picture) -> Texture:
 def filling(width: float, height: float, aspect: float) -> tuple[float, ...]:
     """Texture coordinates that show the middle of a picture of width × height in a rectangle of the given aspect.
 
-    Rows of our textures run downwards, so that the upper edge of the rectangle takes v = 0.
+    Row 0 of our textures is at the top, so the upper edge of the rectangle has v = 0.
     """
     across = min(1.0, aspect * height / max(width, 1.0))
     down = min(1.0, width / max(aspect * height, 1e-6))
     left, right = (1 - across) / 2, (1 + across) / 2
-    # Faces and subjects sit above the middle more often than below it.
+    # Faces and subjects are above the middle more often than below it.
     top = (1 - down) * 0.4
     return left, top + down, right, top + down, right, top, left, top
 
@@ -39,14 +39,14 @@ _textures: LruCache[tuple[str, int], Texture] = LruCache(256)
 
 
 def icon_texture(name: str, size: int) -> Texture | None:
-    """The icon in white, to be colored by what is drawn before it; None without a name."""
+    """An icon in white, which takes the color that was set before it; None without a name."""
     if not name or size < 1:
         return None
     return _shape(name, size, lambda: icons.icon(name, size))
 
 
 def disc_texture(size: float) -> Texture | None:
-    """A filled circle in white; two triangles, where Kivy's smooth ellipse has hundreds. None where it has no size."""
+    """A filled circle in white: two triangles, where Kivy's smooth ellipse has hundreds. None below one pixel."""
     side = int(size)
     if side < 1:
         return None
@@ -54,7 +54,7 @@ def disc_texture(size: float) -> Texture | None:
 
 
 def corner_texture(size: int) -> Texture:
-    """The outside of a rounded top-left corner; turned by its texture coordinates for the other three."""
+    """The outside of a rounded top-left corner; flipped texture coordinates give the other three."""
     return _shape("", size, lambda: icons.corner(size))
 
 

@@ -1,6 +1,6 @@
-"""One quiet theme: colors for light and dark, a type scale, and spacing, all read from kv as `theme.…`.
+"""The theme: colors for light and dark, a type scale, and spacing. Layouts read it as `theme.…`.
 
-Colors of text have a contrast of at least 4.5 to what they are set on (WCAG 2.2, 1.4.3), which a test checks.
+Text has a contrast of at least 4.5 to its background (WCAG 2.2, 1.4.3), which a test checks.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from kivy.properties import BooleanProperty, ColorProperty, NumericProperty
 
 @dataclass(frozen=True)
 class Palette:
-    """Colors as hex texts.
+    """Colors as hex strings.
 
     Attributes:
-        ground: what the screens lie on.
-        surface: bars, cards and fields, one step nearer.
-        raised: chips and buttons on a surface.
+        ground: background of the screens.
+        surface: bars, cards and fields, one step above the ground.
+        raised: chips and buttons, one step above a surface.
         ink: text.
-        soft: text that steps back.
+        soft: secondary text.
         line: dividers.
-        accent: what can be pressed or is chosen.
+        accent: what can be pressed or is selected.
         accent_ink: text on accent.
-        wash: a breath of accent behind what is chosen.
-        danger: what cannot be taken back.
-        tile: where a photo is still to come.
+        wash: a hint of accent, behind what is selected.
+        danger: what can't be undone.
+        tile: a photo that has not loaded yet.
     """
 
     ground: str
@@ -70,7 +70,7 @@ DARK = Palette(
 )
 
 PHOTO_INK, PHOTO_SHADE = "#FFFFFF", "#000000"
-"""Text on a photo, and the shade that is laid between, whatever the theme."""
+"""Text on a photo and the shade below it, in both themes."""
 
 
 def tint(color: Sequence[float], alpha: float) -> tuple[float, ...]:
@@ -78,9 +78,9 @@ def tint(color: Sequence[float], alpha: float) -> tuple[float, ...]:
     return (*color[:3], alpha)
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(first: str, second: str) -> float:
     """Contrast of two opaque colors, 1 … 21 (WCAG 2.2, "contrast ratio")."""
-    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -91,7 +91,7 @@ def _luminance(color: str) -> float:
 
 
 class Theme(EventDispatcher):
-    """The palette in use and the measures of everything; kv rules that read it follow when it changes."""
+    """The current palette, text sizes and spacing; layouts follow when it changes."""
 
     dark = BooleanProperty(False)
 
@@ -117,7 +117,7 @@ class Theme(EventDispatcher):
     title = NumericProperty(sp(20))
     display = NumericProperty(sp(28))
 
-    # Spacing in steps of four, and the least side of anything that is touched.
+    # Spacing in steps of four, and the smallest side of anything that can be touched.
     gap = NumericProperty(dp(4))
     pad = NumericProperty(dp(16))
     target = NumericProperty(dp(48))
@@ -125,7 +125,7 @@ class Theme(EventDispatcher):
     hairline = NumericProperty(max(1.0, dp(1)))
 
     def on_dark(self, _: "Theme", dark: bool) -> None:
-        """Take over the palette; Kivy calls this when `dark` changes."""
+        """Switch the palette; Kivy calls this when `dark` changes."""
         palette = DARK if dark else LIGHT
         for field in fields(palette):
             setattr(self, field.name, getattr(palette, field.name))

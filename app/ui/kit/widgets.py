@@ -1,4 +1,4 @@
-"""The few widgets that every screen is made of; their looks are in widgets.kv."""
+"""The widgets that all screens are made of; widgets.kv says how they look."""
 
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,16 @@ from app.ui.kit.textures import icon_texture
 
 
 def load_layout(python_file: str) -> None:
-    """Load the .kv that lies beside a .py, once."""
+    """Load the `.kv` of the same name as a `.py`, once."""
     path = str(Path(python_file).with_suffix(".kv"))
     if path not in Builder.files:
         Builder.load_file(path, encoding="utf-8")
 
 
 class TouchThroughBehavior:
-    """Mixed into widgets that come and go by opacity: what is not seen does not stand in the way of a touch.
+    """For widgets that appear and disappear by opacity: an invisible one lets touches through.
 
-    Kivy's disabled widgets swallow touches, also where they are invisible.
+    Kivy's own widgets swallow touches when they are disabled, even if they are invisible.
     """
 
     opacity: float
@@ -46,7 +46,7 @@ class TouchThroughBehavior:
 
 
 class WrappedLabel(Label):
-    """Text that wraps at its width and is as high as it needs."""
+    """Text that wraps at its width, as tall as it needs to be."""
 
 
 class Icon(Widget):
@@ -66,7 +66,7 @@ class Icon(Widget):
 
 
 class IconButton(TouchThroughBehavior, ButtonBehavior, FloatLayout):
-    """An icon that can be pressed; `says` is what it does, in words."""
+    """An icon that can be pressed; `description` says what it does."""
 
     icon = StringProperty("")
     description = StringProperty("")
@@ -75,7 +75,7 @@ class IconButton(TouchThroughBehavior, ButtonBehavior, FloatLayout):
 
 
 class TextButton(TouchThroughBehavior, ButtonBehavior, Widget):
-    """A word that can be pressed."""
+    """A button with text, and an icon if it has one."""
 
     text = StringProperty("")
     icon = StringProperty("")
@@ -86,7 +86,7 @@ class TextButton(TouchThroughBehavior, ButtonBehavior, Widget):
 
 
 class Chip(ButtonBehavior, Widget):
-    """A small thing that is chosen or that can be taken away (`mark` is the icon at its end)."""
+    """A small button that stands for a choice; `mark` is the icon at its end, such as a cross to remove it."""
 
     text = StringProperty("")
     icon = StringProperty("")
@@ -104,7 +104,7 @@ class Chip(ButtonBehavior, Widget):
 
 
 class Field(TextInput):
-    """One line of text; keeps `focused` so that shortcuts leave typing alone."""
+    """One line of text input. `focused` is the field with the cursor, so that shortcuts don't disturb typing."""
 
     focused: "Field | None" = None
     left_in_frame = -1
@@ -126,7 +126,7 @@ class Field(TextInput):
 
     @classmethod
     def typing(cls) -> bool:
-        """Whether the key that is handled now was meant for a field; Esc and Enter have left it by then."""
+        """Whether the current key was meant for a field, which Esc and Enter have left by the time we see them."""
         return cls.focused is not None or cls.left_in_frame == Clock.frames
 
 
@@ -149,11 +149,11 @@ class Toggle(ButtonBehavior, Widget):
 
 
 class Overlay(TouchThroughBehavior, FloatLayout):
-    """Something that lies over other things, and can be made to go."""
+    """Something that covers other widgets and can be hidden."""
 
 
 class Notice(TouchThroughBehavior, BoxLayout):
-    """What a screen shows where it has no photos to show: why, and what to do."""
+    """What a screen shows when it has no photos: why, and what to do about it."""
 
     icon = StringProperty("photos")
     title = StringProperty("")
@@ -165,7 +165,7 @@ class Notice(TouchThroughBehavior, BoxLayout):
         super().__init__(**kwargs)
 
     def show(self, icon: str = "photos", title: str = "", text: str = "", action: str = "") -> None:
-        """Say something; nothing hides it."""
+        """Show a notice; without arguments, hide it."""
         self.icon, self.title, self.text, self.action = icon, title, text, action
 
     def on_accept(self) -> None:

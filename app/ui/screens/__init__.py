@@ -1,1 +1,1 @@
-"""One screen a file, with its layout beside it."""
+"""One folder per screen; what screens with a photo grid share is in grid_screen.py."""

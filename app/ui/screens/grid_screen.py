@@ -13,7 +13,7 @@ from app.ui.kit.widgets import load_layout
 
 
 class SelectionBar(BoxLayout):
-    """What can be done with the chosen photos."""
+    """What can be done with the selected photos."""
 
     text = StringProperty("")
     single = BooleanProperty(False)
@@ -24,30 +24,30 @@ class SelectionBar(BoxLayout):
         super().__init__(**kwargs)
 
     def on_clear(self) -> None:
-        """Nothing is to be chosen any more."""
+        """Clear the selection."""
 
     def on_similar(self) -> None:
-        """Photos like the chosen one are wanted."""
+        """Search for photos like the selected one."""
 
     def on_label(self) -> None:
-        """A label is to be added."""
+        """Add a label to the selected photos."""
 
     def on_copy(self) -> None:
-        """The paths are to be copied."""
+        """Copy the paths of the selected photos."""
 
 
 class GridScreen(AppScreen):
-    """A screen around one grid, with a bar for what is chosen in it."""
+    """A screen around one photo grid, with a bar for its selection."""
 
     bars = ObjectProperty(None)
     grid: PhotoGrid = ObjectProperty(None)
 
     def __init__(self, app: Host, **kwargs: Any) -> None:
         self.app = app
-        self._chosen_bar = SelectionBar()
+        self._selection_bar = SelectionBar()
         super().__init__(**kwargs)
         self._usual_bars = list(reversed(self.bars.children))
-        bar = self._chosen_bar
+        bar = self._selection_bar
         bar.bind(
             on_clear=lambda _: self.grid.selection.clear(),
             on_similar=lambda _: self.app.more_like(self.grid.selection.ids[0]),
@@ -65,18 +65,18 @@ class GridScreen(AppScreen):
         self.grid.cell = self.app.session.settings.cell
 
     def selection_changed(self) -> None:
-        """Show the bar that fits."""
+        """Show the selection bar, or the usual ones if nothing is selected."""
         selection = self.grid.selection
-        wanted = [self._chosen_bar] if len(selection) else self._usual_bars
+        wanted = [self._selection_bar] if len(selection) else self._usual_bars
         if list(reversed(self.bars.children)) != wanted:
             self.bars.clear_widgets()
             for bar in wanted:
                 self.bars.add_widget(bar)
-        self._chosen_bar.text = n("chosen", len(selection))
-        self._chosen_bar.single = len(selection) == 1
+        self._selection_bar.text = n("chosen", len(selection))
+        self._selection_bar.single = len(selection) == 1
 
     def open_photo(self, index: int) -> None:
-        """Show one photo over everything."""
+        """Show one photo on top of everything."""
         self.app.open_photo(self.grid.ids_shown, index, self.grid)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:

@@ -22,7 +22,7 @@ from PIL import Image
 import mobileclip
 from app.library.gallery import Query
 from app.ui.kit.theme import theme
-from app.ui.screens.own_label.dialog import OwnLabelDialog
+from app.ui.screens.custom_label.dialog import CustomLabelDialog
 from tests.app.ui.library import write_photos
 
 SIZES = {"phone": (780, 1600), "desktop": (2360, 1480)}
@@ -64,7 +64,7 @@ class Shots:
             "selection": self.selection,
             "start": self.start,
             "search": lambda: self.search(WORDS),
-            "own-label": self.own_label,
+            "custom-label": self.custom_label,
             "album": self.album,
         }
         for name, take in others.items():
@@ -128,12 +128,12 @@ class Shots:
             yield "where", self.take()
         layer.close()
 
-    def own_label(self) -> Image.Image:
+    def custom_label(self) -> Image.Image:
         """A label in the making."""
         self.app.go("albums")
         self.app.edit_label()
         dialog = self.driver.shell.top_layer
-        assert isinstance(dialog, OwnLabelDialog)
+        assert isinstance(dialog, CustomLabelDialog)
         dialog.name_field.text, dialog.phrase_field.text = "Breakfast", "a cup of coffee; a spoon on a table"
         dialog.slider.value = 0.7
         self.driver.rest(0.5)

@@ -14,7 +14,7 @@ from app.library.gallery import Query
 from app.ui.kit.layers import Dialog, PickDialog, PickRow, Toast
 from app.ui.kit.shell import NavItem
 from app.ui.kit.widgets import Chip, IconButton, TextButton
-from app.ui.screens.own_label.dialog import OwnLabelDialog
+from app.ui.screens.custom_label.dialog import CustomLabelDialog
 from app.ui.screens.photo.panel import TagRow
 from app.ui.screens.review.screen import VerdictButton
 from app.ui.screens.search.screen import SuggestionRow
@@ -63,7 +63,7 @@ def test_swiping_goes_through_the_photos(gallery: Driver) -> None:
     gallery.tap(grid.tile_of(0))
     layer = gallery.shell.top_layer
     gallery.until(lambda: layer.model.details and not layer._tickets)
-    assert layer.model.index == 0 and not layer.before and layer.behind
+    assert layer.model.index == 0 and not layer.has_previous and layer.has_next
     gallery.drag((320, 300), (60, 310))
     assert layer.model.index == 1 and layer.model.photo.id == grid.ids_shown[1]
     gallery.drag((60, 300), (320, 310))
@@ -137,7 +137,7 @@ def test_a_label_of_ones_own_with_a_live_preview(gallery: Driver, library: Libra
     gallery.rest(0.3)
     gallery.tap(gallery.find(TextButton, text="New label"))
     dialog = gallery.shell.top_layer
-    assert isinstance(dialog, OwnLabelDialog) and gallery.until(lambda: dialog.save_button.disabled)
+    assert isinstance(dialog, CustomLabelDialog) and gallery.until(lambda: dialog.save_button.disabled)
     dialog.name_field.text = "Sunset"
     dialog.phrase_field.text = "red; orange"
     gallery.until(lambda: dialog.shown is not None and dialog.shown.count, "the preview")

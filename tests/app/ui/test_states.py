@@ -85,7 +85,7 @@ def test_a_read_only_disk_is_told_and_left_as_it_is(library: Library, open_galle
                 driver = open_gallery(home)
                 screen = driver.shell.screen
                 assert screen.name == "broken" and "read-only" in screen.notice.text
-                screen.aside()
+                screen.start_over()
                 driver.rest(0.2)
                 assert driver.shell.screen.name == "broken"
                 driver.close()

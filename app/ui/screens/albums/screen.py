@@ -1,4 +1,4 @@
-"""One album a label that any photo carries, the person's own labels first."""
+"""One album per label that a photo has, custom labels first."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.ui.kit.widgets import load_layout
 from mobileclip.errors import PocketclipError
 
 CARD = 168.0
-"""Wished width of an album's cover, in dp."""
+"""Preferred width of an album's cover, in dp."""
 
 
 class AlbumsScreen(AppScreen):
@@ -44,17 +44,17 @@ class AlbumsScreen(AppScreen):
         app.session.changed += self.refresh
 
     def on_pre_enter(self, *_: Any) -> None:
-        """Read the albums again; others may have come."""
+        """Read the albums again; there may be new ones."""
         self.refresh(force=True)
 
     def refresh(self, force: bool = False) -> None:
-        """Read the albums, if the screen is seen."""
+        """Read the albums, if the screen is visible."""
         if force or (self.manager is not None and self.manager.current_screen is self):
             self.app.session.ask(lambda gallery: gallery.albums(), self._show, self._failed, "albums")
 
     @property
     def cards(self) -> list[AlbumCard]:
-        """The cards that are seen now."""
+        """The cards that are visible now."""
         return list(self._cards.values())
 
     def _show(self, albums: list[Album]) -> None:
@@ -64,8 +64,8 @@ class AlbumsScreen(AppScreen):
         if albums:
             self.notice.show()
         else:
-            said = self.app.session.model_trouble or t("albums.empty.text")
-            self.notice.show("albums", t("albums.empty.title"), said, t("albums.new"))
+            text = self.app.session.model_trouble or t("albums.empty.text")
+            self.notice.show("albums", t("albums.empty.title"), text, t("albums.new"))
         self._arrange()
 
     def _failed(self, error: PocketclipError) -> None:

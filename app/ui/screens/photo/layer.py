@@ -1,4 +1,4 @@
-"""One photo over everything, with its labels, where in it something is, its details and photos like it."""
+"""One photo on top of everything, with its labels, details, similar photos and a heat map of what is where."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from app.ui.grid.photo_grid import PhotoGrid
 
 PANEL = 348.0
-"""Width of the panel beside the photo, in dp."""
+"""Width of the panel next to the photo, in dp."""
 
 KEPT = 5
 """Photos of which the large picture stays: this one, its neighbors, and two more for going back."""
 
 
 class Legend(TouchThroughBehavior, ButtonBehavior, Widget):
-    """What the map on the photo shows; a tap takes it away."""
+    """What the heat map shows; a tap hides it."""
 
     text = StringProperty("")
     longest = NumericProperty(dp(250))
@@ -51,18 +51,18 @@ class Legend(TouchThroughBehavior, ButtonBehavior, Widget):
 
 
 class Toolbar(TouchThroughBehavior, BoxLayout):
-    """What can be done with the photo, at its upper edge."""
+    """Buttons along the upper edge of the photo."""
 
 
 class ThumbnailTarget:
-    """Takes a thumbnail for a place in the view until the large picture is there."""
+    """Takes the thumbnail for a slot of the view until the large picture is there."""
 
-    def __init__(self, layer: "PhotoLayer", place: int, photo: Photo) -> None:
-        self.layer, self.place, self.photo = layer, place, photo
+    def __init__(self, layer: "PhotoLayer", slot: int, photo: Photo) -> None:
+        self.layer, self.slot, self.photo = layer, slot, photo
 
     def show(self, key: str, texture: object | None, reason: str) -> None:
-        """The thumbnail has come."""
-        self.layer.thumbnail_came(self, texture)
+        """The thumbnail has arrived."""
+        self.layer.thumbnail_arrived(self, texture)
 
 
 class PhotoLayer(layers.Layer):
@@ -73,9 +73,9 @@ class PhotoLayer(layers.Layer):
     legend = ObjectProperty(None)
     position = StringProperty("")
     legend_text = StringProperty("")
-    beside = BooleanProperty(False)
-    before = BooleanProperty(False)
-    behind = BooleanProperty(False)
+    side_by_side = BooleanProperty(False)
+    has_previous = BooleanProperty(False)
+    has_next = BooleanProperty(False)
     can_localize = BooleanProperty(True)
     dark = NumericProperty(1.0)
 
@@ -120,15 +120,15 @@ class PhotoLayer(layers.Layer):
     def _arrange(self) -> None:
         if self.shell is None:
             return
-        self.beside = self.width >= dp(720)
+        self.side_by_side = self.width >= dp(720)
         panel = self.panel
         if self.panel_open and panel.parent is None:
             self.add_widget(panel)
         elif not self.panel_open and panel.parent is not None:
             self.remove_widget(panel)
-        panel.beside = self.beside
+        panel.side_by_side = self.side_by_side
         panel.size_hint = None, None
-        if self.beside:
+        if self.side_by_side:
             panel.size = dp(PANEL), self.height
             panel.pos = self.right - panel.width, self.y
             room = self.width - (panel.width if self.panel_open else 0)
@@ -141,7 +141,7 @@ class PhotoLayer(layers.Layer):
         self.view.pos, self.view.size = self.frame.pos, self.frame.size
         self.legend.longest = self.frame.width - dp(110)
 
-    # what the model says
+    # what the model reports
 
     def _changed(self, what: str) -> None:
         model = self.model
@@ -161,73 +161,73 @@ class PhotoLayer(layers.Layer):
         self.legend_text = ""
         self.position = t("photo.of", i=number(model.index + 1), n=number(len(model.ids)))
         neighbors = {0: model.photo, 1: model.neighbor(1), -1: model.neighbor(-1)}
-        self.before, self.behind = neighbors[-1] is not None, neighbors[1] is not None
+        self.has_previous, self.has_next = neighbors[-1] is not None, neighbors[1] is not None
         for waiting in self._waiting.values():
             self.app.pictures.release(waiting)
         self._waiting = {}
         wanted = {photo.key for photo in neighbors.values() if photo}
         for key in [key for key in self._tickets if key not in wanted]:
             self._tickets.pop(key).cancel()
-        # The one that is seen is asked for last, because the pool serves the newest first.
-        for place in (-1, 1, 0):
-            self._put(place, neighbors[place])
+        # The current photo comes last, because the pool serves the newest request first.
+        for slot in (-1, 1, 0):
+            self._put(slot, neighbors[slot])
 
-    def _put(self, place: int, photo: Photo | None) -> None:
+    def _put(self, slot: int, photo: Photo | None) -> None:
         if photo is None:
-            self.view.forget(place)
+            self.view.forget(slot)
             return
         size = (photo.width, photo.height)
         kept = self._views.get(photo.key)
         if kept is not None:
-            self.view.put(place, kept, size)
+            self.view.put(slot, kept, size)
             return
-        self.view.put(place, None, size)
-        waiting = self._waiting[place] = ThumbnailTarget(self, place, photo)
+        self.view.put(slot, None, size)
+        waiting = self._waiting[slot] = ThumbnailTarget(self, slot, photo)
         self.app.pictures.want(waiting, photo.key, photo.path)
         if photo.key not in self._tickets:
             self._tickets[photo.key] = self.app.session.pool.view(
-                photo.path, self._longest(), lambda result: self.app.deliver(lambda: self._view_came(photo, result))
+                photo.path, self._longest(), lambda result: self.app.deliver(lambda: self._view_arrived(photo, result))
             )
 
     def _longest(self) -> int:
         return int(min(4096, max(1280, 1.5 * max(Window.size))))
 
-    def thumbnail_came(self, waiting: ThumbnailTarget, texture: Any) -> None:
-        """Show a small picture where the large one is still to come."""
-        if texture is not None and self._waiting.get(waiting.place) is waiting:
+    def thumbnail_arrived(self, waiting: ThumbnailTarget, texture: Any) -> None:
+        """Show a small picture until the large one is there."""
+        if texture is not None and self._waiting.get(waiting.slot) is waiting:
             photo = waiting.photo
-            self.view.put(waiting.place, texture, (photo.width, photo.height) if photo.width else texture.size)
+            self.view.put(waiting.slot, texture, (photo.width, photo.height) if photo.width else texture.size)
 
-    def _view_came(self, photo: Photo, result: Picture | PhotoError | None) -> None:
+    def _view_arrived(self, photo: Photo, result: Picture | PhotoError | None) -> None:
         if self._tickets.pop(photo.key, None) is None or self.shell is None:
             return
-        place = next((place for place in (0, -1, 1) if self._photo_at(place) == photo.key), None)
+        slot = next((slot for slot in (0, -1, 1) if self._photo_at(slot) == photo.key), None)
         if isinstance(result, PhotoError):
-            if place == 0:
+            if slot == 0:
                 layers.show_message(self.app.shell, t("photo.unreadable", reason=result.reason))
             return
-        if result is None or place is None:
+        if result is None or slot is None:
             return
         texture = picture_texture(result)
         self._views.put(photo.key, texture)
-        self._waiting.pop(place, None)
-        self.view.put(place, texture, (result.width, result.height))
+        self._waiting.pop(slot, None)
+        self.view.put(slot, texture, (result.width, result.height))
 
-    def _photo_at(self, place: int) -> str:
-        photo = self.model.photo if place == 0 else self.model.neighbor(place)
+    def _photo_at(self, slot: int) -> str:
+        photo = self.model.photo if slot == 0 else self.model.neighbor(slot)
         return photo.key if photo else ""
 
-    # what the person does
+    # what the user does
 
     def turn(self, by: int) -> None:
-        """Slide to a neighbor."""
+        """Slide to the previous (−1) or next (1) photo."""
         self.view.turn(by)
 
     def _turned(self, by: int) -> bool:
         return self.model.step(by)
 
     def _tapped(self) -> None:
-        """A tap on the photo clears everything off it, or brings it back."""
+        """A tap on the photo hides the toolbar, or shows it again."""
         hidden = self.tools.opacity < 0.5
         Animation(opacity=1.0 if hidden else 0.0, duration=0.15).start(self.tools)
 
@@ -237,7 +237,7 @@ class PhotoLayer(layers.Layer):
         self._arrange()
 
     def ask_where(self) -> None:
-        """Let the person type what to find, or take the map away."""
+        """Let the user type what to find, or hide the heat map."""
         if self.model.where is not None or not self.can_localize:
             self.model.find("")
             return
@@ -246,13 +246,13 @@ class PhotoLayer(layers.Layer):
         self.panel.focus_where()
 
     def more_like(self) -> None:
-        """Search by this photo."""
+        """Search for photos like this one."""
         if self.model.photo is not None:
             self.app.more_like(self.model.photo.id)
 
     def _finding(self) -> None:
-        """Uncover the photo on a small screen, so that the map can be seen."""
-        if not self.beside and self.panel_open:
+        """Close the panel on a small screen, so that the heat map is visible."""
+        if not self.side_by_side and self.panel_open:
             self.toggle_panel()
 
     def _open_similar(self, ids: NDArray[np.int64], index: int) -> None:

@@ -1,4 +1,4 @@
-"""One photo: its labels and what a person says of them, its details, where in it something is, what is like it."""
+"""One photo: labels and corrections, details, where something is in it, and similar photos."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +15,19 @@ SIMILAR = 12
 
 
 class PhotoModel:
-    """The photo that is open, in a list that can be gone through.
+    """The open photo, in a list to step through.
 
-    Answers carry the photo they are about; those that come after the person went on are dropped.
+    Answers that arrive after the photo has changed are dropped.
 
     Attributes:
         ids: the list.
-        index: the place in it.
-        photo: None where it has left the library meanwhile.
-        tags: yours first, then best first, rejected ones last.
-        details: None while they are being read.
-        where, asked_where: the map that is shown and what for; None and "" without.
-        similar: photos like it, best first.
-        trouble: one line about what could not be done.
+        index: position of the photo in the list.
+        photo: None if it has left the library.
+        tags: the user's first, then the best, and rejected ones last.
+        details: None while they are read.
+        where, asked_where: the heat map and its text; None and "" without one.
+        similar: ids of similar photos, best first.
+        trouble: what went wrong, in one line.
     """
 
     def __init__(self, session: Session, ids: NDArray[np.int64], index: int, changed: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ class PhotoModel:
         self._changed("photo")
 
     def step(self, by: int) -> bool:
-        """Go to another photo of the list; false at its ends."""
+        """Go to another photo of the list; returns False at its ends."""
         if not 0 <= self.index + by < len(self.ids):
             return False
         self.index += by
@@ -64,7 +64,7 @@ class PhotoModel:
         return True
 
     def neighbor(self, by: int) -> Photo | None:
-        """A photo beside this one."""
+        """The photo at this offset in the list, or None."""
         at = self.index + by
         if not 0 <= at < len(self.ids) or self._session.quick is None:
             return None
@@ -74,7 +74,7 @@ class PhotoModel:
     # labels
 
     def correct(self, label: str, verdict: bool | None, then: Callable[[], None] = lambda: None) -> None:
-        """Accept (True), reject (False) or take a decision back (None)."""
+        """Accept (True) or reject (False) a label, or undo that (None)."""
         if self.photo is None:
             return
         photo_id = self.photo.id
@@ -91,7 +91,7 @@ class PhotoModel:
     # where
 
     def find(self, text: str) -> None:
-        """Show where a text is in the photo; an empty one shows nothing."""
+        """Show where a text matches in the photo; an empty text hides the map."""
         text = text.strip()
         self.trouble = ""
         if not text or self.photo is None:
@@ -105,7 +105,7 @@ class PhotoModel:
 
     @property
     def where_line(self) -> str:
-        """What the map says, in a line."""
+        """What the map shows, in one line."""
         if self.where is None:
             return ""
         return t("photo.where.found" if self.where.present else "photo.where.weak", text=self.asked_where)
@@ -113,11 +113,11 @@ class PhotoModel:
     def _ask(self, call: Callable[[Any], Any], then: Callable[[Any], None], lane: str, quiet: bool = False) -> None:
         photo_id = self.photo.id if self.photo else -1
 
-        def mine(answer: Any) -> None:
+        def current(answer: Any) -> None:
             if self.photo is not None and self.photo.id == photo_id:
                 then(answer)
 
-        self._session.ask(call, mine, (lambda _: None) if quiet else self._failed, lane)
+        self._session.ask(call, current, (lambda _: None) if quiet else self._failed, lane)
 
     def _details_are(self, details: Details) -> None:
         self.details = details
@@ -137,7 +137,7 @@ class PhotoModel:
 
 
 def describe(details: Details) -> list[tuple[str, str]]:
-    """Lines of details, as (what, value); what is not known is left out."""
+    """Details as pairs of name and value; unknown ones are omitted."""
     taken = details.taken
     when = f"{DAYS[taken.weekday()]}, {taken.day} {MONTHS[taken.month - 1]} {taken.year}, {taken:%H:%M}"
     if details.taken_from == "file":
@@ -163,5 +163,5 @@ def describe(details: Details) -> list[tuple[str, str]]:
 
 
 def format_coordinates(latitude: float, longitude: float) -> str:
-    """Coordinates as a person reads them."""
+    """Coordinates for people to read."""
     return f"{abs(latitude):.5f}° {'NS'[latitude < 0]}, {abs(longitude):.5f}° {'EW'[longitude < 0]}"

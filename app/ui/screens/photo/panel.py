@@ -1,4 +1,4 @@
-"""Labels, where, details and similar photos, beside the photo or below it."""
+"""Labels, details and similar photos, next to the photo or below it."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.ui.screens.photo.verbs import PhotoVerbs
 
 
 class TagRow(Widget):
-    """One label of the photo: where it comes from, and what a person says of it."""
+    """A label of the photo: where it comes from, and buttons to correct it."""
 
     label = StringProperty("")
     note = StringProperty("")
@@ -37,7 +37,7 @@ class TagRow(Widget):
 
 
 class DetailRow(BoxLayout):
-    """One line of details."""
+    """A line of details."""
 
     what = StringProperty("")
     value = StringProperty("")
@@ -46,7 +46,7 @@ class DetailRow(BoxLayout):
 class PhotoPanel(BoxLayout):
     """What is known about the photo."""
 
-    beside = BooleanProperty(True)
+    side_by_side = BooleanProperty(True)
     can_localize = BooleanProperty(True)
     column = ObjectProperty(None)
     where = ObjectProperty(None)
@@ -57,7 +57,7 @@ class PhotoPanel(BoxLayout):
         super().__init__(can_localize=app.session.can_localize, **kwargs)
 
     def show(self, model: PhotoModel, what: str) -> None:
-        """Take over what has changed: "photo", "tags", "details", "similar" or "where"."""
+        """Show what has changed: "photo", "tags", "details", "similar" or "where"."""
         if what in ("photo", "tags"):
             self._show_tags(model.tags)
         if what in ("photo", "details"):
@@ -71,11 +71,11 @@ class PhotoPanel(BoxLayout):
                 self.where.text = model.asked_where
 
     def focus_where(self) -> None:
-        """Put the cursor where a text to find is typed."""
+        """Put the cursor into the field of what to find."""
         self.where.focus = True
 
     def release(self) -> None:
-        """Want no pictures any more."""
+        """Cancel wanted pictures."""
         for tile in self._tiles:
             tile.clear()
 
@@ -103,12 +103,12 @@ class PhotoPanel(BoxLayout):
         self.release()
         holder.clear_widgets()
         photos = self.app.actions.photos_of(model.similar)
-        places = {photo_id: place for place, photo_id in enumerate(model.similar)}
+        positions = {photo_id: position for position, photo_id in enumerate(model.similar)}
         for number, photo in enumerate(photos):
             if number >= len(self._tiles):
                 self._tiles.append(Tile(self.app.pictures, self._open, lambda _: None))
             tile = self._tiles[number]
-            tile.set(places[photo.id], photo, False, False, False)
+            tile.set(positions[photo.id], photo, False, False, False)
             holder.add_widget(tile)
         for tile in self._tiles:
             tile.size_hint = 1, 1

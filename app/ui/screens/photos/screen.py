@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
 
 class JobLine(BoxLayout):
-    """What the index job is doing, while it does."""
+    """What the index job is doing, while it runs."""
 
     text = StringProperty("")
     value = NumericProperty(0.0)
 
     def show(self, state: "JobState | None") -> None:
-        """Say how far the job is, or why it stopped; nothing when it rests."""
-        told = state is not None and (state.running or state.stage == "failed")
-        self.text = job_line(state) if state is not None and told else ""
+        """Show how far the job is, or why it failed; nothing if it isn't running."""
+        self.text = job_line(state) if state is not None and (state.running or state.stage == "failed") else ""
         self.value = state.done / state.total if state is not None and state.running and state.total else 0.0
 
 
@@ -51,10 +50,10 @@ class PhotosScreen(GridScreen):
         app.session.job_changed += self._show_job
         if album:
             app.session.tags_changed += self.refresh
-        self.grid.fbind("cell", lambda *_: self._sections_again())
+        self.grid.fbind("cell", lambda *_: self._update_sections())
 
     def close(self) -> None:
-        """An album's screen is not needed any more: listen to nothing and want no pictures."""
+        """The screen of an album is done: stop listening, and cancel wanted pictures."""
         session = self.app.session
         session.changed -= self.refresh
         session.job_changed -= self._show_job
@@ -69,7 +68,7 @@ class PhotosScreen(GridScreen):
         self._show_job()
 
     def refresh(self) -> None:
-        """Read the timeline again; what is seen stays where it is."""
+        """Read the timeline again; what is visible stays where it is."""
         if self.album and self.app.album_shown != self.album:
             return
         only = Filter(labels=(self.album,)) if self.album else Filter()
@@ -110,7 +109,7 @@ class PhotosScreen(GridScreen):
         else:
             self.app.session.index()
 
-    def _sections_again(self) -> None:
+    def _update_sections(self) -> None:
         if self._timeline is not None and self._by_month != (self.grid.cell < 84):
             self._show(self._timeline)
 
@@ -120,7 +119,7 @@ class PhotosScreen(GridScreen):
         self._show_notice()
 
     def edit(self) -> None:
-        """Change the own label that this album is."""
+        """Edit the custom label of this album."""
         self.app.edit_label(self.album)
 
     def on_back(self) -> bool:

@@ -66,8 +66,9 @@ class FolderPicker(Dialog):
             for name in names
         ]
         self.found.scroll_y = 1
-        said = [] if names else [t("picker.empty")]
-        self.note.text = " ".join([*said, *([t("picker.photos", photos=n("photos", photos))] if photos else [])])
+        notes = [] if names else [t("picker.empty")]
+        notes += [t("picker.photos", photos=n("photos", photos))] if photos else []
+        self.note.text = " ".join(notes)
 
     def up(self) -> None:
         """Go to the parent folder."""

@@ -1,4 +1,4 @@
-"""Labels that the model is least sure of, one question after another."""
+"""Questions about the labels that the model is least sure of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ AT_ONCE = 40
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered; None was a skip."""
+    """A question and its answer: accepted (True), rejected (False) or skipped (None)."""
 
     doubt: Doubt
     verdict: bool | None
@@ -22,10 +22,10 @@ class ReviewModel:
     """A queue of questions.
 
     Attributes:
-        doubts: still to be asked, the first one is shown.
-        answers: given so far, the latest last; they can be taken back one by one.
-        loading: the queue is being read.
-        trouble: why there is no queue, in a line.
+        doubts: questions still to ask; the first is shown.
+        answers: given so far, the latest last; they can be undone one by one.
+        loading: whether the queue is being read.
+        trouble: why there is no queue, in one line.
     """
 
     def __init__(self, session: Session, changed: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class ReviewModel:
 
     @property
     def doubt(self) -> Doubt | None:
-        """The question that is asked now."""
+        """The current question."""
         return self.doubts[0] if self.doubts else None
 
     def load(self) -> None:
@@ -50,7 +50,7 @@ class ReviewModel:
         self._changed()
 
     def answer(self, verdict: bool | None) -> None:
-        """Accept (True), reject (False) or skip (None) what is asked; the next question comes at once."""
+        """Accept (True), reject (False) or skip (None) the current label; the next question follows at once."""
         doubt = self.doubt
         if doubt is None:
             return
@@ -65,7 +65,7 @@ class ReviewModel:
         self._changed()
 
     def undo(self) -> None:
-        """Take the last answer back and ask it again."""
+        """Undo the last answer, and ask the question again."""
         if not self.answers:
             return
         last = self.answers.pop()

@@ -21,7 +21,7 @@ from mobileclip.errors import PhotoError
 
 
 class VerdictButton(ButtonBehavior, Widget):
-    """An answer."""
+    """A button with an answer."""
 
     icon = StringProperty("")
     text = StringProperty("")
@@ -30,7 +30,7 @@ class VerdictButton(ButtonBehavior, Widget):
 
 
 class ReviewScreen(AppScreen):
-    """The questions."""
+    """Asks the questions one after the other."""
 
     app = ObjectProperty(None)
     holder = ObjectProperty(None)
@@ -59,7 +59,7 @@ class ReviewScreen(AppScreen):
         self._changed()
 
     def answer(self, verdict: bool | None) -> None:
-        """Answer what is asked; the photo leaves to the side of the answer."""
+        """Answer the question; the photo moves toward the button."""
         if self.model.doubt is None:
             return
         aside = {True: dp(60), False: -dp(60), None: 0}[verdict]
@@ -112,15 +112,15 @@ class ReviewScreen(AppScreen):
             self.view.rest()
             self.view.put(0, None, (photo.width, photo.height))
         self._ticket = self.app.session.pool.view(
-            photo.path, 1600, lambda result: self.app.deliver(lambda: self._came(doubt, result))
+            photo.path, 1600, lambda result: self.app.deliver(lambda: self._photo_loaded(doubt, result))
         )
 
     @property
     def waiting(self) -> bool:
-        """Whether the photo is still to come."""
+        """Whether the photo is still loading."""
         return self._ticket is not None
 
-    def _came(self, doubt: Doubt, result: Picture | PhotoError | None) -> None:
+    def _photo_loaded(self, doubt: Doubt, result: Picture | PhotoError | None) -> None:
         if self.model.doubt is not doubt:
             return
         self._ticket = None

@@ -1,4 +1,4 @@
-"""Folders, what is left out, the model, storage, failures, and how the gallery looks."""
+"""Folders, excluded photos, appearance, unreadable files, the model and storage."""
 
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ class SettingsGroup(BoxLayout):
 
 
 class SettingsRow(BoxLayout):
-    """One line of a group, with room for something to press at its end."""
+    """A row of a group, with room for a button at its end."""
 
     text = StringProperty("")
     note = StringProperty("")
@@ -34,12 +34,12 @@ class SettingsRow(BoxLayout):
 
 
 def size_of(value: float) -> float:
-    """Side of a photo in dp for a slider at 0 … 1; the steps feel even because they are ratios."""
+    """Side of a photo in dp for a slider at 0 … 1; equal steps are equal ratios, which looks even."""
     return float(LEAST * (MOST / LEAST) ** value)
 
 
 def value_of(cell: float) -> float:
-    """The slider's place for a side of a photo: the inverse of `size_of`."""
+    """Position of the slider for a side of a photo: the inverse of `size_of`."""
     import math
 
     return min(1.0, max(0.0, math.log(cell / LEAST) / math.log(MOST / LEAST)))
@@ -68,7 +68,7 @@ class SettingsScreen(AppScreen):
         self.refresh(force=True)
 
     def refresh(self, force: bool = False) -> None:
-        """Read what may have changed, if the screen is seen."""
+        """Read what may have changed, if the screen is visible."""
         session = self.app.session
         if session.quick is None or not (force or (self.manager and self.manager.current_screen is self)):
             return
@@ -90,7 +90,7 @@ class SettingsScreen(AppScreen):
             self.refresh()
 
     def update_or_stop(self) -> None:
-        """Look for new photos, or stop looking."""
+        """Check for new photos, or stop."""
         if self.app.session.indexing:
             self.app.session.stop_indexing()
         else:
@@ -145,7 +145,7 @@ class SettingsScreen(AppScreen):
             holder.add_widget(SettingsRow(note=t("settings.excluded.none")))
 
     def exclude(self) -> None:
-        """Leave out what matches the pattern that was typed."""
+        """Exclude what matches the typed pattern."""
         pattern = self.ids.pattern.text.strip()
         if not pattern:
             return
@@ -161,8 +161,8 @@ class SettingsScreen(AppScreen):
     def _include(self, pattern: str) -> None:
         def back(_: None) -> None:
             self.refresh(force=True)
-            said, action = t("settings.excluded.back"), t("settings.update")
-            layers.show_message(self.app.shell, said, action, self.app.session.index)
+            message, action = t("settings.excluded.back"), t("settings.update")
+            layers.show_message(self.app.shell, message, action, self.app.session.index)
 
         self.app.session.ask(lambda gallery: gallery.include(pattern), back, self.app.trouble)
 
@@ -207,7 +207,7 @@ class SettingsScreen(AppScreen):
             holder.add_widget(SettingsRow(text=t(what), note=file_size(size)))
 
     def ask_forget(self) -> None:
-        """Ask before all index data is deleted."""
+        """Ask before deleting all index data."""
         layers.confirm(
             self.app.shell,
             t("settings.forget"),
@@ -226,26 +226,26 @@ class SettingsScreen(AppScreen):
 
         self.app.session.forget_everything(keep, gone, self.app.trouble)
 
-    # looks
+    # appearance
 
     def set_dark(self, dark: bool) -> None:
-        """Light or dark."""
+        """Switch between light and dark."""
         theme.dark = self.app.session.settings.dark = dark
 
     def set_cell(self, value: float) -> None:
-        """How large photos are in the grid."""
+        """Set how large photos are in the grid, from 0 to 1."""
         self.app.session.settings.cell = size_of(value)
 
 
 def describe_root(root: Root) -> str:
-    """How many photos of a folder are known, and when it was read."""
+    """How many photos a folder has, and when it was indexed."""
     if not Path(root.path).is_dir():
         return f"{n('photos', root.photos)} · {t('settings.folders.missing')}"
     if root.read_at is None:
         return t("settings.folders.unread", photos=n("photos", root.photos))
     when = datetime.fromtimestamp(root.read_at)
-    said = f"{when.day} {MONTHS[when.month - 1][:3]} {when.year}, {when:%H:%M}"
-    return t("settings.folders.photos", photos=n("photos", root.photos), when=said)
+    text = f"{when.day} {MONTHS[when.month - 1][:3]} {when.year}, {when:%H:%M}"
+    return t("settings.folders.photos", photos=n("photos", root.photos), when=text)
 
 
 load_layout(__file__)

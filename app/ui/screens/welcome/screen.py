@@ -1,4 +1,4 @@
-"""What is shown while there is no library: what this is, or why the library cannot be opened."""
+"""Shown while there is no library: the first start, or why the index can't be opened."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from mobileclip.errors import PocketclipError
 
 
 class WelcomeScreen(AppScreen):
-    """The first run."""
+    """The first start."""
 
     app = ObjectProperty(None)
 
@@ -22,7 +22,7 @@ class WelcomeScreen(AppScreen):
 
 
 class BrokenScreen(AppScreen):
-    """The index cannot be opened."""
+    """The index can't be opened."""
 
     notice = ObjectProperty(None)
 
@@ -31,17 +31,17 @@ class BrokenScreen(AppScreen):
         super().__init__(**kwargs)
 
     def on_pre_enter(self, *_: Any) -> None:
-        """Say why."""
+        """Show why."""
         self.notice.show("warning", t("broken.title"), self.app.session.trouble, t("broken.again"))
 
-    def again(self) -> None:
-        """Try to open it once more."""
+    def retry(self) -> None:
+        """Try to open the index again."""
         self.app.session.trouble = ""
         self.app.session.start()
         self.on_pre_enter()
 
-    def aside(self) -> None:
-        """Move the index away and begin anew; the photos are not touched."""
+    def start_over(self) -> None:
+        """Rename the index and begin with a new one; photos are not touched."""
         try:
             name = self.app.session.start_again()
         except PocketclipError as error:

@@ -1,4 +1,4 @@
-"""Make a label of one's own from a phrase, and see at once what would be in it."""
+"""Make a label from a phrase, with a live preview of the photos that would get it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +19,13 @@ PAUSE = 0.2
 
 
 def phrases_of(text: str, name: str) -> list[str]:
-    """The descriptions that were typed, divided by semicolons; the name stands in where there is none."""
+    """The descriptions in a text, separated by semicolons; the name if there are none."""
     phrases = [phrase.strip() for phrase in text.split(";") if phrase.strip()]
     return phrases or ([name.strip()] if name.strip() else [])
 
 
-class OwnLabelDialog(layers.Dialog):
-    """The dialog for a new label, or for one that is changed."""
+class CustomLabelDialog(layers.Dialog):
+    """The dialog for a new custom label, or for an existing one."""
 
     name_field = ObjectProperty(None)
     phrase_field = ObjectProperty(None)
@@ -56,7 +56,7 @@ class OwnLabelDialog(layers.Dialog):
         room = min(dp(self.widest), shell.width - dp(24)) - dp(48)
         self.per_row = 6 if room > dp(380) else 5
         self.tile = (room - dp(3) * (self.per_row - 1)) / self.per_row
-        # The keyboard of a phone and small windows leave less room.
+        # The keyboard of a phone leaves less room, and so do small windows.
         self.rows_shown = 2 if shell.height > dp(620) else 1
         known = {own.name: own for own in self.app.session.quick.own_labels()} if self.app.session.quick else {}
         if self._label in known:
@@ -77,13 +77,13 @@ class OwnLabelDialog(layers.Dialog):
         super().close()
 
     def typed(self) -> None:
-        """Something has changed: show what would be in it, in a moment."""
+        """Something has changed: update the preview, after a short pause."""
         if self._ready:
             self._cancel()
             self._cancel = later(self.preview, PAUSE)
 
     def preview(self) -> None:
-        """Ask what would be in the label."""
+        """Ask which photos would get the label."""
         phrases, sensitivity = phrases_of(self.phrase_field.text, self.name_field.text), self.slider.value
         self.save_button.disabled = not (self.name_field.text.strip() and phrases)
         if not phrases:
@@ -103,10 +103,10 @@ class OwnLabelDialog(layers.Dialog):
             tile.size_hint = 1, 1
             self._tiles.append(tile)
             self.strip.add_widget(tile)
-        for place, tile in enumerate(self._tiles):
-            tile.opacity = 1 if place < len(photos) else 0
-            if place < len(photos):
-                tile.set(place, photos[place], False, False, False)
+        for index, tile in enumerate(self._tiles):
+            tile.opacity = 1 if index < len(photos) else 0
+            if index < len(photos):
+                tile.set(index, photos[index], False, False, False)
             else:
                 tile.clear()
 
@@ -114,7 +114,7 @@ class OwnLabelDialog(layers.Dialog):
         self.found.text = str(error)
 
     def save(self) -> None:
-        """Make the label, or change it."""
+        """Save the label."""
         name = " ".join(self.name_field.text.split())
         phrases, sensitivity = phrases_of(self.phrase_field.text, name), self.slider.value
         if not name or not phrases:
