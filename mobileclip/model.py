@@ -16,7 +16,7 @@ from mobileclip.errors import BundleError, EngineError
 from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import ENGINES, Tower, load_tower
-from mobileclip.tokenizer import Tokenizer, up_to_end_mark, without_padding
+from mobileclip.tokenizer import Tokenizer, pad_after_end, without_padding
 from mobileclip.vectors import Floats, unit_rows
 from mobileclip.zeroshot import LabelSet
 
@@ -154,7 +154,7 @@ class Model(Encoder):
         return self._units("image", vectors, len(pixels)), features
 
     def _encode_texts(self, texts: Sequence[str]) -> Floats:
-        tokens = up_to_end_mark(self.tokenizer(texts), self.tokenizer.eot)
+        tokens = pad_after_end(self.tokenizer(texts), self.tokenizer.eot)
         starts = range(0, len(tokens), _TEXT_BATCH)
         return np.concatenate([self._run("text", self._trimmed(tokens[at : at + _TEXT_BATCH])) for at in starts])
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip.encoder import Encoder
-from mobileclip.tokenizer import Tokenizer, up_to_end_mark, without_padding
+from mobileclip.tokenizer import Tokenizer, pad_after_end, without_padding
 from mobileclip.vectors import Floats
 from mobileclip.zeroshot import LabelSet
 
@@ -64,7 +64,7 @@ class TorchModel(Encoder):
         return vectors
 
     def _encode_texts(self, texts: Sequence[str]) -> Floats:
-        tokens = up_to_end_mark(self.tokenizer(texts), self.tokenizer.eot)
+        tokens = pad_after_end(self.tokenizer(texts), self.tokenizer.eot)
         if self.model.config.text.causal:
             tokens = without_padding(tokens)
         with torch.inference_mode():

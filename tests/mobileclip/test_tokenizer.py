@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mobileclip.errors import BundleError, TextCutWarning
-from mobileclip.tokenizer import Tokenizer, clean, split_words
+from mobileclip.text_repair import clean
+from mobileclip.tokenizer import Tokenizer, split_words
 
 ft = pytest.importorskip("ftfy")
 oc = pytest.importorskip("open_clip.tokenizer")
