@@ -1,4 +1,4 @@
-"""Image and text towers with a shared embedding space: everything that a phone and a workstation must agree on.
+"""Image and text towers with a shared embedding space: the code that phones and workstations share.
 
     model = mobileclip.load("pocket")
     photos = model.encode_images(["a.jpg", "b.heic"])    # float32 (2, 512), unit rows
@@ -67,10 +67,10 @@ def load(
         name_or_path: name of an embedded or pulled bundle (see `list_models`), the path of a bundle's folder or `.zip`,
             or the path of a checkpoint (see `load_checkpoint`).
         engine: "onnx" or "litert"; None for the first that the bundle has towers for. Bundles only.
-        precision: such as "fp32" or "int8-weights"; None for the one that the bundle prefers. Bundles only.
+        precision: such as "fp32" or "int8-weights"; None for the bundle's default. Bundles only.
         threads: threads for one batch, at least 1; None leaves it to the engine.
         accelerator: "cpu", "auto" for the best that works here, or a name ("cuda", "coreml", "directml", ...). If it
-            doesn't load, fails, or gives wrong known answers, the CPU takes over. Bundles only.
+            doesn't load, fails, or returns wrong known answers, the CPU takes over. Bundles only.
         config: name or .toml of a checkpoint's configuration, if the file doesn't carry one.
 
     Returns:
@@ -112,7 +112,7 @@ def _torch_side(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in {"mobileclip", "app"}:  # ours: a mistake, not an extra
+        if (error.name or "").partition(".")[0] in {"mobileclip", "app"}:  # our own module: a bug, not a missing extra
             raise
         raise MissingExtraError(what, "train", error.name) from None
 

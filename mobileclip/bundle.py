@@ -1,7 +1,7 @@
-"""The unit in which a model travels: one folder or .zip of files, named and hashed by its `manifest.json`.
+"""Bundles, the form in which models are distributed: a folder or .zip whose `manifest.json` lists and hashes the files.
 
-Nothing in a bundle is trusted before its SHA-256 and size agree with the manifest, and nothing in it is ever
-executed: JSON, TOML, NumPy arrays without pickle, and model graphs are all it may hold.
+No file is trusted before its size and SHA-256 match the manifest, and none is ever executed: a bundle holds only JSON,
+TOML, NumPy arrays without pickle, and model graphs.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ _ZIP_ERRORS = (
 
 @dataclass(frozen=True)
 class KnownAnswers:
-    """Inputs and the vectors that a right engine gives for them.
+    """Inputs, and the vectors that a working engine returns for them.
 
     Attributes:
         pixels: uint8 (k, size, size, 3), cropped pictures.
-        tokens: int32 (k, L), as the tokenizer makes them.
+        tokens: int32 (k, L), from the tokenizer.
         image_vectors: float32 (k, d), unit rows.
         text_vectors: float32 (k, d), unit rows.
     """
@@ -57,12 +57,13 @@ class KnownAnswers:
 
 @dataclass(frozen=True)
 class Head:
-    """The projection of an image tower, from its feature map into the shared space.
+    """An image tower's projection from its feature map into the embedding space.
 
     Attributes:
         weight: float32 (d, c).
-        bias: float32 (d,), zeros where the tower has none.
-        cosine: of a map's projected mean and the photo's vector, at least; 1 where they are the same up to rounding.
+        bias: float32 (d,), zeros if the tower has none.
+        cosine: lower bound of the cosine between the projected mean of a feature map and the photo's vector; 1 if they
+            are the same up to rounding.
     """
 
     weight: npt.NDArray[np.float32]
@@ -71,7 +72,7 @@ class Head:
 
 
 def named_bundles() -> dict[str, Path]:
-    """Name → folder of every bundle that can be used by name: embedded ones, then those pulled by the user."""
+    """Name → folder of every bundle that can be used by name: embedded bundles, then those that the user pulled."""
     found: dict[str, Path] = {}
     for parent in (_BUNDLES, models_folder()):
         with suppress(OSError):
@@ -82,10 +83,10 @@ def named_bundles() -> dict[str, Path]:
 
 
 def find_bundle(name_or_path: PathLike) -> Path:
-    """Folder or .zip of a bundle: the name of an embedded ("pocket") or pulled one, or a path.
+    """Find a bundle's folder or .zip by the name of an embedded ("pocket") or pulled bundle, or by path.
 
     Raises:
-        BundleError: there is neither.
+        BundleError: there is no such bundle.
     """
     text = os.fspath(name_or_path)
     if is_safe(text):
@@ -98,25 +99,23 @@ def find_bundle(name_or_path: PathLike) -> Path:
     with suppress(OSError, ValueError):
         if path.exists():
             return path
-    there = ", ".join(named_bundles()) or "none"
-    raise BundleError(
-        f"no model bundle {text!r}: neither a folder, nor a .zip, nor embedded, nor pulled (there is: {there})"
-    )
+    available = ", ".join(named_bundles()) or "none"
+    raise BundleError(f"no model bundle {text!r}: not a folder or .zip, embedded or pulled (available: {available})")
 
 
 class Bundle:
-    """A bundle whose every file has been checked.
+    """A bundle whose files have all been verified.
 
     Attributes:
         path: the folder or .zip.
-        manifest: what the bundle says about itself.
+        manifest: its manifest.
     """
 
     def __init__(self, path: PathLike) -> None:
         """Open a bundle and compare every file with the manifest.
 
         Raises:
-            BundleError: in one line, what is missing, altered, malformed or too new.
+            BundleError: one line that names what is missing, altered, malformed or too new.
         """
         self.path = path = Path(path)
         self._zip_folder = ""
@@ -132,21 +131,21 @@ class Bundle:
             self.read(name)
 
     def read(self, name: str) -> bytes:
-        """Content of one file, checked again: it may have changed since the bundle was opened.
+        """Read one file and verify it again, because it may have changed since the bundle was opened.
 
         Raises:
-            BundleError: the manifest does not name it, it is missing, or it is not what the manifest says.
+            BundleError: the manifest doesn't list it, it is missing, or its content doesn't match the manifest.
         """
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path}: the manifest does not list the file {name!r}")
         data = self._raw(name, entry.bytes)
         if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise BundleError(f"{self.path}: {name} was altered or damaged: get the bundle again")
+            raise BundleError(f"{self.path}: {name} was altered or damaged; get the bundle again")
         return data
 
     def variant(self, engine: str, precision: str | None = None) -> TowerVariant:
-        """The towers of an engine in one precision; None for the engine's default.
+        """Return the towers of an engine in one precision; None for the engine's default.
 
         Raises:
             EngineError: there is no such engine or precision.
@@ -157,13 +156,13 @@ class Bundle:
             raise EngineError(f"{self.path}: {error}") from None
 
     def known_answers(self, towers: TowerVariant | None = None) -> KnownAnswers:
-        """The inputs and vectors that an engine must reproduce.
+        """Read the inputs and the vectors that an engine must reproduce.
 
         Args:
-            towers: a variant, which may have answers of its own; None for the bundle's.
+            towers: a variant, which may have its own answers; None for the bundle's.
 
         Raises:
-            BundleError: the file is not as the manifest promises.
+            BundleError: the file doesn't fit the manifest.
         """
         name = (towers and towers.known_answers) or self.manifest.known_answers
         try:
@@ -186,11 +185,11 @@ class Bundle:
             and answers.text_vectors.shape == (len(answers.tokens), dim)
         )
         if not sound or not count or not len(answers.tokens):
-            raise BundleError(f"{self.path}: {name} has arrays of other shapes than the manifest says")
+            raise BundleError(f"{self.path}: {name} has arrays whose shapes don't fit the manifest")
         return answers
 
     def head(self, towers: TowerVariant) -> Head | None:
-        """The projection behind the feature map of a variant's image tower; None where it has none.
+        """Read the projection that follows the feature map of a variant's image tower; None if it has no map.
 
         Raises:
             BundleError: the file holds anything else.
@@ -212,7 +211,7 @@ class Bundle:
         return Head(weight, bias, cosine)
 
     def label_vectors(self, labels: int) -> npt.NDArray[np.float32]:
-        """One unit row per label, float32 (labels, embed_dim).
+        """Read one unit row per label, float32 (labels, embed_dim).
 
         Raises:
             BundleError: the file holds anything else.
@@ -226,15 +225,15 @@ class Bundle:
         if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.shape != shape:
             raise BundleError(f"{self.path}: {name} is not one float32 vector for each of the {labels} labels")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
-            raise BundleError(f"{self.path}: {name} has vectors that are not of unit length")
+            raise BundleError(f"{self.path}: {name} has vectors without unit length")
         return vectors
 
     def _raw(self, name: str, most: int) -> bytes:
-        """Bytes of one file, at most one more than `most`, so that nothing oversized is ever read."""
+        """Read at most `most` + 1 bytes of a file, so that an oversized file is noticed but never read whole."""
         try:
             if self.path.is_dir():
                 if not (self.path / name).is_file():
-                    raise FileNotFoundError  # a folder or a pipe is as good as nothing
+                    raise FileNotFoundError  # a folder or a pipe counts as missing
                 with (self.path / name).open("rb") as file:
                     return file.read(most + 1)
             with zipfile.ZipFile(self.path) as archive, archive.open(self._zip_folder + name) as member:
@@ -245,7 +244,7 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} cannot be read ({error})") from None
 
     def _find_zip_folder(self) -> str:
-        """ "" where the manifest is at the top of the .zip, "pocket/" where a folder was zipped."""
+        """Return "" if the manifest is at the top of the .zip, "pocket/" if a folder was zipped."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
@@ -257,21 +256,21 @@ class Bundle:
 
 
 def write_bundle(folder: PathLike, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Write a bundle, all of it or nothing.
+    """Write a bundle as a whole or not at all.
 
-    The files and then the manifest go into a hidden folder next to `folder`. That is opened as any reader would open
-    it, and only then renamed into place. A bundle that is already there is replaced as a whole.
+    The files and the manifest are written to a hidden folder next to `folder`, opened as a reader would open them, and
+    only then renamed into place. An existing bundle is replaced as a whole.
 
     Args:
         folder: the bundle to write.
         manifest: everything but `files`, which is filled in here.
-        files: name → content, for everything but the manifest (a model card may be among them).
+        files: name → content of everything but the manifest; a model card may be among them.
 
     Returns:
         The folder.
 
     Raises:
-        BundleError: a field or name that no reader would accept; nothing has been written then.
+        BundleError: a field or name that no reader would accept; nothing is written.
     """
     target = Path(folder)
     entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}

@@ -1,4 +1,4 @@
-"""File names of checkpoints, for code that has no torch."""
+"""File names of checkpoints, for code that runs without torch."""
 
 WEIGHTS = "model.safetensors"
 """Our own weights."""

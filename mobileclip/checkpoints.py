@@ -1,6 +1,7 @@
-"""Weights on disk: our own format, one safetensors file that carries its configuration, and those of others.
+"""Weights on disk: our own format, and those of OpenCLIP, OpenAI and Apple.
 
-Ours has its merges beside it. Files of OpenCLIP, OpenAI and Apple are read through the tables in `layouts/`.
+Ours is a safetensors file that contains the model's configuration, with the tokenizer's merges next to it. The others
+are read through the tables in `layouts/`.
 """
 
 from __future__ import annotations
@@ -27,38 +28,38 @@ from mobileclip.towers import CLIP, ModelConfig, model_names
 
 
 class CheckpointError(PocketclipError):
-    """Weights that are missing, damaged or of another model."""
+    """Weights that are missing, damaged or from another model."""
 
 
 def read_torch(path: PathLike) -> dict[str, Any]:
-    """Read a dictionary that torch saved, tensors and plain values only; nothing in the file is executed.
+    """Read a dictionary of tensors and plain values that torch saved. Nothing in the file is executed.
 
     Raises:
-        CheckpointError: it cannot be read, is damaged, or holds anything else.
+        CheckpointError: the file can't be read, is damaged, or holds anything else.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         if "TorchScript" in str(error):
-            raise CheckpointError(f"{path}: a TorchScript archive, a program: save its state_dict()") from error
+            raise CheckpointError(f"{path}: a TorchScript archive is a program; save its state_dict()") from error
         first = str(error).partition("\n")[0][:120]
-        raise CheckpointError(f"{path}: damaged, or not a file of weights ({first})") from error
+        raise CheckpointError(f"{path}: damaged, or not a weights file ({first})") from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: not a file of weights (it holds a {type(state).__name__})")
+        raise CheckpointError(f"{path}: not a weights file (it holds a {type(state).__name__})")
     return state
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as it lies on disk.
+    """A model with its tokenizer, as read from disk.
 
     Attributes:
         model: float32 weights, eval mode.
-        tokenizer: its own.
+        tokenizer: the model's tokenizer.
         merges: the bytes of its merges file.
         about: `name`, `licence` and `provenance` of the weights.
-        missing: weights that the file lacked, where it was not read strictly.
-        unexpected: weights of the file that the model has no place for.
+        missing: weights that the file lacked, if it wasn't read strictly.
+        unexpected: weights in the file that the model doesn't have.
     """
 
     model: CLIP
@@ -81,15 +82,15 @@ def save_checkpoint(
     Args:
         model: the student.
         merges: the bytes of its merges file.
-        folder: made when missing.
-        about: `name`, `licence` and `provenance` of the weights, which travel in the file.
-        dtype: of the weights in the file; counters keep their own.
+        folder: created if missing.
+        about: `name`, `licence` and `provenance` of the weights, stored in the file.
+        dtype: of the weights in the file; counters keep theirs.
 
     Raises:
         CheckpointError: the model was reparameterized.
     """
     if model.reparameterized:
-        raise CheckpointError("a reparameterized model cannot be saved: it could not be trained on; save the original")
+        raise CheckpointError("a reparameterized model can't be saved, because it can't be trained; save the original")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
@@ -105,10 +106,11 @@ def save_checkpoint(
 def save_openclip(checkpoint: Checkpoint, folder: PathLike) -> None:
     """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads, with float32 weights.
 
-    A model with merges of its own needs its own tokenizer: `Tokenizer.load` of the `merges.txt.gz` beside it.
+    A model with its own merges also needs its own tokenizer: load the `merges.txt.gz` in the folder with
+    `Tokenizer.load`.
 
     Raises:
-        ConfigError: OpenCLIP has no place for all that the model has.
+        ConfigError: the model has parts that OpenCLIP doesn't support.
     """
     weights = openclip.from_ours(checkpoint.model)
     folder = Path(folder)
@@ -120,50 +122,50 @@ def save_openclip(checkpoint: Checkpoint, folder: PathLike) -> None:
 
 
 def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None, *, strict: bool = True) -> Checkpoint:
-    """Read weights of this project, of OpenCLIP or OpenAI, or of Apple's MobileCLIP; which, their keys tell.
+    """Read weights of this project, OpenCLIP, OpenAI or Apple's MobileCLIP, recognized by their keys.
 
     Args:
-        path: a file (`.safetensors`, or `.pt` and the like with tensors alone), or a folder: ours, or one with
+        path: a file (`.safetensors`, or `.pt` and similar with nothing but tensors), or a folder: ours, or one with
             `open_clip_config.json`.
-        model: the configuration, where the file does not carry it and its shapes fit several.
-        strict: refuse weights that lack something or have something left over; otherwise both are listed in the
-            result, and what is missing keeps its fresh values.
+        model: the configuration. Needed only if the file doesn't contain it and its shapes fit several models.
+        strict: refuse weights with missing or unexpected entries. Otherwise both are listed in the result, and missing
+            weights stay freshly initialized.
 
     Raises:
-        CheckpointError: a file is missing, damaged, or the weights do not fit the configuration.
+        CheckpointError: a file is missing or damaged, or the weights don't fit the configuration.
         ConfigError: there is no such model.
     """
     path = Path(path).expanduser()
-    file, described = _find(path)
+    file, openclip_config = _find(path)
     state, metadata = _read(file)
     if "pocketclip" in metadata:
         config = ModelConfig.from_dict(json.loads(metadata["pocketclip"]))
     elif model is not None:
         config = model if isinstance(model, ModelConfig) else ModelConfig.load(model)
-    elif described is not None:
-        config = openclip.read_config(described, path.resolve().name)
+    elif openclip_config is not None:
+        config = openclip.read_config(openclip_config, path.resolve().name)
     else:
         config = recognize(state, file)
-    made, missing, unexpected = _fill(config, state, file)
+    built, missing, unexpected = _build(config, state, file)
     if strict and (missing or unexpected):
-        lists = f"missing: {_some(missing)}; left over: {_some(unexpected)}"
+        lists = f"missing: {_some(missing)}; unexpected: {_some(unexpected)}"
         raise CheckpointError(f"{file}: not the weights of {config.name} ({lists})")
     merges = _merges(config, file)
     about = {key: metadata.get(key, "") for key in ("name", "licence", "provenance")}
     tokenizer = Tokenizer.load(merges, config.text.context_length, max_merges=config.text.vocab_size - 514)
-    return Checkpoint(made.eval(), tokenizer, merges, about, missing, unexpected)
+    return Checkpoint(built.eval(), tokenizer, merges, about, missing, unexpected)
 
 
-def _fill(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CLIP, tuple[str, ...], tuple[str, ...]]:
-    """Build a model with these weights; returns it with the names of what is missing and what is left over."""
-    # Drawing hundreds of millions of random numbers, only to overwrite them, would take most of the time.
+def _build(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CLIP, tuple[str, ...], tuple[str, ...]]:
+    """Build a model with these weights; return it with the names of missing and of unexpected weights."""
+    # Without initialization: random numbers that are overwritten at once would take most of the time.
     with torch.device("meta"):
         model = CLIP(config)
     layout = next((layout for layout in (openclip, apple) if layout.matches(state)), None)
     ours = layout.to_ours(state, model) if layout else state
     ours = {name: value.float() if value.is_floating_point() else value for name, value in ours.items()}
     counters = [name for name in model.state_dict() if name.endswith("num_batches_tracked")]
-    # Counters of BatchNorm are no weights, and some files lack them.
+    # BatchNorm's counters aren't weights, and some files lack them.
     ours = {name: torch.zeros((), dtype=torch.long) for name in counters} | ours
     missing = tuple(name for name in model.state_dict() if name not in ours)
     unexpected = tuple(name for name in ours if name not in model.state_dict())
@@ -177,10 +179,10 @@ def _fill(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[CL
 
 
 def recognize(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
-    """Find the shipped configuration that weights without a configuration belong to, by counting them.
+    """Find the shipped configuration that weights without a configuration belong to, by their number.
 
     Raises:
-        CheckpointError: none fits, or several that would give different vectors.
+        CheckpointError: none fits, or several fit that would return different vectors.
     """
     counts = {"image": 0, "text": 0}
     for name, value in state.items():
@@ -189,7 +191,7 @@ def recognize(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
     fitting = []
     for name in model_names():
         config = ModelConfig.load(name)
-        # Apple's projections have no bias, timm's classifiers one of zeros.
+        # Apple's projections have no bias; those read as timm's classifiers have a bias of zeros.
         biases = (0, config.embed_dim) if config.image.bias else (0,)
         if config.parameters["text"] == counts["text"] and counts["image"] in {
             config.parameters["image"] - bias for bias in biases
@@ -202,12 +204,12 @@ def recognize(state: Mapping[str, Tensor], file: PathLike) -> ModelConfig:
         return fitting[0]
     if fitting:
         names = ", ".join(config.name for config in fitting)
-        raise CheckpointError(f"{file}: these weights fit several models: say which of {names}")
-    raise CheckpointError(f"{file}: weights of no known model; give its configuration, a .toml")
+        raise CheckpointError(f"{file}: these weights fit several models; choose one of {names}")
+    raise CheckpointError(f"{file}: no known model has these weights; pass its configuration, a .toml")
 
 
 def _find(path: Path) -> tuple[Path, dict[str, Any] | None]:
-    """Return the file of weights and, where one lies beside it, OpenCLIP's description."""
+    """Return the weights file, and the content of the `open_clip_config.json` next to it if there is one."""
     if not path.is_dir():
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file or folder")
@@ -220,14 +222,13 @@ def _find(path: Path) -> tuple[Path, dict[str, Any] | None]:
     if not config.is_file():
         return file, None
     try:
-        described = json.loads(config.read_text("utf-8"))
+        return file, json.loads(config.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{config}: cannot be read ({error})") from error
-    return file, described
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors by name, and the metadata of a safetensors file."""
+    """Return the tensors by name, and a safetensors file's metadata."""
     if file.suffix != ".safetensors":
         state = read_torch(file)
         while isinstance(inner := state.get("state_dict", state.get("model")), dict):
@@ -247,12 +248,12 @@ def _merges(config: ModelConfig, file: Path) -> bytes:
         import open_clip
 
         return (Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
-    beside = file.with_name(MERGES)
-    if not beside.is_file():
-        raise CheckpointError(f"{beside}: missing; it belongs beside {file.name}")
-    return beside.read_bytes()
+    merges = file.with_name(MERGES)
+    if not merges.is_file():
+        raise CheckpointError(f"{merges}: missing; it belongs next to {file.name}")
+    return merges.read_bytes()
 
 
 def _some(names: Sequence[str]) -> str:
-    """List names, the first few of many."""
+    """Join the first few names."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") or "nothing"

@@ -1,4 +1,4 @@
-"""What every model can do, whether a bundle's engine runs its towers or PyTorch does."""
+"""The interface of all models, whether a bundle's engine or PyTorch runs the towers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODE_MARGIN", "Encoder", "InputError", "Tag"]
 
-# A JPEG is decoded to at least this many times the recipe's size: at 2 the draft hardly differs.
+# JPEGs are decoded at reduced resolution, at least this many times the recipe's size; at 2 the crop hardly differs.
 DECODE_MARGIN = 2
 
 
@@ -96,7 +96,7 @@ class Encoder(ABC):
             float32 (dim,) for one photo, (n, dim) for an iterable, in its order; unit length.
 
         Raises:
-            PhotoError: for the first photo that can't be read; it names the photo.
+            PhotoError: a photo can't be read; the message names it.
             InputError: an item isn't a photo.
         """
         if batch_size < 1:
@@ -114,7 +114,7 @@ class Encoder(ABC):
             yield self.encode_pixels(np.stack([self._crop(photo) for photo in batch]))
 
     def _crop(self, photo: Any) -> npt.NDArray[np.uint8]:
-        """The recipe's crop of one photo, uint8 (size, size, 3)."""
+        """Crop one photo as the recipe says, uint8 (size, size, 3)."""
         from mobileclip.photos import open_photo
 
         if isinstance(photo, np.ndarray):
@@ -127,8 +127,8 @@ class Encoder(ABC):
         """Embed one text or many.
 
         Args:
-            texts: a text, or an iterable of texts. What exceeds the context length isn't read, and a
-                `TextCutWarning` says so.
+            texts: a text, or an iterable of texts. Tokens beyond the context length are dropped with a
+                `TextCutWarning`.
 
         Returns:
             float32 (dim,) for one text, (n, dim) for an iterable, in its order; unit length.
@@ -151,15 +151,15 @@ class Encoder(ABC):
     @overload
     def tag(self, photos: "npt.NDArray[np.uint8] | Iterable[Photo]") -> list[Any]: ...
     def tag(self, photos: "Photo | Iterable[Photo]") -> list[Any]:
-        """Decide which of the model's labels a photo shows.
+        """Decide which of the model's labels apply to a photo.
 
-        Each label is decided on its own, against its fitted threshold. A photo may get no tag.
+        Each label is compared with its own fitted threshold, so a photo may get any number of tags, or none.
 
         Args:
             photos: one photo or many, as for `encode_images`.
 
         Returns:
-            For one photo its tags, the most probable first; for an iterable such a list per photo.
+            The photo's tags, the most probable first; for an iterable, a list of tags per photo.
 
         Raises:
             PhotoError: a photo can't be read.
@@ -182,8 +182,8 @@ class Encoder(ABC):
             texts: one text or many, as for `encode_texts`.
 
         Returns:
-            Cosine similarities, float32: (photos, texts), without the axis of a single photo or a single text. Only
-            their order means something: a text that matches well may score 0.3.
+            Cosine similarities, float32 (photos, texts), without the axis of a single photo or a single text. Only
+            their order is meaningful: a good match may score 0.3.
 
         Raises:
             PhotoError: a photo can't be read.
@@ -193,7 +193,7 @@ class Encoder(ABC):
 
 
 def _is_one_photo(photos: Any) -> bool:
-    # Not isinstance of PIL's class, which would import Pillow for a model that only reads texts.
+    # Not isinstance: it would import Pillow, even for a model that only reads texts.
     is_image = hasattr(photos, "getbands") and hasattr(photos, "convert")
     return isinstance(photos, str | OsPathLike) or is_image or (isinstance(photos, np.ndarray) and photos.ndim == 3)
 

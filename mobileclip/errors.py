@@ -1,12 +1,12 @@
-"""The errors and warnings a person can meet. Each message is one line and says what to do."""
+"""Errors and warnings that users see. Each message is one line and says what to do."""
 
 
 class PocketclipError(Exception):
-    """Base of every error that the command line and the app show as one line instead of a traceback."""
+    """Base of all errors that the command line and the app show as one line instead of a traceback."""
 
 
 class BundleError(PocketclipError):
-    """A model bundle that is missing, damaged, altered, or made by a newer version."""
+    """A model bundle that is missing, damaged, altered, or written by a newer version."""
 
 
 class ConfigError(PocketclipError):
@@ -14,16 +14,16 @@ class ConfigError(PocketclipError):
 
 
 class EngineError(PocketclipError):
-    """An inference engine that is not installed, will not load a tower, or gives wrong known answers."""
+    """An inference engine that isn't installed, can't load a tower, or returns wrong known answers."""
 
 
 class PhotoError(PocketclipError):
-    """A photo that cannot be read.
+    """A photo that can't be read.
 
     Attributes:
-        path: the photo as it was named by the caller.
-        reason: a short, stable class of failure, e.g. "truncated", "not an image", "too large".
-        detail: what the decoder said, in one line.
+        path: the photo as the caller named it.
+        reason: one of a few fixed phrases, such as "truncated", "not an image" or "too large".
+        detail: the decoder's message, in one line.
     """
 
     def __init__(self, path: str, reason: str, detail: str = "") -> None:
@@ -38,9 +38,9 @@ class AcceleratorWarning(UserWarning):
 
 
 class TextCutWarning(UserWarning):
-    """A text was longer than a text tower takes, and its end was left out."""
+    """A text was longer than the context length, and its end was dropped."""
 
 
 def one_line(error: BaseException | str, limit: int = 200) -> str:
-    """What an error says, on one line of at most `limit` characters; its class name if it says nothing."""
+    """Format an error's message as one line of at most `limit` characters; its class name if it has no message."""
     return " ".join(str(error).split())[:limit] or type(error).__name__

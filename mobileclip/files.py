@@ -1,4 +1,4 @@
-"""Paths as callers give them, and files that are replaced whole or not at all."""
+"""The type of paths that callers pass, and atomic writes."""
 
 import os
 import secrets
@@ -15,26 +15,26 @@ PathLike = str | os.PathLike[str]
 PHOTO_SUFFIXES: Final = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .tif .tiff .bmp .avif .heic .heif".split()  # noqa: SIM905 (reads as a list)
 )
-"""Suffixes of files that are worth opening, in lower case; the decoder decides what is really inside."""
+"""Suffixes of files that may be photos, in lower case. Whether they are, the decoder decides."""
 
 
 @contextmanager
 def atomic_write(path: PathLike, *, sync: bool = True) -> Iterator[Path]:
-    """Replace a file as a whole: write to the path that this yields, and it takes the name of `path` at the end.
+    """Replace a file as a whole: yields a temporary path to write to, which is renamed to `path` at the end.
 
-    A reader sees either the old file or the new one. With `sync`, the data and the folder entry are on disk before
-    this returns, so the same holds after a power cut. If the block raises, `path` stays as it was and the partial
-    file is removed.
+    Readers see either the old file or the new one. With `sync`, this also holds after a power cut, because the data and
+    the folder entry are on disk before this returns. If the block raises, `path` stays as it was and the temporary file
+    is removed.
 
     Args:
         path: the file to replace or create; its folder must exist.
-        sync: wait for the disk. Only a cache whose files are checked when they are read may skip this.
+        sync: wait for the disk. Only caches that check their files on reading may skip this.
 
     Raises:
-        OSError: the file cannot be written, for example because the disk is full.
+        OSError: the file can't be written, for example because the disk is full.
     """
     target = Path(path)
-    # Not tempfile.mkstemp, whose files only their owner may read.
+    # Not tempfile.mkstemp: only the owner can read its files.
     part = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -51,14 +51,14 @@ def atomic_write(path: PathLike, *, sync: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(path: PathLike, data: bytes, *, sync: bool = True) -> None:
-    """Write a file as a whole, see `atomic_write`."""
+    """Write a file with `atomic_write`."""
     with atomic_write(path, sync=sync) as part:
         part.write_bytes(data)
 
 
 def sync_folder(folder: PathLike) -> None:
-    """Wait until the names in a folder are on disk, on systems where a folder can be opened."""
-    if os.name == "nt":  # Windows cannot open folders, and writes names with their files
+    """Wait until a folder's entries are on disk, on systems where a folder can be opened."""
+    if os.name == "nt":  # Windows can't open folders, and writes their entries together with the files
         return
     number = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Where pocketclip keeps its own files: never among the photos."""
+"""The folders for pocketclip's own files, which are never stored among the photos."""
 
 import os
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _VARIABLE = "POCKETCLIP_HOME"
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of one installation. None is created before something is written to it.
+    """The folders of one installation. Each is created when something is first written to it.
 
     Attributes:
-        data: the index and pulled models, worth a backup.
-        cache: what can be rebuilt at any time.
+        data: the index and pulled models; worth a backup.
+        cache: files that can be rebuilt at any time.
         config: settings.
     """
 
@@ -30,15 +30,15 @@ class Folders:
 
     @property
     def models(self) -> Path:
-        """Where `pocketclip models pull` puts bundles, each in a folder of its name."""
+        """Where `pocketclip models pull` puts bundles, each in a folder with its name."""
         return self.data / "models"
 
 
 def user_folders() -> Folders:
-    """Find the folders: below `$POCKETCLIP_HOME` if it is set, else where the system keeps such files.
+    """Find the folders: below `$POCKETCLIP_HOME` if it is set, otherwise where the operating system wants them.
 
     Raises:
-        ImportError: the variable isn't set and platformdirs isn't installed, as on a phone, where the app alone knows
+        ImportError: the variable isn't set and platformdirs isn't installed, as on a phone, where only the app knows
             its folders.
     """
     home = os.environ.get(_VARIABLE)
@@ -52,7 +52,7 @@ def user_folders() -> Folders:
 
 
 def models_folder() -> Path | None:
-    """`Folders.models`, or None where nothing tells the folders."""
+    """`Folders.models`, or None if the folders aren't known (see `user_folders`)."""
     try:
         return user_folders().models
     except ImportError:

@@ -1,4 +1,4 @@
-"""A cache that keeps the values used last."""
+"""A cache of the most recently used values."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -12,38 +12,38 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """Values by key; when they exceed the budget, those that haven't been used for longest are dropped.
+    """Values by key; when they exceed the budget, the least recently used are dropped.
 
-    The value stored last always stays, even if it exceeds the budget alone. Any thread may use a cache. A pickled or
-    copied cache is empty.
+    The value stored last always stays, even if it alone exceeds the budget. Caches are thread-safe. A pickled or copied
+    cache is empty.
     """
 
     def __init__(self, budget: int, cost: Callable[[V], int] | None = None) -> None:
         """Make an empty cache.
 
         Args:
-            budget: what all values together may cost.
-            cost: what a value costs, for example its bytes; by default 1 each, so the budget is a number of values.
+            budget: the total cost that all values may have.
+            cost: the cost of a value, such as its bytes. By default 1, so the budget is a number of values.
         """
         self.budget, self._cost = budget, cost
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()  # used last at the end
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()  # most recently used last
         self._used = 0
         self._lock = Lock()
 
     @property
     def used(self) -> int:
-        """What the values cost now."""
+        """The total cost of the values."""
         return self._used
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a value; this doesn't count as using it."""
+        """Whether there is a value; asking doesn't count as using it."""
         return key in self._entries
 
     def get(self, key: K) -> V | None:
-        """Use the value of a key; None if there is none."""
+        """Return the value of a key, which counts as using it; None if there is none."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:

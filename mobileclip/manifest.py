@@ -33,11 +33,11 @@ MAX_BYTES: Final = 4 * 2**20
 # Plain names joined by "/": no "..", no drive, no hidden file, nothing that Windows reads in another way.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_BYTE_TOKENS = 514  # 512 of the bytes, start and end mark
+_BYTE_TOKENS = 514  # 256 bytes, the same at the end of a word, and the start and end tokens
 
 
 def is_safe(name: str) -> bool:
-    """Whether a file of a bundle may have this name."""
+    """Whether a file in a bundle may have this name."""
     return _SAFE_NAME.fullmatch(name) is not None
 
 
@@ -72,16 +72,16 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Where an image tower's feature map is, from which `mobileclip.localize` finds things in a photo."""
+    """An image tower's feature map, which `mobileclip.localize` needs."""
 
     output: str
-    """The tower's output that holds the map."""
+    """The tower's output that is the map."""
     head: str
     """The file with the projection from the map into the embedding space, see `mobileclip.bundle.Head`."""
 
     def __post_init__(self) -> None:
         if not self.output:
-            raise ValueError("output must name the output that is the feature map")
+            raise ValueError("output must name the tower's output that is the feature map")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +101,20 @@ class TowerVariant:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTowers(TowerVariant):
-    """The towers of an engine: those that it uses by default, and variants in other precisions."""
+    """The towers of an engine: the default ones, and variants in other precisions."""
 
     variants: dict[str, TowerVariant] = field(default_factory=dict)
     """Precision → towers."""
 
     def all(self) -> Iterator[TowerVariant]:
-        """The default and then the variants, each with its precision."""
+        """Yield the default, then the variants, each with its precision."""
         yield self
         yield from (replace(variant, precision=precision) for precision, variant in self.variants.items())
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself."""
+    """The content of a bundle's `manifest.json`."""
 
     name: str
     version: str
@@ -122,7 +122,7 @@ class Manifest:
     provenance: str
     embed_dim: int
     logit_scale: float
-    """Factor on cosines that the towers were trained with."""
+    """The factor on cosines that the towers were trained with."""
     pixels: PixelRecipe
     tokenizer: TokenizerSpec
     towers: dict[str, EngineTowers]
@@ -132,11 +132,11 @@ class Manifest:
     known_answers: str
     research_only: bool = False
     revision: str = ""
-    """Of the repository on a model hub that the towers come from."""
+    """The revision of the repository on a model hub that the towers come from."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """What was measured at export."""
+    """Measurements made at export."""
     files: dict[str, FileEntry] = field(default_factory=dict)
-    """Every file of the bundle but the manifest."""
+    """All files of the bundle except the manifest."""
 
     def __post_init__(self) -> None:
         for name in ("name", "version", "license", "provenance", "labels", "label_vectors", "known_answers"):
@@ -167,7 +167,7 @@ class Manifest:
         """Read the `manifest.json` of a bundle.
 
         Raises:
-            ConfigError: it isn't JSON, has a newer schema, or a field is wrong; or it uses a file that it doesn't list.
+            ConfigError: it isn't JSON, its schema is newer, a field is wrong, or it uses a file that it doesn't list.
         """
         if len(data) > MAX_BYTES:
             raise ConfigError("too large")
@@ -185,15 +185,15 @@ class Manifest:
         return manifest
 
     def to_json(self) -> bytes:
-        """The content of `manifest.json`."""
+        """Return the content of `manifest.json`."""
         table = {"schema": SCHEMA, **to_table(self)}
         return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
     def check_files(self) -> None:
-        """Check that each file that the manifest uses is listed in `files`.
+        """Check that `files` lists every file that the manifest uses.
 
         Raises:
-            ConfigError: it names the first that isn't.
+            ConfigError: names the first file that isn't listed.
         """
         used = [self.tokenizer.file, self.labels, self.label_vectors, self.known_answers]
         for variant in (variant for towers in self.towers.values() for variant in towers.all()):
@@ -206,12 +206,12 @@ class Manifest:
                 raise ConfigError(f"the file {name!r} is used but not listed in files")
 
     def hashes(self, name: str) -> list[str]:
-        """SHA-256 of a file, or of all files in a folder, ordered by name; empty if there are none."""
+        """Return the SHA-256 of a file, or of all files in a folder, ordered by name; empty if there are none."""
         inside = sorted(file for file in self.files if file == name or file.startswith(f"{name}/"))
         return [self.files[file].sha256 for file in inside]
 
     def variant(self, engine: str, precision: str | None = None) -> TowerVariant:
-        """The towers of an engine in one precision; None for the engine's default.
+        """Return the towers of an engine in one precision; None for the engine's default.
 
         Raises:
             EngineError: there is no such engine or precision.

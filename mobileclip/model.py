@@ -22,24 +22,24 @@ from mobileclip.zeroshot import LabelSet
 
 __all__ = ["Model", "open_bundle"]
 
-# Two engines, or two processors, may round differently; a wrong layout or a broken kernel is far below.
+# Engines and processors round differently. A wrong layout or a broken kernel is far below this.
 KNOWN_ANSWER_COSINE = 0.999
 
 _TEXT_BATCH = 64
 
 
 class Model(Encoder):
-    """The two towers of a bundle, each loaded and checked against its known answers when first used.
+    """The two towers of a bundle, each loaded and checked against its known answers on first use.
 
     Attributes:
         name: the bundle's name.
         dim: length of every vector.
         recipe: how pictures become pixels.
-        logit_scale: factor on cosines that the towers were trained with.
+        logit_scale: the factor on cosines that the towers were trained with.
         manifest: the bundle's manifest.
-        engine: which runtime runs the towers.
-        precision: which of the engine's towers these are.
-        fingerprint: hex hash over all that determines vectors; those of two fingerprints are never mixed.
+        engine: the runtime of the towers.
+        precision: the precision of the towers.
+        fingerprint: hex hash of everything that determines vectors. Never mix vectors of different fingerprints.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Model(Encoder):
 
         Args:
             bundle: an opened bundle.
-            engine: one that the bundle has towers for; None for the first of `ENGINES` that is one.
-            precision: one of the engine's precisions in the bundle; None for the one it prefers.
+            engine: None for the first of `ENGINES` that the bundle has towers for.
+            precision: one of the engine's precisions in the bundle; None for its default.
             threads: threads for one batch; None leaves it to the engine.
             accelerator: "cpu", "auto" or a name, see `mobileclip.runtimes.load_tower`.
 
@@ -89,7 +89,7 @@ class Model(Encoder):
         """The bundle's tokenizer."""
         spec = self.manifest.tokenizer
         data = self._bundle.read(spec.file)
-        # OpenAI's file has more lines than its vocabulary uses.
+        # OpenAI's file has more merges than its vocabulary uses.
         tokenizer = Tokenizer.load(data, spec.context_length, max_merges=spec.vocab_size - 514)
         if tokenizer.vocab_size != spec.vocab_size:
             raise BundleError(
@@ -99,7 +99,7 @@ class Model(Encoder):
 
     @cached_property
     def labels(self) -> LabelSet:
-        """The bundle's labels, with thresholds fitted for these very towers."""
+        """The bundle's labels, with thresholds fitted for the towers in use."""
         name = self._variant.labels or self.manifest.labels
         try:
             return LabelSet.loads(self._bundle.read(name).decode("utf-8"))
@@ -113,12 +113,12 @@ class Model(Encoder):
 
     @cached_property
     def head(self) -> Head | None:
-        """The image tower's projection, with which `mobileclip.localize` says where in a photo a text is; or None."""
+        """The image tower's projection, which `mobileclip.localize` needs; None if the bundle has none."""
         return self._bundle.head(self._variant)
 
     @property
     def accelerators(self) -> dict[str, str]:
-        """What runs each tower that has been used so far: "cpu" or the name of an accelerator."""
+        """What runs each tower ("image", "text") used so far: "cpu" or the name of an accelerator."""
         with self._lock:
             return {side: getattr(tower, "accelerator", "cpu") for side, tower in self._towers.items()}
 
@@ -135,7 +135,7 @@ class Model(Encoder):
         return pixels.astype(np.float32, copy=False)
 
     def encode_features(self, pixels: Floats) -> tuple[Floats, Floats]:
-        """Vectors of pictures, and the feature maps that they were pooled from.
+        """Embed pictures, and return the feature maps that the vectors were pooled from.
 
         Args:
             pixels: float32 (n, 3, size, size), n ≥ 1.
@@ -144,13 +144,13 @@ class Model(Encoder):
             float32 (n, dim), unit rows, and float32 (n, c, h, w).
 
         Raises:
-            EngineError: the bundle's image tower gives no feature map.
+            EngineError: the bundle's image tower has no feature map.
         """
         local = self._variant.local
         if local is None:
             raise EngineError(f"{self.name}: the image tower has no feature map")
         tower = self._tower("image")
-        vectors, features = tower.with_features(self._as_taken(tower, pixels), local.output)
+        vectors, features = tower.with_features(self._tower_input(tower, pixels), local.output)
         return self._units("image", vectors, len(pixels)), features
 
     def _encode_texts(self, texts: Sequence[str]) -> Floats:
@@ -159,20 +159,20 @@ class Model(Encoder):
         return np.concatenate([self._run("text", self._trimmed(tokens[at : at + _TEXT_BATCH])) for at in starts])
 
     def _run(self, side: str, inputs: npt.NDArray[Any]) -> Floats:
-        """Unit vectors of one batch by the "image" or the "text" tower."""
+        """Embed one batch with the "image" or the "text" tower."""
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
         tower = self._tower(side)
-        return self._units(side, tower(self._as_taken(tower, inputs)), len(inputs))
+        return self._units(side, tower(self._tower_input(tower, inputs)), len(inputs))
 
-    def _as_taken(self, tower: Tower, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Inputs as the tower takes them: some do the recipe's arithmetic themselves, from bytes."""
-        return self.recipe.bytes_of(inputs) if tower.dtype == np.uint8 else inputs
+    def _tower_input(self, tower: Tower, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn pixels back into bytes for towers that normalize them themselves."""
+        return self.recipe.denormalize(inputs) if tower.dtype == np.uint8 else inputs
 
     def _units(self, side: str, vectors: Floats, count: int) -> Floats:
-        """What a tower gave for `count` inputs, as unit rows."""
+        """Check the vectors that a tower returned for `count` inputs, and scale them to unit length."""
         if vectors.shape != (count, self.dim):
-            raise EngineError(f"{self.name}: the {side} tower gave {vectors.shape}, not {count, self.dim}")
+            raise EngineError(f"{self.name}: the {side} tower returned {vectors.shape}, not {count, self.dim}")
         try:
             return unit_rows(vectors)
         except ValueError:
@@ -194,25 +194,22 @@ class Model(Encoder):
             return self._towers[side]
 
     def _check_known_answers(self, side: str, tower: Tower, answers: KnownAnswers) -> None:
-        """Refuse a tower that computes something else on this machine than it did when it was exported."""
+        """Refuse a tower that doesn't compute the same on this machine as when it was exported."""
         inputs: npt.NDArray[Any]
         if side == "image":
             inputs, expected = self.recipe.normalize_uint8(answers.pixels), answers.image_vectors
         else:
             inputs, expected = self._trimmed(answers.tokens), answers.text_vectors
-        vectors = self._units(side, tower(self._as_taken(tower, inputs)), len(inputs))
+        vectors = self._units(side, tower(self._tower_input(tower, inputs)), len(inputs))
         cosines = (vectors * expected).sum(axis=1)
         if not cosines.min() >= KNOWN_ANSWER_COSINE:
             raise EngineError(
-                f"{self.name}: the {side} tower gives wrong known answers with the engine {self.engine!r} "
+                f"{self.name}: the {side} tower returns wrong known answers with the engine {self.engine!r} "
                 f"(cosine {cosines.min():.4f}, at least {KNOWN_ANSWER_COSINE} is needed)"
             )
 
     def _trimmed(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Tokens without the columns in which every row is padding, where the tower never looks at those.
-
-        Only a causal tower may be spared them: in a bidirectional one padding changes every vector.
-        """
+        """Drop columns of padding if the tower is causal, see `without_padding`."""
         return without_padding(tokens) if self.manifest.tokenizer.causal else tokens
 
     def _tower_file(self, side: str) -> str:

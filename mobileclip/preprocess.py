@@ -1,9 +1,9 @@
-"""One pixel recipe for training, export and every runtime: resize, crop, scale.
+"""The pixel recipe of training, export and every runtime: resize, crop, normalize.
 
-Geometry and arithmetic are those of torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor`, `Normalize`
-on PIL images: the crop is the same to the last bit, the scaled values are the same within 1e-6. Only where
-one side is more than sixteen times the other is the crop resized on its own, so that a picture of one pixel
-by a million does not fill the memory; a value may differ by a few of 255 levels there.
+Geometry and arithmetic are those of torchvision's `Resize(size)`, `CenterCrop(size)`, `ToTensor` and `Normalize` on PIL
+images: the crop is identical, and the normalized values agree within 1e-6. The exception is a picture with one side
+more than sixteen times as long as the other. There only the cropped part is resized, so that one pixel by a million
+doesn't fill the memory, and values may differ by a few of 255 levels.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # searching by text never needs Pillow, so it is not imported with the module
+if TYPE_CHECKING:  # searching by text doesn't need Pillow, so importing this module must not load it
     from PIL import Image
 
 __all__ = ["PixelRecipe"]
 
-# Part of every identity: raise it when the same recipe begins to give other pixels.
+# Part of every identity: increase it when the same recipe starts to return different pixels.
 _GEOMETRY_VERSION = 1
 
 _LONGEST_RESIZE = 16  # in sizes
@@ -33,7 +33,7 @@ class PixelRecipe:
 
     Attributes:
         size: side of the square input, in pixels.
-        resize: "shortest" scales the shorter side to `size`, crops the centre; "squash" ignores proportions.
+        resize: "shortest" scales the shorter side to `size` and crops the center; "squash" ignores proportions.
         interpolation: "bicubic" or "bilinear", both antialiased.
         mean: per channel (R, G, B), in units of 0 … 1.
         std: per channel, in units of 0 … 1, above 0.
@@ -47,7 +47,7 @@ class PixelRecipe:
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or not 1 <= self.size <= 4096:
-            raise ValueError(f"pixel recipe: size must be a whole number of 1 … 4096, not {self.size!r}")
+            raise ValueError(f"pixel recipe: size must be a whole number from 1 to 4096, not {self.size!r}")
         if self.resize not in ("shortest", "squash"):
             raise ValueError(f'pixel recipe: resize must be "shortest" or "squash", not {self.resize!r}')
         if self.interpolation not in ("bicubic", "bilinear"):
@@ -59,7 +59,7 @@ class PixelRecipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "PixelRecipe":
-        """Recipe of a manifest's `pixels` table.
+        """Read a manifest's `pixels` table.
 
         Raises:
             ValueError: a field is missing, unknown, or out of range.
@@ -67,30 +67,30 @@ class PixelRecipe:
         if not isinstance(values, Mapping):
             raise ValueError("pixel recipe: not a table")
         known = {field.name for field in fields(cls)}
-        if odd := known ^ set(values):
-            missing = ", ".join(sorted(odd & known)) or "nothing"
-            unknown = ", ".join(sorted(map(str, odd - known))) or "nothing"
+        if known != set(values):
+            missing = ", ".join(sorted(known - set(values))) or "nothing"
+            unknown = ", ".join(sorted(map(str, set(values) - known))) or "nothing"
             raise ValueError(f"pixel recipe: missing {missing}, unknown {unknown}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or TOML; `from_dict` reads them back."""
+        """Return plain values for JSON or TOML, which `from_dict` reads back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @property
     def identity(self) -> str:
-        """16 hex digits that change whenever the pixels would."""
+        """16 hex digits that change whenever the resulting pixels would."""
         text = json.dumps([_GEOMETRY_VERSION, self.to_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def crop(self, image: "Image.Image") -> "Image.Image":
-        """Square picture of `size` pixels a side.
+        """Crop to a square of `size` × `size` pixels.
 
         Args:
-            image: RGB and upright, as `mobileclip.photos.open_photo` gives it.
+            image: RGB and upright, as `mobileclip.photos.open_photo` returns it.
 
         Raises:
-            ValueError: another mode than RGB, or no pixels.
+            ValueError: the mode isn't RGB, or there are no pixels.
         """
         from PIL import Image
 
@@ -101,7 +101,7 @@ class PixelRecipe:
         if self.resize == "squash":
             return image.resize((self.size, self.size), resample)
         shorter = min(width, height)
-        # Whole pixels of the picture as it would be after the resize, rounded as torchvision rounds.
+        # In pixels of the resized picture, rounded as torchvision rounds.
         new_width, new_height = int(self.size * width / shorter), int(self.size * height / shorter)
         left, top = round((new_width - self.size) / 2), round((new_height - self.size) / 2)
         if max(new_width, new_height) <= _LONGEST_RESIZE * self.size:
@@ -112,12 +112,12 @@ class PixelRecipe:
         return image.resize((self.size, self.size), resample, box=(left * x, top * y, right, bottom))
 
     def __call__(self, image: "Image.Image") -> npt.NDArray[np.float32]:
-        """Input of an image tower for one upright RGB picture, float32 (3, size, size)."""
+        """Prepare one upright RGB picture for an image tower, float32 (3, size, size)."""
         pixels: npt.NDArray[np.float32] = self.normalize_uint8(np.asarray(self.crop(image))[None])[0]
         return pixels
 
     def normalize_uint8(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Cropped pictures as tower input: (x / 255 − mean) / std.
+        """Normalize cropped pictures for an image tower: (x / 255 − mean) / std.
 
         Args:
             pixels: uint8 (n, size, size, 3).
@@ -138,15 +138,15 @@ class PixelRecipe:
         scaled /= np.asarray(self.std, np.float32)[:, None, None]
         return scaled
 
-    def bytes_of(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """The uint8 (n, 3, size, size) that `normalize_uint8` made these float32 (n, 3, size, size) of."""
+    def denormalize(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Invert `normalize_uint8`: float32 (n, 3, size, size) → uint8 (n, 3, size, size)."""
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         levels: npt.NDArray[np.uint8] = np.clip(np.rint((pixels * std + mean) * 255), 0, 255).astype(np.uint8)
         return levels
 
 
 def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
-    """Three finite floats, or a ValueError that names the field."""
+    """Convert to three finite floats, or raise a ValueError that names the field."""
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):

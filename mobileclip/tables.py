@@ -26,7 +26,7 @@ def inline_keys(keys: Callable[[], Iterable[str]]) -> dict[str, Any]:
 
 
 def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = False) -> Any:
-    """Make a frozen dataclass from a table.
+    """Build a frozen dataclass from a table.
 
     A field's key in the table is its name, or the `key` of its metadata; see also `inline_keys`. Field types may be
     scalars, other dataclasses, `tuple`, `dict[str, …]`, `Literal`, `Any`, and any of these `| None`.
@@ -67,7 +67,7 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
 
 
 def to_table(value: Any, *, defaults: bool = False) -> Any:
-    """The table that `build` reads back, in the order of the fields.
+    """Return the table that `build` reads back, in the order of the fields.
 
     Args:
         value: a dataclass, or a value of a field.
@@ -107,7 +107,7 @@ def _prefix(where: str) -> str:
 
 
 def _convert(hint: Any, value: Any, where: str, ignore_unknown: bool) -> Any:
-    """Fit a table's value to a field's type."""
+    """Convert a table's value to a field's type."""
     if hint is Any:
         return value
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

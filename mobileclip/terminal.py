@@ -21,19 +21,19 @@ def show_json(data: Any) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without control characters that could move the cursor or fake a row."""
+    """Return `text` on one line, with control characters escaped, which could move the cursor or fake a row."""
     return "".join(_escape(letter) for letter in text) if not text.isprintable() else text
 
 
 def _escape(letter: str) -> str:
-    # Surrogates carry the bytes of a name that isn't text; they must be written as they were read.
+    # Surrogates represent the bytes of a name that isn't valid text; they must be written as they were read.
     if letter.isprintable() or "\udc80" <= letter <= "\udcff" or ord(letter) > 0x2FF:
         return letter
     return letter.encode("unicode_escape").decode()
 
 
 def size(count: int) -> str:
-    """Bytes for people, such as 1.4 MB, in powers of 1000."""
+    """Format a number of bytes for people, such as 1.4 MB, in powers of 1000."""
     value = float(count)
     for unit in ("bytes", "kB", "MB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""A checkpoint run by PyTorch, behind the same methods as a bundle."""
+"""A checkpoint that PyTorch runs, with the same methods as a bundle's model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TEXT_BATCH = 256
 
 
 class TorchModel(Encoder):
-    """Both towers of a checkpoint on one device. It has no labels: thresholds are fitted by `pocketclip export`.
+    """Both towers of a checkpoint on one device. It has no labels: `pocketclip export` fits their thresholds.
 
     Args:
         model: the towers; they are set to evaluation mode and moved to the device.
         tokenizer: their tokenizer.
         device: a PyTorch device.
-        name: what messages call the model.
+        name: the model's name in messages.
     """
 
     def __init__(self, model: CLIP, tokenizer: Tokenizer, device: str = "cpu", name: str = "checkpoint") -> None:
@@ -48,12 +48,12 @@ class TorchModel(Encoder):
 
     @property
     def labels(self) -> LabelSet:
-        """Empty."""
+        """Always empty."""
         return LabelSet(())
 
     @property
     def label_vectors(self) -> Floats:
-        """No rows, float32 (0, dim)."""
+        """Always empty, float32 (0, dim)."""
         return np.zeros((0, self.dim), np.float32)
 
     def encode_pixels(self, pixels: npt.NDArray[Any]) -> Floats:
@@ -82,7 +82,7 @@ def load_torch_model(path: str | os.PathLike[str], config: str | None = None, th
         threads: PyTorch's threads in this process; None leaves them as they are.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of no known model.
+        CheckpointError: the file is missing or damaged, or no known model has its weights.
     """
     from mobileclip.checkpoints import load_checkpoint
 

@@ -1,4 +1,4 @@
-"""Arrays of vectors: their type, and unit length."""
+"""Arrays of vectors: their type, and scaling to unit length."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
-"""Labels that are words: prompts, their vectors, and one calibrated yes-or-no decision per label.
+"""Zero-shot labels: prompts, their vectors, and one calibrated yes-or-no decision per label.
 
-Each label is decided on its own by a logistic curve over its cosine, with a threshold fitted on labelled
-photos (Platt scaling, Platt 1999). There is no softmax over the list: a photo may have many labels, and often
-has none.
+A logistic curve over a label's cosine decides, with a threshold fitted on labeled photos (Platt scaling, Platt 1999).
+Each label is decided separately, without a softmax over all labels: a photo may have many labels, and often has none.
 """
 
 import json
@@ -29,13 +28,14 @@ TEMPLATES = (
     "a bright photo of {}.",
     "a dark photo of {}.",
 )
-"""Prompts for a bare class name: many ways to photograph one thing."""
+"""Prompts for a class name: many ways to photograph one thing."""
 
-GIVEN_AT = 0.5  # a label is given from this probability on
+TAG_PROBABILITY = 0.5
+"""A photo is tagged with the labels that have at least this probability."""
 
 
 def expand(name: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
-    """One prompt per template, with `name` in the place of each `{}`.
+    """Fill each template's `{}` with `name`.
 
     Raises:
         TypeError: `templates` is a single string.
@@ -46,7 +46,7 @@ def expand(name: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
 
 
 def average_prompts(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """One vector for all prompts of a label: each normalised, averaged, normalised again.
+    """Compute one vector for all prompts of a label: normalize each, average, and normalize the result.
 
     Args:
         vectors: (…, prompts, d).
@@ -55,11 +55,11 @@ def average_prompts(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
         float32 (…, d), unit rows.
 
     Raises:
-        ValueError: no prompts, a vector of zeros, or prompts that cancel out.
+        ValueError: there are no prompts, one is zero, or they cancel each other out.
     """
     rows = np.asarray(vectors, np.float32)
     if rows.ndim < 2 or rows.shape[-2] == 0:
-        raise ValueError(f"vectors of at least one prompt are needed, (…, prompts, d), not {rows.shape}")
+        raise ValueError(f"at least one prompt is needed, (…, prompts, d), not {rows.shape}")
     return unit_rows(unit_rows(rows).mean(axis=-2))
 
 
@@ -68,12 +68,12 @@ class Label:
     """One label.
 
     Attributes:
-        name: what a person reads, unique in its set.
-        group: heading under which it is listed.
-        prompts: full texts whose averaged vector stands for the label.
-        threshold: cosine at which the label is as likely as not.
+        name: shown to people, unique in its set.
+        group: the heading that it is listed under.
+        prompts: texts whose averaged vector represents the label.
+        threshold: the cosine at which the label has probability 0.5.
         slope: steepness of the logistic curve, per unit of cosine, above 0.
-        positives: labelled photos that the threshold was fitted on; 0 where the pooled rule gave it.
+        positives: photos with this label that the threshold was fitted on; 0 if the pooled rule was used.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Label:
         if self.slope <= 0:
             raise ValueError(f"label {self.name!r}: slope must be above 0")
         if isinstance(self.positives, bool) or not isinstance(self.positives, int) or self.positives < 0:
-            raise ValueError(f"label {self.name!r}: positives must be a whole number from 0 on")
+            raise ValueError(f"label {self.name!r}: positives must be a whole number, at least 0")
 
 
 class LabelSet:
@@ -113,14 +113,14 @@ class LabelSet:
         """Keep the labels in the given order.
 
         Raises:
-            ValueError: two labels of one name.
+            ValueError: two labels have the same name.
         """
         self._labels = tuple(labels)
         self._by_name = {label.name: label for label in self._labels}
         if len(self._by_name) < len(self._labels):
             names = [label.name for label in self._labels]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"label {twice!r} is defined twice")
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"label {repeated!r} is defined twice")
         self._thresholds = np.array([label.threshold for label in self._labels])
         self._slopes = np.array([label.slope for label in self._labels])
 
@@ -129,7 +129,7 @@ class LabelSet:
         """Read `labels.toml`: a list of [[label]] tables with the fields of `Label`.
 
         Raises:
-            BundleError: not such a file.
+            BundleError: it isn't a labels file.
         """
         try:
             tables: Any = tomllib.loads(text).get("label", [])
@@ -138,7 +138,7 @@ class LabelSet:
             raise BundleError(f"labels: {error}") from None
 
     def dumps(self) -> str:
-        """Text of `labels.toml`, from which `loads` makes an equal set."""
+        """Return the text of `labels.toml`, which `loads` reads back as an equal set."""
         return "\n".join(
             "[[label]]\n"
             f"name = {_toml_text(label.name)}\n"
@@ -169,7 +169,7 @@ class LabelSet:
         return hash(self._labels)
 
     def scores(self, cosines: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Probability of every label on its own.
+        """Compute the probability of each label.
 
         Args:
             cosines: (…, labels), photo vectors times label vectors.
@@ -178,7 +178,7 @@ class LabelSet:
             float64 of the same shape, 0 … 1: 1 / (1 + exp(−slope · (cosine − threshold))).
 
         Raises:
-            ValueError: another number of columns than labels.
+            ValueError: the number of columns isn't the number of labels.
         """
         values = np.asarray(cosines, np.float64)
         if values.ndim == 0 or values.shape[-1] != len(self):
@@ -188,17 +188,17 @@ class LabelSet:
         return scores
 
     def decide(self, cosines: npt.ArrayLike) -> list[tuple[Label, float]]:
-        """Labels of one photo with their probabilities, the surest first; often none.
+        """Choose the labels of one photo, with their probabilities, the most probable first; often none.
 
         Args:
             cosines: (labels,), the photo's vector times the label vectors.
         """
         scores = self.scores(np.asarray(cosines).reshape(-1))
-        given = np.flatnonzero(scores >= GIVEN_AT)
-        order = given[np.argsort(-scores[given], kind="stable")]
+        chosen = np.flatnonzero(scores >= TAG_PROBABILITY)
+        order = chosen[np.argsort(-scores[chosen], kind="stable")]
         return [(self._labels[i], float(scores[i])) for i in order]
 
 
 def _toml_text(text: str) -> str:
-    """A TOML basic string; JSON's is the same but for the delete character."""
+    """Quote a text for TOML; as in JSON, except for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill.evaluate.metrics import Numbers, bootstrap, share
 from mobileclip.vectors import Floats
-from mobileclip.zeroshot import GIVEN_AT
+from mobileclip.zeroshot import TAG_PROBABILITY
 
 BINS = 15
 """Bins of equal width for the calibration error."""
@@ -52,7 +52,7 @@ def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: 
         result["labels_with_threshold"] = int(with_threshold.sum())
         if with_threshold.any():
             rates |= _decisions(scores[:, with_threshold], truth[:, with_threshold])
-            rates["tags_per_photo"] = share((scores >= GIVEN_AT).sum(axis=1), np.ones(n))
+            rates["tags_per_photo"] = share((scores >= TAG_PROBABILITY).sum(axis=1), np.ones(n))
     result |= {name: rate(everything) for name, rate in rates.items()}
     return {**result, "intervals": {name: bootstrap(n, rate) for name, rate in rates.items()}}
 
@@ -117,7 +117,7 @@ def _ends_of_ties(values: Floats, right: NDArray[np.bool_]) -> Numbers:
 def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
     """Return the rates of decisions, each as a function of the photos drawn."""
     n, known, right = len(scores), truth >= 0, truth == 1
-    given = (scores >= GIVEN_AT) & known
+    given = (scores >= TAG_PROBABILITY) & known
     hits = (given & right).astype(np.float64)
     tagged, shown = given.astype(np.float64), right.astype(np.float64)
 

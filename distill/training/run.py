@@ -77,7 +77,7 @@ class Run:
         else:
             encoder = TrunkEncoder(student, self.trainer.device, HALF.get(self.recipe.optim.precision))
             features = torch.from_numpy(encoder.encode_images([feed.corpus.samples[row].path for row in rows]))
-        student.cpu().eval().image.fit_places(features[features.isfinite().all(dim=1)])
+        student.cpu().eval().image.fit_local_projection(features[features.isfinite().all(dim=1)])
 
 
 def prepare(
@@ -171,7 +171,7 @@ def _begin_classes(classes: ClassVectors, bank: TeacherBank) -> None:
             f"image.classes begins with the first teacher's vectors of its classes, {wanted}: "
             "give [aligned] class_names of as many classes, or start from a checkpoint"
         )
-    classes.begin(bank.classes)
+    classes.set_vectors(bank.classes)
 
 
 def _align(

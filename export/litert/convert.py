@@ -171,16 +171,16 @@ class _FromFloats:
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        return self.tower(self.recipe.bytes_of(inputs))
+        return self.tower(self.recipe.denormalize(inputs))
 
     def with_features(self, inputs: NDArray[Any], output: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.tower.with_features(self.recipe.bytes_of(inputs), output)
+        return self.tower.with_features(self.recipe.denormalize(inputs), output)
 
 
 def _as_taken(data: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
     """One calibration input as the file takes it."""
     recipe = pixel_recipe(data)
-    taken = inputs if recipe is None else recipe.bytes_of(inputs)
+    taken = inputs if recipe is None else recipe.denormalize(inputs)
     return np.ascontiguousarray(taken.transpose(0, 2, 3, 1)) if taken.ndim == 4 else taken
 
 

@@ -98,7 +98,7 @@ class Child:
         try:
             taken = inputs
             if inputs is not None and self._dtype == np.uint8:
-                taken = self._recipe.bytes_of(inputs)
+                taken = self._recipe.denormalize(inputs)
             _send(self._process.stdin, order, taken)
             line = self._out.readline()
         except BrokenPipeError:

@@ -76,7 +76,7 @@ def pools_by_mean(model: CLIP) -> bool:
     those that pool by a class token, by attention, or through further layers. Found out by running the tower, because
     timm's names for pooling do not tell the layers between.
     """
-    if model.image.local() is None:
+    if model.image.local_projection() is None:
         return False
     size = model.config.pixels.size
     trunk = model.image.trunk
@@ -107,7 +107,7 @@ def export_head(model: CLIP) -> bytes:
     The weight is float16, rounded as in the tower itself, so that both project alike. Where more than a projection
     stands on the trunk it is the fitted one, and `cosine` says how near it comes at least.
     """
-    local = model.image.local()
+    local = model.image.local_projection()
     assert local is not None, "asked for only where the tower pools by mean"
     weight = local[0].detach().numpy()
     arrays: dict[str, Any] = {"weight": weight.astype(np.float16 if weight.size >= MIN_SHRUNK else np.float32)}

@@ -1,6 +1,6 @@
-"""The key layout of Apple's ml-mobileclip (`mobileclip_s0.pt` and its like).
+"""The key layout of Apple's ml-mobileclip (`mobileclip_s0.pt` and similar).
 
-timm has the table for the image towers; the text tower's is here.
+timm has the table of the image towers; the table of the text towers is here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from mobileclip.towers import CLIP
 
 _IMAGE = "image_encoder.model."
-# The projection is a bare matrix (in, out) at the end of either kind of image tower.
+# The projection is a plain matrix (in, out) at the end of either kind of image tower.
 _PROJECTIONS = ("head.proj", "classifier.proj")
 
 _LAYER = {
@@ -49,7 +49,7 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 
 
 def to_ours(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
-    """Rename a state dict; what the tables do not know keeps its name, so that a strict load reports it."""
+    """Rename a state dict. Unknown keys keep their names, so that a strict load reports them."""
     ours = _image(state, model)
     names = _text_names(model)
     for name, value in state.items():
@@ -78,7 +78,7 @@ def _image(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
 
 
 def _text_names(model: CLIP) -> dict[str, str]:
-    """Map Apple's names below `text_encoder.` to ours below `text.`."""
+    """Return Apple's names below `text_encoder.` → ours below `text.`."""
     names = {}
     for ours in model.text.state_dict():
         parts = ours.split(".")
@@ -97,12 +97,12 @@ def _parameters(model: CLIP, block: str) -> set[str]:
 
 
 def _longest(name: str, table: Mapping[str, str]) -> str:
-    """Return the longest entry that `name` begins with, at a dot."""
+    """Return the longest key that is `name` or a prefix of it, up to a dot."""
     return max((stem for stem in table if name == stem or name.startswith(f"{stem}.")), key=len)
 
 
 def _shaped(ours: str, value: Tensor, model: CLIP) -> Tensor:
-    """Drop the axes of size one that two-dimensional layers have, and turn the projection."""
+    """Drop axes of size one, which two-dimensional layers have, and transpose the projection."""
     if ours == "projection.weight":
         return value.T
     wanted = model.text.state_dict()[ours].shape

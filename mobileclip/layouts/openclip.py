@@ -1,7 +1,7 @@
-"""OpenCLIP's key layout and `open_clip_config.json` (open_clip 2 to 4; OpenAI's files name their keys the same).
+"""OpenCLIP's key layout and `open_clip_config.json` (open_clip 2 to 4; OpenAI's files have the same keys).
 
-Text towers lie under `text.` or, in models of OpenAI's shape, at the top. Image towers are either timm's
-(`visual.trunk.`) or OpenCLIP's own ViT and ResNet (`visual.`), whose counterparts timm has.
+Text towers are under `text.` or, in models with OpenAI's architecture, at the top level. Image towers are timm's
+(`visual.trunk.`) or OpenCLIP's own ViT and ResNet (`visual.`), which timm has as well.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _VIT = {
     "norm.weight": "ln_post.weight",
     "norm.bias": "ln_post.bias",
 }
-# What OpenAI's archives carry beside weights.
-_NO_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size", "text.attn_mask", "attn_mask"})
+# Entries of OpenAI's archives that aren't weights.
+_NOT_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size", "text.attn_mask", "attn_mask"})
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
@@ -56,13 +56,13 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_openai(state: Mapping[str, Tensor]) -> bool:
-    """Whether the file comes from OpenAI, whose towers use QuickGELU; keys and shapes alone do not tell."""
+    """Whether the file comes from OpenAI. Its towers use QuickGELU, which keys and shapes alone don't show."""
     return "input_resolution" in state
 
 
 def to_ours(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
-    """Rename a state dict; what the table does not know keeps its name, so that a strict load reports it."""
-    theirs = {name: value for name, value in state.items() if name not in _NO_WEIGHTS}
+    """Rename a state dict. Unknown keys keep their names, so that a strict load reports them."""
+    theirs = {name: value for name, value in state.items() if name not in _NOT_WEIGHTS}
     ours: dict[str, Tensor] = {}
     for name, other in _names(model, theirs).items():
         if other in theirs:
@@ -74,12 +74,10 @@ def from_ours(model: CLIP) -> dict[str, Tensor]:
     """Return the state dict of an OpenCLIP model built from `describe(model.config)`.
 
     Raises:
-        ConfigError: more than a projection stands on the image trunk, which OpenCLIP has no place for.
+        ConfigError: the image tower's head is more than a projection, which OpenCLIP doesn't support.
     """
     if model.config.image.hidden or model.config.image.classes:
-        raise ConfigError(
-            f"{model.config.name}: OpenCLIP has no place for `hidden` and `classes` beside the projection"
-        )
+        raise ConfigError(f"{model.config.name}: OpenCLIP does not support image towers with `hidden` or `classes`")
     state = model.state_dict()
     native = _is_native_vit(model.config)
     names = {f"text.{k}": f"text.{v}" for k, v in _text_names(model).items()}
@@ -91,16 +89,16 @@ def from_ours(model: CLIP) -> dict[str, Tensor]:
             names[name] = name.replace("image.projection", "visual.head.proj")
         elif name.startswith("image.trunk."):
             names.setdefault(name, name.replace("image.", "visual.", 1))
-    return {names[name]: _written(names[name], value).contiguous() for name, value in state.items()}
+    return {names[name]: _write(names[name], value).contiguous() for name, value in state.items()}
 
 
 def _is_native_vit(config: ModelConfig) -> bool:
-    """OpenCLIP passes no options on to timm, so a trunk that needs some is written as OpenCLIP's own ViT."""
+    """OpenCLIP passes no options to timm, so a trunk with options is written as OpenCLIP's own ViT."""
     return bool(config.image.options)
 
 
 def _names(model: CLIP, theirs: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map our names to theirs, for the variant of the layout that `theirs` is in."""
+    """Return our names → theirs, in the variant of the layout that `theirs` uses."""
     prefix = "text." if "text.token_embedding.weight" in theirs else ""
     names = {f"text.{ours}": prefix + other for ours, other in _text_names(model).items()}
     names["logit_scale"] = "logit_scale"
@@ -110,7 +108,7 @@ def _names(model: CLIP, theirs: Mapping[str, Tensor]) -> dict[str, str]:
         if name.startswith("image.trunk."):
             names[name] = name.replace("image.", "visual.", 1)
     for part in ("weight", "bias"):
-        # With a projection of OpenCLIP's own, or with timm's classifier as the projection.
+        # OpenCLIP's own projection, or timm's classifier as the projection.
         known = [f"visual.{head}.{part}" for head in ("head.proj", "trunk.head.fc", "trunk.head")]
         names[f"image.projection.{part}"] = next((name for name in known if name in theirs), known[0])
     return names
@@ -141,7 +139,7 @@ def _vit_names(model: CLIP) -> dict[str, str]:
 
 
 def _read(theirs: str, value: Tensor) -> Tensor:
-    """Bring one of their tensors into our shape: OpenCLIP keeps projections as (in, out), ViTs without batch axes."""
+    """Convert one of their tensors to our shape: OpenCLIP's projections are (in, out), its ViTs have no batch axes."""
     match theirs.removeprefix("text.").removeprefix("visual."):
         case "text_projection" | "proj":
             return value.T
@@ -154,8 +152,8 @@ def _read(theirs: str, value: Tensor) -> Tensor:
     return value
 
 
-def _written(theirs: str, value: Tensor) -> Tensor:
-    """Bring one of our tensors into their shape; the inverse of `_read`."""
+def _write(theirs: str, value: Tensor) -> Tensor:
+    """Convert one of our tensors to their shape, the inverse of `_read`."""
     match theirs.removeprefix("text.").removeprefix("visual."):
         case "text_projection" | "proj":
             return value.T
@@ -167,7 +165,7 @@ def _written(theirs: str, value: Tensor) -> Tensor:
 
 
 def _resnet(theirs: dict[str, Tensor], model: CLIP) -> dict[str, Tensor]:
-    """Rename OpenCLIP's own ResNet with timm's table; anything else comes back as it is."""
+    """Rename OpenCLIP's own ResNet with timm's table; anything else is returned unchanged."""
     if "visual.attnpool.c_proj.weight" not in theirs:
         return theirs
     from timm.models.byobnet import checkpoint_filter_fn
@@ -220,14 +218,14 @@ def read_config(fields: Mapping[str, Any], name: str) -> ModelConfig:
     """Build a configuration from the content of `open_clip_config.json`.
 
     Raises:
-        ConfigError: the file is malformed, or the model has parts that the towers here do not.
+        ConfigError: the file is malformed, or the model has parts that the towers here don't support.
     """
     try:
         model, pixels = fields["model_cfg"], fields["preprocess_cfg"]
         vision, text = model["vision_cfg"], model["text_cfg"]
-        _only(model, ("embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg"), "model_cfg")
+        _check_known(model, ("embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg"), "model_cfg")
         heads = ("context_length", "vocab_size", "width", "heads", "layers", "no_causal_mask")
-        _only(text, heads, "text_cfg")
+        _check_known(text, heads, "text_cfg")
         quick = bool(model.get("quick_gelu", False))
         size = int(vision.get("image_size", 224))
         return ModelConfig(
@@ -253,25 +251,25 @@ def read_config(fields: Mapping[str, Any], name: str) -> ModelConfig:
             ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"open_clip_config.json: {error!r} is missing or not understood") from error
+        raise ConfigError(f"open_clip_config.json: a setting is missing or invalid ({error!r})") from error
 
 
 def _image_config(vision: Mapping[str, Any], quick: bool, size: int) -> ImageConfig:
     if trunk := vision.get("timm_model_name"):
         known = ("timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop")
-        _only(vision, (*known, "timm_drop_path", "image_size"), "vision_cfg")
+        _check_known(vision, (*known, "timm_drop_path", "image_size"), "vision_cfg")
         projection = vision.get("timm_proj", "linear")
         if projection not in ("linear", None, "") or vision.get("timm_pool", "avg") not in ("", "avg", "token"):
-            raise ConfigError("open_clip_config.json: only a linear projection behind timm's own pooling is supported")
-        # Without a projection of its own, timm's classifier is the projection, and that has a bias.
+            raise ConfigError("open_clip_config.json: only a linear projection after timm's own pooling is supported")
+        # Without OpenCLIP's own projection, timm's classifier is the projection, and it has a bias.
         bias = bool(vision.get("timm_proj_bias", False)) if projection == "linear" else True
         return ImageConfig(trunk, bias=bias, dropout=vision.get("timm_drop", 0.0))
     if isinstance(vision.get("layers"), list):
-        _only(vision, ("layers", "width", "image_size", "head_width"), "vision_cfg")
+        _check_known(vision, ("layers", "width", "image_size", "head_width"), "vision_cfg")
         if vision["layers"] != [3, 4, 6, 3] or vision.get("width", 64) != 64:
             raise ConfigError("open_clip_config.json: of OpenCLIP's own ResNets only RN50 is supported")
         return ImageConfig("resnet50_clip", bias=True)
-    _only(vision, ("layers", "width", "patch_size", "image_size", "head_width"), "vision_cfg")
+    _check_known(vision, ("layers", "width", "patch_size", "image_size", "head_width"), "vision_cfg")
     width, patch = vision["width"], vision["patch_size"]
     options = {"embed_dim": width, "depth": vision["layers"], "num_heads": width // vision.get("head_width", 64)}
     if size != 224:
@@ -282,8 +280,8 @@ def _image_config(vision: Mapping[str, Any], quick: bool, size: int) -> ImageCon
     return ImageConfig(f"{base}_quickgelu_224" if quick else f"{base}_224", options=options)
 
 
-def _only(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Refuse settings that would change the vectors and that nothing here reads."""
-    odd = [key for key, value in table.items() if key not in known and value not in (None, False, 0, 0.0, "", {})]
-    if odd:
-        raise ConfigError(f"open_clip_config.json: {where}.{odd[0]} is not supported")
+def _check_known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Refuse unknown settings, because they would change the vectors."""
+    unknown = [key for key, value in table.items() if key not in known and value not in (None, False, 0, 0.0, "", {})]
+    if unknown:
+        raise ConfigError(f"open_clip_config.json: {where}.{unknown[0]} is not supported")

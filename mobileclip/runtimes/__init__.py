@@ -1,4 +1,4 @@
-"""Inference engines, one file each, behind one interface: `Tower(data, threads=…)`, called on a batch."""
+"""Inference engines, one module each, with one interface: `Tower(data, threads=…)`, called on a batch."""
 
 import importlib
 import warnings
@@ -13,7 +13,7 @@ from mobileclip.runtimes.tower import Tower
 __all__ = ["ENGINES", "Tower", "load_tower"]
 
 ENGINES: Final = {"onnx": "mobileclip.runtimes.onnx", "litert": "mobileclip.runtimes.litert"}
-"""Engine name, as in a manifest's `towers`, → the module that knows it: `Tower`, and `accelerators()`."""
+"""Engine, as in a manifest's `towers` → its module, with `Tower` and `accelerators()`."""
 
 
 def load_tower(
@@ -24,21 +24,21 @@ def load_tower(
     accelerator: str = CPU,
     check: Callable[[Tower], None] | None = None,
 ) -> Tower:
-    """Make a tower of a model file.
+    """Load a tower from a model file.
 
     Args:
         engine: a key of `ENGINES`.
-        data: content of the model file, already checked against its hash.
+        data: content of the model file, already verified.
         threads: threads for one batch; None leaves it to the engine.
-        accelerator: "cpu"; "auto" for whatever the engine has here, the best first; or one by its name. The CPU takes
-            over, for good, where that fails: see `Fallback`.
-        check: raises an `EngineError` for a tower that gives wrong answers.
+        accelerator: "cpu", "auto" for the best that the engine has here, or a name. If it fails, the CPU takes over for
+            good, see `Fallback`.
+        check: raises an `EngineError` for a tower that returns wrong answers.
 
     Raises:
-        EngineError: unknown engine, engine not installed, or a file that it will not load.
+        EngineError: the engine is unknown or not installed, or it can't load the file.
     """
     if engine not in ENGINES:
-        raise EngineError(f"unknown engine {engine!r}: there is {', '.join(ENGINES)}")
+        raise EngineError(f"unknown engine {engine!r}; known are {', '.join(ENGINES)}")
     module: Any = importlib.import_module(ENGINES[engine])
     if accelerator != CPU:
         available = module.accelerators()
@@ -47,13 +47,13 @@ def load_tower(
             known = ", ".join(available) or "none"
             message = f"{engine} has no accelerator {accelerator!r} here (available: {known}); using the CPU"
             warnings.warn(message, AcceleratorWarning, stacklevel=2)
-        return Fallback(names, partial(_make, module, data, threads), check)
-    tower = _make(module, data, threads, CPU)
+        return Fallback(names, partial(_load, module, data, threads), check)
+    tower = _load(module, data, threads, CPU)
     if check is not None:
         check(tower)
     return tower
 
 
-def _make(module: Any, data: bytes, threads: int | None, accelerator: str) -> Tower:
+def _load(module: Any, data: bytes, threads: int | None, accelerator: str) -> Tower:
     tower: Tower = module.Tower(data, threads=threads, accelerator=accelerator)
     return tower

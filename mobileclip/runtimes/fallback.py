@@ -1,4 +1,4 @@
-"""A tower on an accelerator for as long as that works, and on the CPU from then on."""
+"""A tower that runs on an accelerator until that fails, and then on the CPU."""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -14,34 +14,34 @@ __all__ = ["CPU", "Fallback"]
 
 CPU: Final = "cpu"
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Fallback:
-    """Runs the best accelerator that works; one that fails once is never tried again.
+    """A tower on the best accelerator that works; an accelerator that failed is never tried again.
 
-    An accelerator fails when it does not load, gives wrong known answers, raises where the CPU does not, or gives what
-    is no number where the CPU gives numbers.
+    An accelerator fails if it doesn't load, returns wrong known answers, raises an error for inputs that the CPU can
+    run, or returns NaN or infinity for them.
 
     Attributes:
         accelerator: what runs the tower now.
-        failures: accelerator → why it was given up, in one line.
+        failures: accelerator → the reason, in one line, why it isn't used.
     """
 
     def __init__(
-        self, accelerators: Sequence[str], make: Callable[[str], Tower], check: Callable[[Tower], None] | None = None
+        self, accelerators: Sequence[str], load: Callable[[str], Tower], check: Callable[[Tower], None] | None = None
     ) -> None:
         """Load the tower.
 
         Args:
             accelerators: names, the best first, without the CPU.
-            make: loads the tower on one of them, or on the CPU.
-            check: raises an `EngineError` for a tower that gives wrong answers.
+            load: loads the tower on an accelerator or the CPU.
+            check: raises an `EngineError` for a tower that returns wrong answers.
 
         Raises:
-            EngineError: not even the CPU can do it.
+            EngineError: the tower doesn't load on the CPU either, or fails the check there.
         """
-        self._make, self._check = make, check
+        self._load, self._check = load, check
         self._waiting = [name for name in accelerators if name != CPU]
         self._lock = Lock()
         self.failures: dict[str, str] = {}
@@ -58,35 +58,35 @@ class Fallback:
         return self._tower.shape
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Vectors for a batch, see `Tower`."""
+        """Embed a batch, see `Tower`."""
         return self._run(lambda tower: tower(inputs), lambda vectors: vectors)
 
     def with_features(
         self, inputs: npt.NDArray[Any], output: str
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Vectors and feature map, see `Tower`."""
-        return self._run(lambda tower: tower.with_features(inputs, output), lambda found: found[0])
+        """Embed a batch and return the feature maps too, see `Tower`."""
+        return self._run(lambda tower: tower.with_features(inputs, output), lambda result: result[0])
 
-    def _run(self, ask: Callable[[Tower], _Found], vectors: Callable[[_Found], npt.NDArray[np.float32]]) -> _Found:
+    def _run(self, call: Callable[[Tower], _Result], vectors: Callable[[_Result], npt.NDArray[np.float32]]) -> _Result:
         with self._lock:
             accelerator, tower = self.accelerator, self._tower
         if accelerator == CPU:
-            return ask(tower)
+            return call(tower)
         try:
-            found = ask(tower)
-            reason = "" if np.isfinite(vectors(found)).all() else "it gave what is no number"
+            result = call(tower)
+            reason = "" if np.isfinite(vectors(result)).all() else "returned NaN or infinity"
         except EngineError as error:
             reason = str(error)
         if not reason:
-            return found
-        # If the CPU fails as well, the inputs are to blame, and the accelerator is kept.
-        found = ask(self._checked(CPU))
+            return result
+        # If the CPU fails too, the inputs are to blame, and the accelerator stays in use.
+        result = call(self._checked(CPU))
         with self._lock:
             if self._tower is tower:
                 self.failures[accelerator] = reason
                 self._waiting.clear()
                 self.accelerator, self._tower = self._next()
-        return found
+        return result
 
     def _next(self) -> tuple[str, Tower]:
         while self._waiting:
@@ -98,7 +98,7 @@ class Fallback:
         return CPU, self._checked(CPU)
 
     def _checked(self, name: str) -> Tower:
-        tower = self._make(name)
+        tower = self._load(name)
         if self._check is not None:
             self._check(tower)
         return tower

@@ -1,4 +1,4 @@
-"""What every engine gives."""
+"""The interface of all engines' towers."""
 
 from typing import Any, Protocol
 
@@ -9,11 +9,11 @@ __all__ = ["Tower"]
 
 
 class Tower(Protocol):
-    """One half of a model, ready to run.
+    """An image or text tower, ready to run.
 
     Attributes:
-        dtype: of the inputs: float32, int32, or uint8 where the tower does the pixel recipe's arithmetic itself.
-        shape: of the inputs as the model declares it: a number, or a name or None where it is free.
+        dtype: of the inputs: float32, int32, or uint8 if the tower normalizes pixels itself.
+        shape: of the inputs as the model declares it; an axis of any length is a name or None.
     """
 
     @property
@@ -25,10 +25,10 @@ class Tower(Protocol):
         """Shape of the inputs."""
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Vectors for a batch.
+        """Embed a batch.
 
         Args:
-            inputs: pixels (n, 3, size, size), float32 or, where `dtype` says so, uint8; or tokens int32 (n, L).
+            inputs: pixels (n, 3, size, size), float32 or uint8 as `dtype` says; or tokens int32 (n, L).
 
         Returns:
             float32 (n, d).
@@ -40,15 +40,15 @@ class Tower(Protocol):
     def with_features(
         self, inputs: npt.NDArray[Any], output: str
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Vectors for a batch, and the feature map that they were pooled from.
+        """Embed a batch, and return the feature maps that the vectors were pooled from.
 
         Args:
-            inputs: pixels float32 (n, 3, size, size).
-            output: the name of the map among the tower's outputs.
+            inputs: pixels (n, 3, size, size), float32 or uint8 as `dtype` says.
+            output: the tower's output that is the feature map.
 
         Returns:
             float32 (n, d) and (n, c, h, w).
 
         Raises:
-            EngineError: the engine failed, or the tower gives no such map.
+            EngineError: the engine failed, or the tower has no such map.
         """

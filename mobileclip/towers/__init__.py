@@ -1,4 +1,4 @@
-"""The torch side of the model: image and text towers. Imported only where torch is installed."""
+"""Image and text towers in PyTorch."""
 
 from mobileclip.towers.clip import CLIP, create_model
 from mobileclip.towers.config import ImageConfig, ModelConfig, TextConfig, model_names

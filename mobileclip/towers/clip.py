@@ -1,4 +1,4 @@
-"""Two towers and one temperature."""
+"""CLIP: an image tower, a text tower and the logit scale."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_LOG_SCALE = math.log(100)
 
 
 class CLIP(nn.Module):
-    """An image tower and a text tower that map into one space.
+    """An image tower and a text tower with a shared embedding space.
 
-    `logit_scale` holds the logarithm of the scale, as CLIP stores it (Radford et al. 2021, section 2.4).
+    `logit_scale` is the logarithm of the scale, as in CLIP (Radford et al. 2021, section 2.4).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -31,9 +31,9 @@ class CLIP(nn.Module):
         self.reparameterized = False
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Map normalised pixels (n, 3, s, s) to unit vectors (n, embed_dim), float32.
+        """Map normalized pixels (n, 3, s, s) to unit vectors (n, embed_dim), float32.
 
-        Rows (n, width) are taken for the trunk's features of such pixels.
+        A tensor (n, width) counts as the trunk's pooled features of such pixels.
         """
         return F.normalize(self.image(pixels).float(), dim=-1)
 
@@ -43,12 +43,12 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Hold the scale within 1 and 100; call it after each optimizer step."""
+        """Keep the scale between 1 and 100; to be called after each optimizer step."""
         self.logit_scale.clamp_(0, MAX_LOG_SCALE)
 
 
 def create_model(name_or_path: str | Path | ModelConfig) -> CLIP:
-    """Build a model with fresh weights from a shipped name, a TOML path or a configuration.
+    """Build a model with random weights from the name of a shipped model, a TOML path or a configuration.
 
     Raises:
         ConfigError: there is no such model.

@@ -1,4 +1,4 @@
-"""What a model is made of: one TOML a model, read into frozen dataclasses that check themselves."""
+"""Model configurations: one TOML per model, read into frozen dataclasses that validate themselves."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """An image tower: any timm model, then a linear projection, and what may stand beside that."""
+    """An image tower: a timm model, a linear projection, and optional branches parallel to the projection."""
 
     trunk: str
-    """Name of a timm model, e.g. `tf_efficientnet_lite0`."""
+    """Name of a timm model, such as `tf_efficientnet_lite0`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of that timm model, e.g. another depth."""
+    """Further arguments of the timm model, such as its depth."""
     bias: bool = False
-    """Whether the projection has one, as in towers whose projection is the trunk's own classifier."""
+    """Whether the projection has a bias, as in towers whose projection is the trunk's own classifier."""
     dropout: float = 0.0
-    """Dropout on the pooled features, before the projection, and within `hidden`."""
+    """Dropout on the pooled features before the projection, and inside `hidden`."""
     hidden: int = 0
-    """Width of a hidden layer beside the projection, 0 for none; what both say is added."""
+    """Width of an MLP parallel to the projection, whose output is added to the projection's; 0 for none."""
     classes: int = 0
-    """Classes of a classifier on the same features, 0 for none: what it sees is said as the mean of the classes'
-    vectors, weighted by their probabilities (ConSE, Norouzi et al. 2014), and added to the projection's unit vector."""
+    """Classes of a classifier on the pooled features; 0 for none. The mean of the classes' vectors, weighted by their
+    probabilities (ConSE, Norouzi et al. 2014), is added to the unit vector from the other branches."""
     class_share: float = 0.5
-    """Length of what the classifier says, beside the projection's 1."""
+    """Length of the classifier's vector in that sum, where the other vector has length 1."""
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.classes) < 0 or not self.class_share > 0:
@@ -49,11 +49,11 @@ class TextConfig:
     heads: int = 8
     layers: int = 12
     causal: bool = True
-    """Whether a token sees only what stands before it. A causal tower may be fed without trailing padding."""
+    """Whether a token sees only earlier tokens. Trailing padding may be dropped for a causal tower."""
     activation: Literal["gelu", "quick_gelu"] = "gelu"
-    """Of the MLPs; OpenAI's weights and some of DFN's were trained with x · sigmoid(1.702 x)."""
+    """Of the MLPs. OpenAI's weights and some of DFN's were trained with `quick_gelu`, x · sigmoid(1.702 x)."""
     repmixers: bool = False
-    """A convolutional block before the first and behind the last layer, as in MobileCLIP-S0 (version 1)."""
+    """A convolutional block before the first layer and another after the last, as in MobileCLIP-S0 (version 1)."""
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class TextConfig:
         if self.activation not in ("gelu", "quick_gelu"):
             raise ConfigError(f"text tower: activation must be gelu or quick_gelu, not {self.activation!r}")
         if self.repmixers and self.causal:
-            raise ConfigError("text tower: RepMixer blocks look ahead, so the tower cannot be causal")
+            raise ConfigError("text tower: RepMixer blocks see later tokens, so the tower cannot be causal")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Both towers, the space they share, and the pixels that the image tower was made for."""
+    """Both towers, their embedding space, and the image tower's pixel recipe."""
 
     name: str
     embed_dim: int
@@ -77,17 +77,17 @@ class ModelConfig:
     text: TextConfig
     pixels: PixelRecipe
     tokenizer: Literal["own", "openai"] = "own"
-    """`openai`: CLIP's 49,408 tokens, whose merges open_clip carries; `own`: merges beside the weights."""
+    """`openai`: CLIP's 49,408 tokens, with merges from open_clip; `own`: merges in a file next to the weights."""
     init_logit_scale: float = 1 / 0.07
     parameters: dict[str, int] = field(default_factory=dict)
-    """Expected parameter counts, `image` and `text`; a test holds the towers to them."""
+    """Expected parameter counts of `image` and `text`; a test checks them."""
 
     @classmethod
     def load(cls, name_or_path: PathLike) -> ModelConfig:
-        """Read a model's TOML: the name of a shipped one (`pocket`) or a path.
+        """Read a model's TOML, by the name of a shipped model (`pocket`) or by path.
 
         Raises:
-            ConfigError: there is no such model, or the file does not describe one.
+            ConfigError: there is no such model, or the file isn't a model configuration.
         """
         path = Path(name_or_path)
         if path.suffix != ".toml":
@@ -97,11 +97,11 @@ class ModelConfig:
         try:
             return cls.from_dict(tomllib.loads(path.read_text("utf-8")))
         except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path}: not a model description ({error})") from error
+            raise ConfigError(f"{path}: not a model configuration ({error})") from error
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
-        """Build from the tables of a TOML file."""
+        """Build a configuration from the tables of a TOML file."""
         rest = dict(fields)
         return cls(
             image=ImageConfig(**rest.pop("image")),

@@ -1,4 +1,4 @@
-"""The image tower: a timm trunk, and what maps its features into the shared space."""
+"""The image tower: a timm trunk, and the head that maps its features to the embedding."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from mobileclip.towers.config import ImageConfig
 
 RIDGE = 1e-3
-"""Of the fitted projection, as a share of the mean of the features' second moments."""
+"""Regularization of the fitted local projection, relative to the mean of the features' second moments."""
 
 
 class ClassVectors(nn.Module):
-    """What a classifier sees in a photo, said in the shared space: ConSE (Norouzi et al. 2014) as a layer.
+    """A classifier whose probabilities weight one vector per class: ConSE (Norouzi et al. 2014) as a layer.
 
     Args:
         width: of the features.
-        classes: of the classifier.
-        embed_dim: width of the shared space.
+        classes: number of classes.
+        embed_dim: width of the embedding.
     """
 
     def __init__(self, width: int, classes: int, embed_dim: int) -> None:
@@ -33,11 +33,11 @@ class ClassVectors(nn.Module):
         return F.normalize(self.vectors(self.classifier(features).softmax(dim=-1)), dim=-1)
 
     @torch.no_grad()
-    def begin(self, vectors: Tensor) -> None:
-        """Start from vectors (classes, embed_dim) of the classes' names.
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Initialize the classes' vectors from those of their names, (classes, embed_dim).
 
-        They are taken from their mean: what all classes share says nothing of a photo, and left in it would draw every
-        photo to the texts nearest to it (hubs: Radovanović et al. 2010).
+        Their mean is subtracted: it is the same for all photos, and would pull each of them toward the texts closest to
+        it (hubs, Radovanović et al. 2010).
         """
         self.vectors.weight.copy_((vectors - vectors.mean(dim=0)).T)
 
@@ -46,8 +46,8 @@ class ImageTower(nn.Module):
     """Pixels to vectors.
 
     Args:
-        config: which trunk, and what stands on it.
-        embed_dim: width of the shared space.
+        config: the trunk and the head.
+        embed_dim: width of the embedding.
     """
 
     places: Tensor | None
@@ -72,13 +72,14 @@ class ImageTower(nn.Module):
         if config.classes:
             self.classes = ClassVectors(width, config.classes, embed_dim)
         self.class_share = config.class_share
-        beside = bool(config.hidden or config.classes)
-        self.register_buffer("places", torch.zeros(embed_dim, width) if beside else None)
+        linear = not config.hidden and not config.classes
+        # The local projection of a head that isn't linear. The name is part of the checkpoint format.
+        self.register_buffer("places", None if linear else torch.zeros(embed_dim, width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map normalised pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length.
+        """Map normalized pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length.
 
-        Rows (n, width) are taken for the trunk's pooled features, computed before: see `project`.
+        A tensor (n, width) counts as the trunk's pooled features, see `project`.
         """
         return self.project(pixels if pixels.ndim == 2 else self.trunk(pixels))
 
@@ -92,25 +93,25 @@ class ImageTower(nn.Module):
             vectors = F.normalize(vectors, dim=-1) + self.class_share * self.classes(features)
         return vectors
 
-    def local(self) -> tuple[Tensor, Tensor | None] | None:
-        """Return weight (embed_dim, width) and bias of the projection that says which place speaks for a text.
+    def local_projection(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight (embed_dim, width) and bias of the projection for single locations of the feature map.
 
-        A projection commutes with the mean over places, so each place's part is known. Where more stands on the trunk
-        than that, it is the one that `fit_places` found to come nearest; None where that was not called.
+        A linear projection commutes with the mean over locations, so it is the head itself if that is linear. Otherwise
+        it is the approximation from `fit_local_projection`, or None before that was called.
         """
         if self.places is None:
             return self.projection.weight, self.projection.bias
         return (self.places, None) if self.places.any() else None
 
     @torch.no_grad()
-    def fit_places(self, features: Tensor) -> float:
-        """Find the projection that comes nearest to what stands on the trunk (ridge regression); see `local`.
+    def fit_local_projection(self, features: Tensor) -> float:
+        """Fit the linear projection that approximates the head best (ridge regression).
 
         Args:
-            features: of many photos, (n, width).
+            features: pooled features of many photos, (n, width).
 
         Returns:
-            The mean cosine of both.
+            The mean cosine between the projection's vectors and the head's.
         """
         assert self.places is not None
         vectors = F.normalize(self.project(features), dim=-1).double()
@@ -121,7 +122,7 @@ class ImageTower(nn.Module):
         return float((F.normalize(features @ self.places.T, dim=-1) * vectors).sum(dim=-1).mean())
 
     def last_layers(self) -> list[nn.Linear]:
-        """Return the layers whose outputs lie in the shared space."""
+        """Return the layers whose outputs are in the embedding space."""
         last = [self.projection]
         if self.hidden is not None:
             outer = self.hidden[-1]

@@ -1,4 +1,4 @@
-"""Structural reparameterization: what trains as several branches runs as one layer."""
+"""Structural reparameterization: branches that are trained separately are merged into one layer for inference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mobileclip.errors import PocketclipError
 from mobileclip.towers.clip import CLIP
 from mobileclip.towers.repmixer import RepMixerBlock
 
-# Convolutions and the BatchNorm right behind each, by the class that holds them. timm merges branches into single
-# convolutions but leaves these, among them the one in FastViT's feed-forward part.
+# Convolutions and the BatchNorm that follows each, by the class that contains them. timm merges branches into single
+# convolutions but doesn't fold these, including the one in FastViT's feed-forward part.
 _PAIRS = {
     "ConvNormAct": (("conv", "bn"),),
     "ConvNorm": (("conv", "bn"),),
@@ -37,11 +37,11 @@ class HoldsModel(Protocol):
 def reparameterize(model: CLIP | HoldsModel) -> CLIP:
     """Return a copy with branches merged and BatchNorm folded into convolutions, for inference only.
 
-    The vectors stay the same up to float32 rounding (tested to 1e-4). The model itself is left alone; a copy of a
-    copy is the same again. A merged model can be neither trained nor saved: keep the original.
+    The vectors stay the same up to float32 rounding (tested to 1e-4). The model itself isn't changed; a model that is
+    already merged is only copied. A merged model can't be trained or saved, so keep the original.
 
     Raises:
-        PocketclipError: the model is in training mode, where BatchNorm is not a constant.
+        PocketclipError: the model is in training mode, where BatchNorm isn't a constant.
     """
     model = model if isinstance(model, CLIP) else model.model
     if any(module.training for module in model.modules()):
@@ -60,7 +60,7 @@ def reparameterize(model: CLIP | HoldsModel) -> CLIP:
 
 
 def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Fold the BatchNorm into the convolution; what timm's BatchNorm did besides, its activation, stays."""
+    """Fold the BatchNorm into the convolution; the activation that timm's BatchNorm includes stays."""
     conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
     if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
         return

@@ -1,7 +1,7 @@
 """The convolutional block at both ends of MobileCLIP-S0's text tower (Vasu et al. 2024, MobileCLIP, section 3.2).
 
-A RepMixer (Vasu et al. 2023, FastViT, section 3.2) along the sequence, then a feed-forward part behind another
-depthwise convolution. The paper's two-dimensional layers with kernels of 1 × k are one-dimensional here.
+A RepMixer (Vasu et al. 2023, FastViT, section 3.2) along the sequence, then another depthwise convolution followed by
+an MLP. The paper's two-dimensional layers with 1 × k kernels are one-dimensional here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 KERNEL = 11
-"""Tokens that a depthwise convolution sees."""
+"""Kernel size of the depthwise convolutions, in tokens."""
 
 
 class RepMixer(nn.Module):
-    """x + scale · (BatchNorm(x) + BatchNorm(depthwise(x)) − BatchNorm(x)), each BatchNorm its own.
+    """x + scale · (BatchNorm₁(x) + BatchNorm₂(depthwise(x)) − BatchNorm₃(x)).
 
-    Everything in it is linear in evaluation, so `fused` makes one depthwise convolution of it.
+    All of it is linear in evaluation mode, so `fused` returns it as one depthwise convolution.
     """
 
     def __init__(self, width: int) -> None:
@@ -34,7 +34,7 @@ class RepMixer(nn.Module):
         return x + self.scale * (self.skip(x) + self.conv_norm(self.conv(x)) - self.norm(x))
 
     def fused(self) -> nn.Conv1d:
-        """Return the one convolution that does the same in evaluation."""
+        """Return one convolution that computes the same in evaluation mode."""
         width = len(self.scale)
         identity = _depthwise(width).to(self.scale)
         with torch.no_grad():
@@ -54,7 +54,7 @@ class RepMixer(nn.Module):
 
 
 class RepMixerBlock(nn.Module):
-    """A RepMixer over the tokens, then a four times wider MLP behind a depthwise convolution with BatchNorm."""
+    """A RepMixer over the tokens, then a depthwise convolution with BatchNorm and a four times wider MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class RepMixerBlock(nn.Module):
         return mixed.transpose(1, 2) + self.scale * self.proj(F.gelu(self.fc(hidden)))
 
     def fuse(self) -> None:
-        """Replace the mixer by one convolution and fold the other one's BatchNorm; a second call changes nothing."""
+        """Replace the mixer by one convolution and fold the other BatchNorm; a second call changes nothing."""
         if isinstance(self.mixer, RepMixer) and isinstance(self.conv, nn.Conv1d):
             assert isinstance(self.conv_norm, nn.BatchNorm1d)
             self.mixer = self.mixer.fused()

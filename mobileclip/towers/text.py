@@ -21,7 +21,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention and a four times wider MLP, each behind a LayerNorm and added to its input."""
+    """Self-attention and a four times wider MLP, each after a LayerNorm and with a residual connection."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class TextTower(nn.Module):
 
     Args:
         config: the transformer's shape.
-        embed_dim: width of the shared space.
+        embed_dim: width of the embedding.
     """
 
     def __init__(self, config: TextConfig, embed_dim: int) -> None:
@@ -66,10 +66,10 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList([*ends[:1], *layers, *ends[1:]])
         self.ln_final = nn.LayerNorm(width)
         self.projection = nn.Linear(width, embed_dim, bias=False)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        """Draw the weights as CLIP does: residual branches scaled down by depth."""
+    def _initialize(self) -> None:
+        """Draw random weights as CLIP does, with residual branches scaled down by depth."""
         width, layers = self.config.width, self.config.layers
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
@@ -84,14 +84,14 @@ class TextTower(nn.Module):
         return (block for block in self.blocks if isinstance(block, Block))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map ids, (n, length ≤ context length) integers, to vectors (n, embed_dim), not yet of unit length.
+        """Map token ids, (n, length ≤ context length) integers, to vectors (n, embed_dim), not yet of unit length.
 
-        The end-of-text token is the last id of the vocabulary and stands once in each row; padding is 0.
+        The end token is the last id of the vocabulary and occurs once in each row; padding is 0.
         """
         x = self.token_embedding(tokens) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        # A mask instead of argmax and gather: every export target can run it.
+        # A mask rather than argmax and gather, because all export formats support it.
         end = (tokens == self.config.vocab_size - 1).unsqueeze(-1)
         pooled = (x * end.to(x.dtype)).sum(dim=1)
         return self.projection(self.ln_final(pooled))

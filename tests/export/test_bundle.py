@@ -255,7 +255,7 @@ def test_wrong_wishes_are_one_line(bare: ExportConfig, data: Path, tmp_path: Pat
     for change, error, message in (
         ({"precisions": ("int3",)}, ExportError, "unknown precision 'int3': there is fp32"),
         ({"checkpoint": tmp_path / "nothing"}, CheckpointError, "no such file or folder"),
-        ({"checkpoint": data / "labels.toml"}, CheckpointError, "damaged, or not a file of weights"),
+        ({"checkpoint": data / "labels.toml"}, CheckpointError, "damaged, or not a weights file"),
         ({"data": tmp_path, "labels": data / "labels.toml"}, DataError, "neither"),
         ({"data": data}, ExportError, "no labels.toml beside the checkpoint"),
         ({"photos": tmp_path}, DataError, "0 photos, and at least 20"),

@@ -24,8 +24,8 @@ def model() -> CLIP:
     pixels = torch.from_numpy(towers.inputs(made)["image"])
     with torch.no_grad():
         made.image.classes.classifier.weight.mul_(20)
-        made.image.classes.begin(torch.nn.functional.normalize(torch.randn(50, 32), dim=-1))
-        made.image.fit_places(made.image.trunk(pixels))
+        made.image.classes.set_vectors(torch.nn.functional.normalize(torch.randn(50, 32), dim=-1))
+        made.image.fit_local_projection(made.image.trunk(pixels))
     return made
 
 

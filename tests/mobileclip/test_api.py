@@ -209,7 +209,7 @@ def test_reparameterize_takes_what_load_checkpoint_returns(tmp_path: Path) -> No
     for folder in (tmp_path / "a", str(tmp_path / "b")):
         try:
             save_openclip(checkpoint, folder)
-        except PocketclipError as error:  # OpenCLIP has no place for pocket's classifier; the path was understood
+        except PocketclipError as error:  # OpenCLIP doesn't support pocket's classifier, but the path was accepted
             assert "OpenCLIP" in str(error)
 
 

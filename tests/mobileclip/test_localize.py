@@ -208,7 +208,7 @@ def test_a_bundle_without_a_map_loads_and_says_what_it_cannot(tiny: Any, tmp_pat
         lambda: contributions(model, pixels, RED),
         lambda: heat_maps(model, spot(9, 9, (0, 0, 3, 3)), RED),
     ):
-        with pytest.raises(LocalizeError, match="tiny cannot say where"):
+        with pytest.raises(LocalizeError, match="tiny cannot show where"):
             call()
     with pytest.raises(EngineError, match="no feature map"):
         model.encode_features(pixels)

@@ -103,4 +103,4 @@ def test_a_malformed_variant_is_one_line(several: Any, tmp_path: Path, change: A
 def test_bytes_are_got_back_from_normalised_pixels() -> None:
     recipe = PixelRecipe(16, "shortest", "bicubic", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    assert np.array_equal(recipe.bytes_of(recipe.normalize_uint8(pixels)), pixels.transpose(0, 3, 1, 2))
+    assert np.array_equal(recipe.denormalize(recipe.normalize_uint8(pixels)), pixels.transpose(0, 3, 1, 2))

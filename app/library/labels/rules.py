@@ -19,7 +19,7 @@ from app.library.errors import LibraryError
 from app.library.search.rank import robust_deviation, strong_from
 from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.store import STORED, Rows, Store, on_sphere
-from mobileclip.zeroshot import GIVEN_AT, Label, LabelSet, average_prompts
+from mobileclip.zeroshot import TAG_PROBABILITY, Label, LabelSet, average_prompts
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -70,7 +70,7 @@ class Rules:
         scores = self.labels.scores(vectors @ self.vectors.T)
         found: list[list[tuple[str, float]]] = [[] for _ in vectors]
         names = [label.name for label in self.labels]
-        rows, columns = np.nonzero(scores >= GIVEN_AT)
+        rows, columns = np.nonzero(scores >= TAG_PROBABILITY)
         for row, column, score in zip(rows.tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True):
             found[row].append((names[column], score))
         for tags in found:

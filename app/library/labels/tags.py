@@ -9,7 +9,7 @@ import numpy as np
 from app.library.labels.rules import Rules, rules_of
 from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.store import STORED, Store, on_sphere
-from mobileclip.zeroshot import GIVEN_AT
+from mobileclip.zeroshot import TAG_PROBABILITY
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -120,5 +120,5 @@ def _given(rules: Rules, name: str, matrix: Matrix) -> dict[int, float]:
     if name not in rules.labels:
         return {}
     scores = rules.scores_of(name, matrix.rows)
-    given = (scores >= GIVEN_AT).nonzero()[0]
+    given = (scores >= TAG_PROBABILITY).nonzero()[0]
     return dict(zip(matrix.ids[given].tolist(), scores[given].tolist(), strict=True))

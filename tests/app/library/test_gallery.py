@@ -163,7 +163,7 @@ def test_the_next_album_shows_what_corrections_taught(index: Path, photos: Path,
 def test_a_model_that_cannot_say_where_says_so(index: Path, photos: Path) -> None:
     with indexed(index, LocalModel(local=False), photos) as gallery:
         assert not gallery.can_localize() and not gallery.model_about().can_localize
-        with pytest.raises(LocalizeError, match="cannot say where"):
+        with pytest.raises(LocalizeError, match="cannot show where"):
             gallery.where(int(gallery.timeline().ids[0]), "bright")
 
 

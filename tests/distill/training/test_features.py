@@ -231,7 +231,7 @@ def test_a_checkpoint_keeps_what_stands_on_its_trunk(headed: tuple[Path, dict[st
     save_checkpoint(model, (folder / "merges.txt.gz").read_bytes(), tmp_path / "kept", {"name": "tiny"})
     again = load_checkpoint(tmp_path / "kept").model
     assert again.config == model.config
-    with pytest.raises(ConfigError, match="OpenCLIP has no place"):
+    with pytest.raises(ConfigError, match="OpenCLIP does not support"):
         save_openclip(load_checkpoint(tmp_path / "kept"), tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
     pixels = torch.rand(2, 3, 64, 64)
@@ -244,7 +244,7 @@ def test_a_finished_student_says_where(headed: tuple[Path, dict[str, object]], d
     folder, settings = headed
     for name, stages in (("rest", FEATURES), ("learns", [{"epochs": 1, "px": 64}])):
         image = load_checkpoint(run(folder, data, tmp_path / name, **{**settings, "stages": stages})).model.image
-        local = image.eval().local()
+        local = image.eval().local_projection()
         assert local is not None and local[0].shape == (32, 256) and local[1] is None
         pixels = [open_photo(path) for path in sorted((data / "shapes/images").iterdir())[:20]]
         recipe = load_checkpoint(tmp_path / name / "student").model.config.pixels
@@ -257,17 +257,17 @@ def test_a_finished_student_says_where(headed: tuple[Path, dict[str, object]], d
 def test_the_fitted_projection_is_that_of_ridge_regression() -> None:
     torch.manual_seed(2)
     tower = ImageTower(ImageConfig("test_efficientnet", hidden=24), 16).eval()
-    assert tower.local() is None
+    assert tower.local_projection() is None
     features = torch.rand(400, 256)
-    assert 0.9 < tower.fit_places(features) <= 1
+    assert 0.9 < tower.fit_local_projection(features) <= 1
     with torch.no_grad():
         vectors = torch.nn.functional.normalize(tower.project(features), dim=-1).double().numpy()
     x = features.double().numpy()
     ridge = 1e-3 * np.mean((x**2).sum(axis=0))
     stacked = np.concatenate([x, np.sqrt(ridge) * np.eye(256)])
     wanted = np.linalg.lstsq(stacked, np.concatenate([vectors, np.zeros((256, 16))]), rcond=None)[0]
-    local = tower.local()
+    local = tower.local_projection()
     assert local is not None
     np.testing.assert_allclose(local[0].numpy(), wanted.T, atol=1e-4)
     plain = ImageTower(ImageConfig("test_efficientnet", bias=True), 16)
-    assert plain.local() == (plain.projection.weight, plain.projection.bias) and plain.places is None
+    assert plain.local_projection() == (plain.projection.weight, plain.projection.bias) and plain.places is None

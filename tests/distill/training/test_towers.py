@@ -82,7 +82,7 @@ def test_a_bad_checkpoint_says_what_is_wrong(recipe_folder: Path, tmp_path: Path
         load_checkpoint(tmp_path)
     save_checkpoint(create_model(recipe_folder / "tiny.toml"), b"", tmp_path, {})
     (tmp_path / "merges.txt.gz").unlink()
-    with pytest.raises(CheckpointError, match="belongs beside"):
+    with pytest.raises(CheckpointError, match="belongs next to"):
         load_checkpoint(tmp_path)
 
 
@@ -101,5 +101,5 @@ def test_trunk_weights_map_by_name_or_by_order(tmp_path: Path) -> None:
     with pytest.raises(PocketclipError, match="not of a"):
         load_trunk_weights(timm.create_model("test_vit"), tmp_path / "ordered.pth")
     (tmp_path / "bad.pth").write_bytes(b"no")
-    with pytest.raises(PocketclipError, match="not a file of weights"):
+    with pytest.raises(PocketclipError, match="not a weights file"):
         load_trunk_weights(trunk, tmp_path / "bad.pth")
