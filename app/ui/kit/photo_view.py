@@ -21,6 +21,28 @@ TURN_AT = 0.18
 """Share of the width that a swipe must cover to turn to the next photo."""
 
 
+class Fingers:
+    """The fingers on a widget, by touch."""
+
+    def __init__(self) -> None:
+        self.points: dict[int, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Mean position of the fingers."""
+        points = self.points.values()
+        return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+
+    @property
+    def spread(self) -> float:
+        """Sum of the fingers' distances from their center in pixels, at least 1."""
+        x, y = self.center
+        return max(1.0, sum(math.hypot(point[0] - x, point[1] - y) for point in self.points.values()))
+
+
 class PhotoView(Widget):
     """Three photos side by side, of which the middle one is visible.
 
@@ -47,7 +69,7 @@ class PhotoView(Widget):
         self._sizes: dict[int, tuple[float, float]] = {}
         self._from: tuple[float, float, float, float] | None = None
         self._where: Where | None = None
-        self._fingers: dict[int, tuple[float, float]] = {}
+        self._fingers = Fingers()
         self._start: dict[str, Any] = {}
         self._turning = 0
         self._rectangles = {}
@@ -177,7 +199,7 @@ class PhotoView(Widget):
             self._wheel(touch)
             return True
         touch.grab(self)
-        self._fingers[touch.uid] = touch.pos
+        self._fingers.points[touch.uid] = touch.pos
         Animation.cancel_all(self, "shift")
         if self._turning:
             self._arrived(self._turning)
@@ -206,32 +228,24 @@ class PhotoView(Widget):
     def _begin(self) -> None:
         """Note where the fingers are; again whenever a finger is added or lifted."""
         self._start = {
-            "center": self._center(),
-            "spread": self._spread(),
+            "center": self._fingers.center,
+            "spread": self._fingers.spread,
             "zoom": self.zoom,
             "pan": (self.pan_x, self.pan_y),
             "moved": self._start.get("moved", False) if len(self._fingers) > 1 else False,
             "pull": 0.0,
         }
 
-    def _center(self) -> tuple[float, float]:
-        points = list(self._fingers.values())
-        return sum(p[0] for p in points) / len(points), sum(p[1] for p in points) / len(points)
-
-    def _spread(self) -> float:
-        x, y = self._center()
-        return max(1.0, sum(math.hypot(p[0] - x, p[1] - y) for p in self._fingers.values()))
-
     def on_touch_move(self, touch: Any) -> bool:
-        if touch.grab_current is not self or touch.uid not in self._fingers:
+        if touch.grab_current is not self or touch.uid not in self._fingers.points:
             return False
-        self._fingers[touch.uid] = touch.pos
-        center = self._center()
+        self._fingers.points[touch.uid] = touch.pos
+        center = self._fingers.center
         dx, dy = center[0] - self._start["center"][0], center[1] - self._start["center"][1]
         if abs(dx) + abs(dy) > dp(8) or len(self._fingers) > 1:
             self._start["moved"] = True
         if len(self._fingers) > 1:
-            self.zoom_about(center, self._start["zoom"] * self._spread() / self._start["spread"])
+            self.zoom_about(center, self._start["zoom"] * self._fingers.spread / self._start["spread"])
         elif self.zoom > 1.01:
             self.pan_x, self.pan_y = self._start["pan"][0] + dx, self._start["pan"][1] + dy
             self._keep_inside()
@@ -245,8 +259,8 @@ class PhotoView(Widget):
         if touch.grab_current is not self:
             return False
         touch.ungrab(self)
-        self._fingers.pop(touch.uid, None)
-        if self._fingers:
+        self._fingers.points.pop(touch.uid, None)
+        if len(self._fingers):
             self._begin()
             return True
         if abs(self.shift) > self.width * TURN_AT:

@@ -166,7 +166,7 @@ TEXTS: dict[str, str] = {
     "settings.folders.remove": "Remove from gallery",
     "settings.folders.remove.text": "{photos} will be removed from the gallery. The files stay where they are.",
     "settings.excluded": "Excluded",
-    "settings.excluded.hint": "Pattern, e.g., */Screenshots/*",
+    "settings.excluded.hint": "e.g., */Screenshots/*",
     "settings.excluded.add": "Exclude",
     "settings.excluded.none": "Nothing excluded",
     "settings.excluded.done": "{photos} hidden",

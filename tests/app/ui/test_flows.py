@@ -387,6 +387,26 @@ def test_pinching_changes_the_columns(gallery: Driver) -> None:
     assert grid.columns < before and gallery.shell.top_layer is None
 
 
+def test_pinching_zooms_into_a_photo(gallery: Driver) -> None:
+    from kivy.tests.common import UnitTestTouch
+
+    grid = gallery.shell.screen.grid
+    gallery.app.open_photo(grid.ids_shown, 0, None)
+    layer = gallery.shell.top_layer
+    gallery.until(lambda: layer.model.details and not layer._tickets, "the photo")
+    x, y = layer.view.center
+    first, second = UnitTestTouch(x - 50, y), UnitTestTouch(x + 50, y)
+    first.touch_down()
+    second.touch_down()
+    first.touch_move(x - 100, y)
+    second.touch_move(x + 100, y)
+    assert layer.view.zoom == pytest.approx(2, rel=0.01)
+    first.touch_up()
+    second.touch_up()
+    gallery.rest(0.3)
+    assert layer.view.zoom == pytest.approx(2, rel=0.01) and gallery.shell.top_layer is layer
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "gray"
