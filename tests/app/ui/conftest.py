@@ -53,14 +53,14 @@ def open_gallery() -> Iterator[Open]:
     """Open a home in a window; closed at the end of the test."""
     opened: list[Driver] = []
 
-    def open_one(
+    def open_home(
         home: Path, size: tuple[int, int] = (400, 640), load_model: Callable[[], Any] = ColorModel, **options: Any
     ) -> Driver:
         driver = Driver(home, load_model, size, **options)
         opened.append(driver)
         return driver
 
-    yield open_one
+    yield open_home
     for driver in opened:
         driver.close()
 

@@ -1,4 +1,4 @@
-"""Drives the gallery in a real window: frames, touches, keys and screenshots. Import it before kivy."""
+"""Drives the gallery in a real window: frames, touches, keys and screenshots. Import it before Kivy."""
 
 import os
 import tempfile
@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# Mesa's renderer puts its LLVM before everybody's eyes; Triton, which torch loads when it likes, brings another one and
-# crashes if it comes second. Tests of both run in one process.
+# Mesa's renderer exports its LLVM to the whole process. Triton, which torch loads at some point, brings another one and
+# crashes if it is loaded second. Tests of both run in one process.
 with suppress(ImportError):
     import triton  # noqa: F401
 
@@ -21,7 +21,7 @@ os.environ.setdefault("KIVY_HOME", tempfile.mkdtemp(prefix="pocketclip-kivy-"))
 
 from app.ui.launch import configure, make_app  # noqa: E402
 
-# Without a screen a window cannot grow beyond what it was made with, only shrink.
+# Without a screen, a window can't become larger than it was at first.
 configure(2400, 1600)
 
 from kivy.app import App  # noqa: E402
@@ -34,8 +34,7 @@ from PIL import Image  # noqa: E402
 
 from mobileclip.home import Folders  # noqa: E402
 
-# Both must be over before something is waited for in vain: a busy machine draws few frames a second, and the threads
-# that are waited for do not get on either.
+# Both must be exceeded before a wait fails: a busy machine draws few frames per second, and other threads are slow too.
 PATIENCE, LEAST_FRAMES = 60.0, 1500
 
 
@@ -43,8 +42,8 @@ class Driver:
     """One open gallery.
 
     Attributes:
-        each_drawn: wait for each picture, as a display does. Else Mesa puts dozens of frames off and keeps all that is
-            in them: quicker for most tests, wrong for one of memory.
+        each_drawn: wait for each frame, as a display does. Without it Mesa defers dozens of frames and keeps all that
+            they use, which is faster but distorts a test of memory.
     """
 
     each_drawn = False
@@ -62,7 +61,7 @@ class Driver:
         self.frames(3)
 
     def close(self) -> None:
-        """As if the window were closed."""
+        """Close the gallery, as closing its window does."""
         if not self._closed:
             self._closed = True
             self.app.on_stop()
@@ -90,26 +89,26 @@ class Driver:
         """Let frames pass until something holds."""
         end, frames = time.monotonic() + PATIENCE, 0
         while not (held := condition()):
-            assert time.monotonic() < end or frames < LEAST_FRAMES, f"waited in vain for {what or condition}"
+            assert time.monotonic() < end or frames < LEAST_FRAMES, f"timed out waiting for {what or condition}"
             self._frame()
             frames += 1
         return held
 
     def rest(self, seconds: float = 0.4) -> None:
-        """Let time pass, for animations; also on a machine that is too busy for more than a few frames a second."""
+        """Let time pass for animations, and a few frames even on a busy machine."""
         end, frames = time.monotonic() + seconds, 2 + int(8 * seconds)
         while time.monotonic() < end or frames > 0:
             self._frame()
             frames -= 1
 
-    # what a person does
+    # what a user does
 
     def tap(self, target: Widget | tuple[float, float]) -> None:
-        """Touch for a moment."""
+        """Tap something."""
         self.press(target, 0.0)
 
     def press(self, target: Widget | tuple[float, float], seconds: float) -> None:
-        """Touch for some time."""
+        """Touch something for some seconds."""
         x, y = target if isinstance(target, tuple) else target.to_window(*target.center)
         touch = UnitTestTouch(x, y)
         touch.touch_down()
@@ -119,7 +118,7 @@ class Driver:
         self.rest(0.15)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 8) -> None:
-        """Draw a finger over the window."""
+        """Drag a finger across the window."""
         touch = UnitTestTouch(*start)
         touch.touch_down()
         for step in range(1, steps + 1):
@@ -141,10 +140,10 @@ class Driver:
                 return widget
         return None
 
-    # what a person sees
+    # what a user sees
 
     def picture(self) -> Image.Image:
-        """The window as it is drawn now."""
+        """A screenshot of the window."""
         self.frames(2)
         Window.dispatch("on_draw")
         width, height = Window.system_size

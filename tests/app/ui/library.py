@@ -1,4 +1,4 @@
-"""A folder of photographs with dates, sizes and folders, out of the few that freely licensed packages carry."""
+"""A folder of photographs with dates and subfolders, made from the few that freely licensed packages contain."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A model without weights that knows colors: what it sees and says can be checked by looking."""
+"""A model without weights that knows colors, so its results can be checked by eye."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

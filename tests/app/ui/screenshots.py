@@ -82,7 +82,7 @@ class Shots:
         return self.take()
 
     def selection(self) -> Image.Image:
-        """Some photos chosen."""
+        """Some photos selected."""
         self.app.go("photos")
         grid = self.driver.shell.screen.grid
         for index in (0, 2, 3):
@@ -92,12 +92,12 @@ class Shots:
         return picture
 
     def start(self) -> Image.Image:
-        """The search before anything is asked."""
+        """The search screen before a search."""
         self.app.search(Query())
         return self.take()
 
     def search(self, words: str) -> Image.Image:
-        """What is found for some words."""
+        """The results of a search."""
         self.app.go("search")
         screen = self.driver.shell.screen
         screen.field.text = words
@@ -109,7 +109,7 @@ class Shots:
         return picture
 
     def photo(self) -> Iterator[tuple[str, Image.Image]]:
-        """One photo, alone and with the map of where something is if the model can tell."""
+        """One photo, and with a heat map if the model can localize."""
         self.app.go("photos")
         grid = self.driver.shell.screen.grid
         ids = grid.ids_shown.tolist()
@@ -129,7 +129,7 @@ class Shots:
         layer.close()
 
     def custom_label(self) -> Image.Image:
-        """A label in the making."""
+        """The dialog for a new label."""
         self.app.go("albums")
         self.app.edit_label()
         dialog = self.driver.shell.top_layer

@@ -1,4 +1,4 @@
-"""What a person does, end to end, with fingers and keys, in a real window over a real index."""
+"""What users do, end to end, with fingers and keys, in a real window over a real index."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ from tests.app.ui.model import ColorModel
 
 
 def verdicts(home: Path) -> list[tuple[str, int]]:
-    """The corrections, as the index file has them."""
+    """The corrections in the index file."""
     with sqlite3.connect(home / "index.db") as index:
         return index.execute("SELECT label, verdict FROM corrections ORDER BY label").fetchall()
 
@@ -132,7 +132,7 @@ def test_keys_alone(gallery: Driver) -> None:
     assert gallery.shell.screen is screen
 
 
-def test_a_label_of_ones_own_with_a_live_preview(gallery: Driver, library: Library) -> None:
+def test_a_custom_label_with_a_live_preview(gallery: Driver, library: Library) -> None:
     gallery.tap(gallery.find(NavItem, icon="albums"))
     gallery.rest(0.3)
     gallery.tap(gallery.find(TextButton, text="New label"))
@@ -215,7 +215,7 @@ def test_more_like_this_photo(gallery: Driver) -> None:
     assert [condition.kind for condition in screen.model.conditions] == ["like"] and len(screen.model.results.ids)
 
 
-def test_a_corrupt_file_is_told_and_can_be_tried_again(tmp_path: Path, open_gallery: Open) -> None:
+def test_a_corrupt_file_is_reported_and_can_be_retried(tmp_path: Path, open_gallery: Open) -> None:
     photos = tmp_path / "photos"
     paths = write_photos(photos, 6, longest=160)
     broken = paths[3]
@@ -281,7 +281,7 @@ def test_no_model_still_shows_photos(library: Library, open_gallery: Open) -> No
     assert "no bundle" in driver.shell.screen.notice.text
 
 
-def test_a_damaged_index_is_told_and_set_aside(tmp_path: Path, open_gallery: Open) -> None:
+def test_a_damaged_index_is_reported_and_backed_up(tmp_path: Path, open_gallery: Open) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "index.db").write_bytes(b"this is no database at all, whatever its name says" * 40)
@@ -294,7 +294,7 @@ def test_a_damaged_index_is_told_and_set_aside(tmp_path: Path, open_gallery: Ope
     assert not (home / "index.db").exists() and len(list(home.glob("index-*.db"))) == 1
 
 
-def test_a_vanished_folder_keeps_its_photos_and_is_told(
+def test_a_missing_folder_keeps_its_photos_and_is_reported(
     indexed: Library, library: Library, tmp_path: Path, open_gallery: Open
 ) -> None:
     photos = tmp_path / "stick"
@@ -311,12 +311,12 @@ def test_a_vanished_folder_keeps_its_photos_and_is_told(
     assert any("not available" in entry.note for entry in driver.shell.screen.ids.roots.children)
     driver.app.go("photos")
     grid = driver.shell.screen.grid
-    # Thumbnails outlive the files; the large picture cannot be had, and that is said.
+    # Thumbnails outlive the files; the large picture is not available, and a message says so.
     driver.app.open_photo(grid.ids_shown, 0, grid)
     driver.until(lambda: driver.find(Toast) is not None, "the message")
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path: Path, open_gallery: Open) -> None:
+def test_a_home_that_cannot_be_written(tmp_path: Path, open_gallery: Open) -> None:
     occupied = tmp_path / "home"
     occupied.write_text("a file where the folder should be")
     driver = open_gallery(occupied, folders=[str(tmp_path)])
@@ -324,7 +324,7 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, open_gallery: Open
     driver.close()
 
 
-def test_all_index_data_is_deleted_and_decisions_may_stay(gallery: Driver, library: Library) -> None:
+def test_index_data_is_deleted_and_corrections_can_stay(gallery: Driver, library: Library) -> None:
     files = {path: path.read_bytes() for path in library.photos.rglob("*.jpg")}
     grid = gallery.shell.screen.grid
     photo = int(grid.ids_shown[0])
@@ -375,14 +375,14 @@ def test_pinching_changes_the_columns(gallery: Driver) -> None:
 
     grid = gallery.shell.screen.grid
     before = grid.columns
-    one, other = UnitTestTouch(150, 300), UnitTestTouch(250, 300)
-    one.touch_down()
-    other.touch_down()
-    one.touch_move(50, 300)
-    other.touch_move(350, 300)
+    first, second = UnitTestTouch(150, 300), UnitTestTouch(250, 300)
+    first.touch_down()
+    second.touch_down()
+    first.touch_move(50, 300)
+    second.touch_move(350, 300)
     gallery.frames(2)
-    one.touch_up()
-    other.touch_up()
+    first.touch_up()
+    second.touch_up()
     gallery.rest(0.3)
     assert grid.columns < before and gallery.shell.top_layer is None
 

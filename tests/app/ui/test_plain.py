@@ -1,4 +1,4 @@
-"""What the screens stand on, windowless: texts, colors, icons, settings, sections, selection, words of a search."""
+"""What screens are made of, without a window: texts, colors, icons, settings, sections, selection, dates."""
 
 import ast
 import json
@@ -30,7 +30,7 @@ def used_keys() -> set[str]:
     keys = set()
     for path in SOURCES:
         text = path.read_text("utf-8")
-        if path.name == "strings.py":  # what uses the table stands below it
+        if path.name == "strings.py":  # the code that uses the table is below it
             text = text.partition("\nMONTHS = ")[2]
         keys |= set(re.findall(r"""["']([a-z_]+\.[a-z_.]+)["']""", text)) & set(strings.TEXTS)
         for call, key in re.findall(r"""\b(t|n)\(\s*["']([a-z_.]+)["']""", text):
@@ -38,7 +38,7 @@ def used_keys() -> set[str]:
     return keys
 
 
-def test_every_text_that_is_used_is_in_the_table_and_the_other_way_round() -> None:
+def test_every_text_is_used_and_every_used_text_exists() -> None:
     used = used_keys()
     built = {key for key in strings.TEXTS if re.match(r"(nav|job)\.", key)}  # named by what they are about
     assert used <= set(strings.TEXTS), used - set(strings.TEXTS)
@@ -135,14 +135,14 @@ def icons_in_code() -> set[str]:
     return {name for name in named if isinstance(name, str) and name.isidentifier()}
 
 
-def test_every_icon_is_used_and_every_one_that_is_used_exists() -> None:
+def test_every_icon_is_used_and_every_used_icon_exists() -> None:
     named = icons_in_code()
     kinds = {"label", "dates", "without", "like"}  # keys of the search's table of icons
     assert named - kinds <= set(icons.strokes()), named - set(icons.strokes())
     assert set(icons.strokes()) <= named, set(icons.strokes()) - named
 
 
-def test_settings_come_back_and_rubbish_does_not(tmp_path: Path) -> None:
+def test_settings_survive_and_rubbish_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "config" / "gallery.json"
     assert load_settings(path) == Settings()
     kept = Settings(dark=True, cell=90.5, width=800, height=600, screen="albums")
@@ -203,7 +203,7 @@ def test_days_of_a_search() -> None:
     assert all(first <= last <= today for _, first, last in usual_ranges(today))
 
 
-def test_heat_dims_what_is_cold_and_tints_what_is_hot() -> None:
+def test_heat_maps_dim_the_cold_and_tint_the_hot() -> None:
     rgba = heat_rgba(np.array([[0.0, 0.5, 1.0, 7.0, -3.0]], np.float32))[0].astype(int)
     assert rgba[0, 3] > rgba[1, 3] > rgba[2, 3] > 0 and rgba[2, 0] > 200 > 20 > rgba[0, 0]
     assert (rgba[3] == rgba[2]).all() and (rgba[4] == rgba[0]).all()
@@ -217,5 +217,5 @@ def test_a_picture_fills_a_square_without_being_squeezed() -> None:
         assert right - left == pytest.approx(1) or bottom - top == pytest.approx(1)
 
 
-def test_places_on_earth() -> None:
+def test_coordinates() -> None:
     assert format_coordinates(-33.8568, 151.2153) == "33.85680° S, 151.21530° E"

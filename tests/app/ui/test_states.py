@@ -1,4 +1,4 @@
-"""When something is wrong: each time a clear state, and nothing lost."""
+"""When something is wrong, the state is clear and nothing is lost."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def test_indexing_that_cannot_begin_says_why(tmp_path: Path, open_gallery: Open)
     assert "damaged tower" in driver.shell.screen.ids.job.text
 
 
-def test_a_folder_that_may_not_be_listed_is_told(
+def test_a_folder_that_may_not_be_listed_is_reported(
     tmp_path: Path, open_gallery: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tmp_path / "photos"
@@ -58,7 +58,7 @@ def test_a_folder_that_may_not_be_listed_is_told(
 
 @contextlib.contextmanager
 def nobody() -> Iterator[None]:
-    """Without the rights of the system's owner, for whom nothing is read-only."""
+    """Run without root's rights, for whom nothing is read-only."""
     if os.geteuid() != 0:
         yield
         return
@@ -70,7 +70,7 @@ def nobody() -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX here")
-def test_a_read_only_disk_is_told_and_left_as_it_is(library: Library, open_gallery: Open) -> None:
+def test_a_read_only_disk_is_reported_and_left_alone(library: Library, open_gallery: Open) -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         home = Path(name, "home")
         shutil.copytree(library.home, home)
@@ -116,7 +116,7 @@ def test_ten_thousand_photos_are_as_quick_and_as_small_as_a_screenful(tmp_path: 
             assert len(grid.tiles) + len(grid._spare) < 400
             assert len(grid.content.children) < 400
     assert driver.app.pictures.bytes <= driver.app.pictures._textures.budget
-    # What grows after the second way through would grow for ever.
+    # What grows after the second way through would grow without end.
     assert sizes[3] - sizes[1] < 16e6, sizes
     with sqlite3.connect(tmp_path / "home" / "index.db") as index:
         assert index.execute("SELECT count(*) FROM photos").fetchone() == (10_000,)

@@ -1,4 +1,4 @@
-"""Everything the gallery promises to fingers and keys, and that a finger finds it: sizes, names, no button cut off."""
+"""Fingers and keys: what each does, and that targets are large enough, named and not cut off."""
 
 from types import SimpleNamespace
 
@@ -23,8 +23,8 @@ from app.ui.screens.settings.screen import size_of
 from tests.app.ui.driver import Driver
 
 
-def seen(widget: Widget) -> bool:
-    """Whether a widget and all that hold it can be seen, and it is not laid out away."""
+def visible(widget: Widget) -> bool:
+    """Whether a widget and all its parents are visible, and it has a size."""
     while widget is not None and widget is not Window:
         if widget.opacity < 0.05 or (isinstance(widget, ButtonBehavior) and not widget.width * widget.height):
             return False
@@ -32,10 +32,10 @@ def seen(widget: Widget) -> bool:
     return True
 
 
-def touched(driver: Driver) -> list[Widget]:
-    """All that can be touched now."""
+def touch_targets(driver: Driver) -> list[Widget]:
+    """Everything that can be touched now."""
     kinds = (ButtonBehavior, Field, Slider, Tile)
-    return [w for w in (driver.shell.top_layer or driver.shell).walk() if isinstance(w, kinds) and seen(w)]
+    return [w for w in (driver.shell.top_layer or driver.shell).walk() if isinstance(w, kinds) and visible(w)]
 
 
 def scrolls_sideways(widget: Widget) -> bool:
@@ -47,7 +47,7 @@ def scrolls_sideways(widget: Widget) -> bool:
 
 
 def check_targets(driver: Driver, where: str) -> int:
-    found = touched(driver)
+    found = touch_targets(driver)
     for widget in found:
         if not (isinstance(widget, Tile) and widget.photo is None):
             assert min(widget.size) >= dp(48) - 1, (where, widget, widget.size)
@@ -60,9 +60,7 @@ def check_targets(driver: Driver, where: str) -> int:
 
 
 @pytest.mark.parametrize("size", [(360, 640), (1180, 780)], ids=["phone", "desktop"])
-def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
-    gallery: Driver, size: tuple[int, int]
-) -> None:
+def test_touch_targets_are_large_enough_named_and_inside_the_window(gallery: Driver, size: tuple[int, int]) -> None:
     gallery.resize(*size)
     app, shell = gallery.app, gallery.shell
     for name in ("photos", "search", "albums", "review", "settings"):
@@ -113,7 +111,7 @@ def test_whatever_is_touched_is_large_enough_named_and_inside_the_window(
 
 
 def test_sizes_follow_the_density_of_the_screen() -> None:
-    """No layout gives a size in pixels: a number that is not 0 or 1 stands in dp(…) or is a share of something."""
+    """No layout gives a size in pixels: a number other than 0 and 1 is in dp(…) or a share of something."""
     import re
     from pathlib import Path
 
@@ -213,7 +211,7 @@ def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver
     assert grid.sticky.top > grid.top + 1
 
 
-def test_dates_words_to_leave_out_and_past_searches(gallery: Driver) -> None:
+def test_dates_excluded_words_and_past_searches(gallery: Driver) -> None:
     app = gallery.app
     app.search(Query())
     screen = gallery.shell.screen
@@ -276,7 +274,7 @@ def test_a_label_given_by_hand_and_accepted_ones_are_told_apart(gallery: Driver)
     layer.close()
 
 
-def test_a_second_album_takes_the_place_of_the_first(gallery: Driver) -> None:
+def test_a_second_album_replaces_the_first(gallery: Driver) -> None:
     app, session = gallery.app, gallery.app.session
     listeners = len(session.changed._listeners)
     for label in ("red", "dark", "red"):
