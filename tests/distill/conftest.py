@@ -171,3 +171,19 @@ def run(recipe_folder: Path, data: Path, out: Path, steps: int | None = None, **
 def student(recipe_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student of the tiny recipe."""
     return run(recipe_folder, data, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def mixed_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with every kind of source, see `tests.distill.mixed`."""
+    from tests.distill.mixed import write_data
+
+    return write_data(tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.fixture(scope="session")
+def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model and the merges of a student for `mixed_data`."""
+    from tests.distill.mixed import write_model
+
+    return write_model(tmp_path_factory.mktemp("model"))

@@ -16,7 +16,7 @@ from distill.config import Reinforcement
 from distill.data.augment import OPERATIONS, Augmentation, apply, draw, from_datacompdr
 from distill.data.sources import DataError
 from mobileclip.errors import ConfigError
-from tests.distill.reinforce.conftest import picture
+from tests.distill.mixed import picture
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 

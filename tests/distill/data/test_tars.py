@@ -19,7 +19,7 @@ from distill.data.samples import CaptionedPhoto
 from distill.data.sources import DataError
 from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
-from tests.distill.reinforce.conftest import encoded, jpeg, npz, write_tar
+from tests.distill.mixed import encoded, jpeg, npz, write_tar
 
 
 def good(key: str, number: int) -> list[tuple[str, bytes]]:

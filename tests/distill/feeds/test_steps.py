@@ -1,0 +1,142 @@
+"""Steps are reproducible, and processes and workers share them."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.feeds.reinforced import ReinforcedFeed
+from distill.feeds.steps import group_number, shuffle_shards
+from mobileclip.errors import ConfigError
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.towers import ModelConfig
+from tests.distill.feeds.common import REINFORCED, STAGE, online_feed, reinforced_feed, same, set_process
+from tests.distill.mixed import recipe
+
+
+def test_the_number_of_workers_changes_nothing(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    alone, helped = (reinforced_feed(home, config, tokenizer, workers) for workers in (0, 2))
+    assert same(alone.batches(1, STAGE, 0), helped.batches(1, STAGE, 0))
+
+
+def test_a_resumed_epoch_starts_at_a_later_step(feed: ReinforcedFeed) -> None:
+    assert same(list(feed.batches(1, STAGE, 0))[3:], feed.batches(1, STAGE, 3))
+
+
+def test_every_epoch_draws_again(feed: ReinforcedFeed) -> None:
+    first, second = (list(feed.batches(epoch, STAGE, 0)) for epoch in range(2))
+    vectors = [
+        {int(group): row for batch in epoch for group, row in zip(batch.groups, batch.teachers[0].image, strict=True)}
+        for epoch in (first, second)
+    ]
+    moved = [not torch.equal(vectors[0][group], vectors[1][group]) for group in vectors[0].keys() & vectors[1].keys()]
+    assert 0.4 < np.mean(moved) < 0.95, "one of three views, drawn in each epoch"
+    assert not torch.equal(first[0].groups, second[0].groups)
+
+
+def test_an_epoch_draws_each_source_by_its_share(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    twice = {"all": {**REINFORCED["all"], "per_epoch": 2.25}}
+    feed = ReinforcedFeed(recipe(home, twice), home, config, tokenizer, 0)
+    groups = Counter(int(group) for batch in feed.batches(0, STAGE, 0) for group in batch.groups)
+    assert feed.steps(0, STAGE) == round(2.25 * 56) // 8 == sum(groups.values()) // 8
+    assert max(groups.values()) <= 3 * 4 and set(groups.values()) - {2, 3} <= {1, 8, 9, 10, 11, 12}
+
+
+@pytest.mark.parametrize("sizes", [[5, 0, 7, 1], [3], [100, 100, 100]])
+def test_shuffling_keeps_every_sample_and_reads_few_shards_at_a_time(sizes: list[int]) -> None:
+    order = shuffle_shards(sizes, np.random.default_rng(0), window=50)
+    assert sorted(order) == list(range(sum(sizes)))
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    for start in range(0, len(order), 50):
+        assert len(set(shard_of[order[start : start + 50]])) <= 3
+    assert sum(sizes) < 5 or not np.array_equal(order, np.arange(sum(sizes)))
+    assert np.array_equal(order, shuffle_shards(sizes, np.random.default_rng(0), window=50))
+
+
+def test_processes_divide_every_batch(feed: ReinforcedFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(feed.batches(0, STAGE, 0))
+    for rank in range(2):
+        set_process(monkeypatch, rank, 2)
+        for batch, mine in zip(whole, feed.batches(0, STAGE, 0), strict=True):
+            assert torch.equal(mine.pixels, batch.pixels[rank::2]) and torch.equal(mine.groups, batch.groups[rank::2])
+            assert torch.equal(mine.tokens[:4], batch.tokens[:8][rank::2]) and len(mine.tokens) == 4 + 2
+            assert torch.equal(mine.teachers[1].image, batch.teachers[1].image[rank::2])
+            assert all(torch.equal(a.image, b.image) for a, b in zip(mine.reference, batch.reference, strict=True))
+
+
+RANK = """
+import os, sys
+from pathlib import Path
+import torch
+from distill.feeds.reinforced import ReinforcedFeed
+from distill.distributed import everyone, joined_processes
+from mobileclip.tokenizer import Tokenizer
+from mobileclip.towers import ModelConfig
+from tests.distill.mixed import recipe
+from tests.distill.feeds.common import REINFORCED, STAGE
+
+home, model, merges, out = map(Path, sys.argv[1:5])
+own = out / os.environ["RANK"]
+own.mkdir()
+with joined_processes("cpu"):
+    tokenizer = Tokenizer.load(merges.read_bytes(), 16)
+    feed = ReinforcedFeed(recipe(own, REINFORCED), home, ModelConfig.load(str(model)), tokenizer, 1)
+    rows = [everyone(batch.teachers[0].image) for batch in feed.batches(0, STAGE, 2)]
+    torch.save([torch.cat([row[0::4], row[1::4], row[2::4], row[3::4]]) for row in rows], own / "rows.pt")
+"""
+
+
+def test_two_processes_join_to_one_batch(feed: ReinforcedFeed, home: Path, mixed_model: Path, tmp_path: Path) -> None:
+    """Real ones, over gloo: the even rows come from the first, the odd ones from the second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = map(str, (home, mixed_model / "tiny.toml", mixed_model / "merges.txt.gz", tmp_path))
+    command, root = [sys.executable, "-c", RANK, *arguments], Path(__file__).parents[3]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(command, cwd=root, env={**os.environ, **world, "RANK": str(rank)}) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    whole = [batch.teachers[0].image for batch in feed.batches(0, STAGE, 2)]
+    for rank in range(2):
+        for joined, batch in zip(torch.load(tmp_path / str(rank) / "rows.pt", weights_only=True), whole, strict=True):
+            assert torch.equal(joined, batch)
+
+
+def test_a_missing_photo_is_left_out_or_replaced(
+    home: Path, config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(home, tmp_path / "data")
+    whole = list(reinforced_feed(tmp_path / "data", config, tokenizer).batches(0, STAGE, 0))
+    lost = [f"captioned/ö/{number}.jpg" for number in (0, 11, 20)]
+    for name in lost:
+        (tmp_path / "data" / name).unlink()
+    gone = {group_number(f"captioned/{name.removeprefix('captioned/')}") for name in lost}
+    feed = reinforced_feed(tmp_path / "data", config, tokenizer)
+    missing = 0
+    for batch, torn in zip(whole, feed.batches(0, STAGE, 0), strict=True):
+        kept = torch.tensor([int(group) not in gone for group in batch.groups])
+        missing += torn.unread
+        assert torn.unread == 8 - int(kept.sum()) and torch.equal(torn.pixels, batch.pixels[kept])
+        assert torch.equal(torn.teachers[0].text[: len(torn.pixels)], batch.teachers[0].text[:8][kept])
+    assert missing == 3
+    for rank in range(2):
+        set_process(monkeypatch, rank, 2)
+        for batch, mine in zip(whole, feed.batches(0, STAGE, 0), strict=True):
+            assert mine.pixels.shape == (4, 3, 48, 48) and len(mine.tokens) == 6
+            assert set(mine.groups.tolist()) <= set(batch.groups.tolist()) - gone
+
+
+def test_a_batch_size_that_is_not_a_multiple_of_the_processes_is_refused(
+    home: Path, config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_process(monkeypatch, 0, 3)
+    for make in (reinforced_feed, online_feed):
+        with pytest.raises(ConfigError, match="8 is not a multiple of 3 processes"):
+            make(home, config, tokenizer)
