@@ -306,13 +306,13 @@ def job_line(state: "JobState") -> str:
         return t("job.failed", reason=state.error)
     if state.stage == "done":
         new = state.report.embedded if state.report else 0
-        said = t("job.done.new", photos=n("photos", new)) if new else t("job.done")
+        line = t("job.done.new", photos=n("photos", new)) if new else t("job.done")
     elif state.stage == "index":
-        said = t("job.index", done=number(state.done), total=number(state.total))
+        line = t("job.index", done=number(state.done), total=number(state.total))
         if state.photos_per_second >= 0.1:
-            said += " · " + t("job.rate", rate=f"{state.photos_per_second:.0f}")
+            line += " · " + t("job.rate", rate=f"{state.photos_per_second:.0f}")
     else:
-        said = t(f"job.{state.stage}", n=number(state.done))
+        line = t(f"job.{state.stage}", n=number(state.done))
     if state.failed:
-        said += " · " + t("job.unreadable", files=n("files", state.failed))
-    return said
+        line += " · " + t("job.unreadable", files=n("files", state.failed))
+    return line

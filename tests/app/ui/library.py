@@ -60,7 +60,7 @@ def write_photos(
 ) -> list[Path]:
     """Write JPEGs into three folders, some days with many photos and some with few; `a_day` is drawn from.
 
-    The date lies in the EXIF of all but every fifth, whose file date says the same.
+    The date is in the EXIF of four out of five; the fifth has it as the date of its file.
     """
     rng = random.Random(seed)
     paths = []

@@ -23,7 +23,7 @@ class Subject:
 
 
 class Screen:
-    """Stands in for the screen's thread: what is delivered runs when the test says so."""
+    """A fake of the screen's thread: deliveries run when the test says so."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []

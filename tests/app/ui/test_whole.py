@@ -30,7 +30,7 @@ name = "unicorn"
 group = "animals"
 prompts = ["a unicorn"]
 """
-COLOURS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200)}
+COLORS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200)}
 
 
 # Whoever runs the tests in the background has made this signal be ignored, and children inherit that.
@@ -63,8 +63,8 @@ def export_tiny(folder: Path) -> tuple[Path, "mobileclip.checkpoints.Checkpoint"
     save_checkpoint(student, (folder / "merges").read_bytes(), checkpoint, about)
     random, lines = np.random.default_rng(0), ["file,label,split"]
     for number in range(90):
-        color = list(COLOURS)[number % 3]
-        pixels = (np.array(COLOURS[color]) + random.integers(-30, 30, (70, 80, 3))).clip(0, 255)
+        color = list(COLORS)[number % 3]
+        pixels = (np.array(COLORS[color]) + random.integers(-30, 30, (70, 80, 3))).clip(0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(colors / f"images/{number}.png")
         lines.append(f"images/{number}.png,{color},{'test' if number >= 60 else 'train'}")
     (colors / "labels.csv").write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""One photo on top of everything, with its labels, details, similar photos and a heat map of what is where."""
+"""One photo on top of everything, with its labels, details, similar photos and a heat map."""
 
 from typing import TYPE_CHECKING, Any
 

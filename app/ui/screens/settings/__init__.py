@@ -1,1 +1,1 @@
-"""Folders, models, appearance and storage."""
+"""Settings: folders, appearance, the model and storage."""

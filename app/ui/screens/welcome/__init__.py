@@ -1,1 +1,1 @@
-"""First start, and an index that cannot be opened."""
+"""The first start, and an index that can't be opened."""
