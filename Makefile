@@ -1,12 +1,12 @@
-# Two commands do all the set-up:  make run [PHOTOS=~/Pictures]   and   make test
+# Both of these install what they need:  make run [PHOTOS=~/Pictures]   and   make test
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# Without PHOTOS, `make run` indexes a few sample photographs into a library of their own, so that they never turn up in
-# your searches. With PHOTOS, it uses your library.
+# Without PHOTOS, `make run` indexes a few sample photographs in a separate library, so that they never appear in your
+# searches. With PHOTOS, it uses your library.
 DEMO := .demo
 PHOTOS ?= $(DEMO)/photos
 LIBRARY := $(if $(filter $(DEMO)/photos,$(PHOTOS)),POCKETCLIP_HOME=$(DEMO)/library)
@@ -25,11 +25,11 @@ run: $(VENV)/light $(filter $(DEMO)/photos,$(PHOTOS))
 	@$(POCKETCLIP) search "a red flower" -t 3
 	@printf '\nNext:  source %s/activate && pocketclip index ~/Pictures && pocketclip search "two dogs on a beach"\n' "$(BIN)"
 
-# One process per core, each on one thread: the tests are many and small.
+# One process per core, each with one thread, because there are many small tests.
 test: $(VENV)/dev check
 	$(PYTEST)
 
-# Structure, wording, the library and the Python API, without a window or training: run it before each commit.
+# Structure, wording, the library and the Python API, without windows or training. Run it before each commit.
 quick: $(VENV)/dev
 	$(BIN)/ruff check --quiet .
 	$(PYTEST) --quiet tests/test_architecture.py tests/test_prose.py tests/app/library tests/mobileclip/test_*.py
@@ -51,7 +51,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.evaluation
 	$(BIN)/python -m tests.benchmarks.export
 
-# Every screen of the gallery into build/screenshots, and those of the README into app/ui/screenshots; needs no display.
+# Writes every screen of the gallery to build/screenshots and those of the README to app/ui/screenshots, without a display.
 screenshots: $(VENV)/dev
 	$(BIN)/python -m tests.app.ui.screenshots
 
@@ -68,9 +68,9 @@ $(VENV)/dev: pyproject.toml
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/light
 
-# Real photographs from the scikit-image and scikit-learn packages, which are not installed for this.
+# Real photographs from the scikit-image and scikit-learn packages, which aren't installed.
 $(DEMO)/photos: tests/sample_photos.py | $(VENV)/light
-	@echo "== Fetching 14 sample photographs into $@"
+	@echo "== Downloading 14 sample photographs to $@"
 	@$(BIN)/python tests/sample_photos.py $@
 
 clean:

@@ -1,7 +1,7 @@
-"""Fetch a dozen real photographs that freely licensed packages carry, for a first try of the command line.
+"""Get a dozen real photographs from freely licensed packages, to try the command line with.
 
-`python tests/sample_photos.py FOLDER` downloads the wheels of scikit-image and scikit-learn with pip, takes the
-photographs out and throws the wheels away; neither package is installed.
+`python tests/sample_photos.py FOLDER` downloads the wheels of scikit-image and scikit-learn with pip, extracts the
+photographs and deletes the wheels. Neither package is installed.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ PHOTOS = (
 
 
 def main(folder: Path) -> None:
-    """Write the photographs into `folder`, all or none."""
+    """Write the photographs to `folder`, all or none."""
     with tempfile.TemporaryDirectory() as name:
         wheels = Path(name)
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]

@@ -1,4 +1,4 @@
-"""The import graph: no circles, among files or folders, and each layer imports only what ARCHITECTURE.md allows."""
+"""Imports: no circles, among files or folders, and each layer imports only what ARCHITECTURE.md allows."""
 
 import ast
 import re
@@ -21,23 +21,23 @@ def module_name(path: Path) -> str:
 
 @cache
 def sources() -> Mapping[str, Path]:
-    """Every module, a package under the name of its `__init__`."""
+    """All modules, with packages under the name of their `__init__`."""
     files = (path for package in PACKAGES for path in sorted((REPOSITORY / package).rglob("*.py")))
     return {module_name(path): path for path in files}
 
 
 def resolve(name: str) -> str | None:
-    """The file of a dotted name: a module, or the `__init__` of a package."""
+    """Find the file of a dotted name: a module, or the `__init__` of a package."""
     return next((found for found in (name, f"{name}.__init__") if found in sources()), None)
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
-    """The files that a module imports anywhere, in functions and for type checkers as well."""
+    """Yield the files that a module imports anywhere, including in functions and for type checkers."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name` reads a module of the package, or else something that its `__init__` defines.
+            # `from package import name` imports a module of the package, or a name that its `__init__` defines.
             names = [full if resolve(full := f"{node.module}.{alias.name}") else node.module for alias in node.names]
         else:
             continue
@@ -78,7 +78,7 @@ def test_files_import_each_other_in_no_circle() -> None:
     ),
 )
 def test_neighbors_in_a_folder_import_each_other_in_no_circle(folder: str) -> None:
-    """Files and folders side by side have an order, from the bottom up."""
+    """The files and folders in a folder can be ordered from the bottom up."""
     prefix = f"{folder}." if folder else ""
 
     def child(name: str) -> str:
@@ -99,10 +99,10 @@ ALLOWED = {
     "export": {"export", "distill", "mobileclip"},
     "pocketclip": {"pocketclip", "mobileclip", "app"},
 }
-"""What the modules of each package may import of this project."""
+"""Package → packages of this project that its modules may import."""
 
 APP_LAYERS = {"library": {"library"}, "ui": {"ui", "library"}, "cli": {"cli", "ui", "library"}}
-"""What each folder of `app` may import of `app`; its own files are open to all."""
+"""Folder of `app` → folders of `app` that it may import. Files directly in `app` may be imported everywhere."""
 
 
 def test_packages_import_downward_only() -> None:
@@ -111,7 +111,7 @@ def test_packages_import_downward_only() -> None:
             assert other.split(".")[0] in ALLOWED[name.split(".")[0]], f"{name} imports {other}"
 
 
-def test_the_library_knows_no_screen_and_no_command() -> None:
+def test_the_library_imports_no_screen_and_no_command() -> None:
     checked = 0
     for name, imported in graph().items():
         top, _, rest = name.partition(".")
@@ -135,7 +135,7 @@ def test_screens_import_the_host_and_not_the_app() -> None:
 
 
 def test_screens_do_not_import_each_other() -> None:
-    """What two screens need is in the kit, in the grid, or next to the screens' folders."""
+    """Code that two screens need is in the kit, in the grid, or next to the screens' folders."""
     prefix = "app.ui.screens."
     checked = 0
     for name, imported in graph().items():
@@ -150,7 +150,7 @@ def test_screens_do_not_import_each_other() -> None:
     assert checked > 5
 
 
-def test_the_kit_and_the_grid_know_no_screen() -> None:
+def test_the_kit_and_the_grid_import_no_screen() -> None:
     for name, imported in graph().items():
         if name.startswith(("app.ui.kit.", "app.ui.grid.")):
             assert not any(other.startswith(("app.ui.screens.", "app.ui.app")) for other in imported), name
@@ -159,12 +159,12 @@ def test_the_kit_and_the_grid_know_no_screen() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    """Each folder of tests/ that holds tests is named after the folder of the code that it tests."""
+    """Each folder with tests is named after the folder of the code that it tests."""
     others = {"benchmarks", "faults", "gpu"}
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
         folder = path.parent.relative_to(REPOSITORY / "tests")
         if folder.parts and folder.parts[0] not in others:
-            assert (REPOSITORY / folder).is_dir(), f"{path} tests no folder"
+            assert (REPOSITORY / folder).is_dir(), f"{path}: there is no folder {folder}"
 
 
 def test_every_path_in_architecture_md_exists() -> None:
@@ -178,11 +178,11 @@ def test_every_path_in_architecture_md_exists() -> None:
 
 
 LARGE_CLASSES = {"PhotoGrid": 36, "SearchModel": 24, "SearchScreen": 24}
-"""Classes that are not divided yet, with their methods. The numbers only ever go down."""
+"""Classes that are still too large, with their number of methods. The numbers only ever go down."""
 
 
 def test_no_class_of_the_ui_has_too_many_methods() -> None:
-    """About 20 is what a reader can hold."""
+    """A reader can keep about 20 in mind."""
     for path in sorted((REPOSITORY / "app" / "ui").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ClassDef):

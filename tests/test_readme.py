@@ -1,4 +1,4 @@
-"""The commands in the guides exist, with those options; those that need neither data nor network run."""
+"""The commands in the guides exist, with their options, and those that need no data and no network run."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PREFIXES = ("pocketclip ", "make ")
 
 
 def commands(prefix: str) -> list[tuple[str, str]]:
-    """Guide and command line, for each line of a fenced block that starts with `prefix`."""
+    """Find the lines of fenced blocks that start with `prefix`, as pairs of guide and command line."""
     found = []
     for guide in GUIDES:
         for block in re.findall(
@@ -33,22 +33,22 @@ def commands(prefix: str) -> list[tuple[str, str]]:
 
 
 def words(line: str) -> list[str]:
-    """The first command of a line, without comment, pipe and redirection."""
+    """Split the first command of a line, without comments, pipes and redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|>&;")
     lexer.whitespace_split = True
-    taken = []
+    found = []
     for word in lexer:
         if word[0] in "|>&;":
             break
-        taken.append(word)
-    return taken
+        found.append(word)
+    return found
 
 
 def parse(arguments: list[str]) -> None:
     """Parse a command line without running it.
 
     Raises:
-        typer.BadParameter, or another usage error: it's wrong, apart from files that don't exist here.
+        typer.BadParameter: or another usage error, except for files that don't exist here.
     """
     command: Any = typer.main.get_command(app)
     parent = None
@@ -79,7 +79,7 @@ def test_a_command_parses(guide: str, line: str) -> None:
     parse(words(line)[1:])
 
 
-def test_wrong_commands_are_noticed() -> None:
+def test_wrong_commands_do_not_parse() -> None:
     for wrong in (
         "no-such-command",
         "index --no-such-option x",
@@ -108,7 +108,7 @@ def test_a_command_runs_without_data_and_network(line: str, tmp_path: Path) -> N
     if "pull" in arguments:
         pytest.skip("needs a network")
     if "--model" in arguments or "-m" in arguments:
-        pytest.skip("names a model of the reader's own")
+        pytest.skip("names a model that only the reader has")
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "POCKETCLIP_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "app", *arguments]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)

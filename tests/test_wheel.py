@@ -1,4 +1,4 @@
-"""The wheel holds everything that the light half needs, and its declared dependencies are enough."""
+"""The wheel contains everything that the light half needs, and its declared dependencies are enough."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that nothing is left in the checkout."""
+    """The wheel, built from a copy so that no files are left in the checkout."""
     source = tmp_path_factory.mktemp("source")
     for name in PACKAGES:
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "screenshots"))
@@ -43,7 +43,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the declared dependencies and theirs, and nothing else."""
+    """A folder with nothing but the declared dependencies, and the dependencies of those."""
     folder = tmp_path_factory.mktemp("dependencies")
     waiting = [Requirement(text) for text in requires("pocketclip") or ()]
     known: set[str] = set()
@@ -54,13 +54,13 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         known.add(requirement.name)
         try:
             found = distribution(requirement.name)
-        except PackageNotFoundError:  # an optional one of another platform
+        except PackageNotFoundError:  # only needed on another platform
             continue
         waiting += [Requirement(text) for text in found.requires or ()]
         for name in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}:
-            link, place = folder / name, Path(str(found.locate_file(name)))
+            link, target = folder / name, Path(str(found.locate_file(name)))
             if not link.exists():
-                link.symlink_to(place)
+                link.symlink_to(target)
     return folder
 
 
@@ -70,7 +70,7 @@ def pip(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_wheel_holds_all_packages_and_their_data(wheel: Path) -> None:
+def test_the_wheel_contains_all_packages_and_their_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} >= set(PACKAGES)
     for name in (
@@ -96,7 +96,7 @@ def test_the_installed_command_indexes_and_searches(site: Path, dependencies: Pa
         shutil.copy(photo, tmp_path / "photos")
 
     def run(*arguments: str) -> str:
-        """Isolated from this environment's packages by -S, and from the checkout by another folder."""
+        """Run Python without this environment's packages (-S), and outside the checkout."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment |= {"PYTHONPATH": f"{site}{os.pathsep}{dependencies}", "POCKETCLIP_HOME": str(tmp_path / "home")}
         command = [sys.executable, "-S", *arguments]

@@ -1,7 +1,7 @@
-"""How fast the gallery is on this machine: `python -m tests.benchmarks [MODEL]`.
+"""Speed of indexing and searching on this machine: `python -m tests.benchmarks [MODEL]`.
 
-Prints tables, asserts nothing. Figures of one run may be compared with one another; those of two machines, or of one
-machine on two days, may not.
+Prints tables, asserts nothing. Only compare figures of the same run, never those of two machines, or of the same
+machine on two days.
 """
 
 import os
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def make_photos(folder: Path) -> None:
-    """Write JPEGs of 4000 × 3000 pixels, different parts of real photographs, as a phone would store them."""
+    """Write JPEGs of 4000 × 3000 pixels, as a phone stores them, from different parts of real photographs."""
     folder.mkdir()
     spec = find_spec("sklearn"), find_spec("skimage")
     roots = [Path(found.submodule_search_locations[0]) for found in spec if found and found.submodule_search_locations]
@@ -85,7 +85,7 @@ def make_photos(folder: Path) -> None:
         source = sources[number % len(sources)]
         left, top = int(rng.integers(0, source.width // 4)), int(rng.integers(0, source.height // 4))
         part = source.crop((left, top, left + source.width * 3 // 4, top + source.height * 3 // 4))
-        # Enlarged pixels alone would compress, and decode, like no photo does.
+        # Noise, because enlarged photos without it would compress and decode unlike real ones.
         pixels = np.asarray(part.resize((4000, 3000), Image.Resampling.BICUBIC)) + np.roll(grain, 97 * number, axis=1)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03}.jpg", quality=90)
 
@@ -99,7 +99,7 @@ def clock(times: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def indexing(model: Model, folder: Path, path: Path) -> Table:
-    """Each stage of indexing on its own, one after the other in one thread (the tower uses what it likes)."""
+    """Measure each stage of indexing separately, in one thread (except for the tower, which chooses its threads)."""
     found = [event for event in walk(str(folder)) if isinstance(event, Found)]
     times: dict[str, float] = {}
     model.encode_pixels(read_photo(found[0], model.recipe)[None])
@@ -114,7 +114,7 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
                 hashes = [content_hash(photo.path) for photo in batch]
             with clock(times, "decode"):
                 images = [open_photo(photo.path, min_side=DECODE_MARGIN * model.recipe.size) for photo in batch]
-            with clock(times, "resize and normalise"):
+            with clock(times, "resize and normalize"):
                 pixels = np.stack([model.recipe(image) for image in images])
             with clock(times, "tower"):
                 vectors = model.encode_pixels(pixels)
@@ -130,16 +130,16 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
     for column in ("stage", "ms per photo", "photos/s", "share"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     total = sum(times.values())
-    for stage, seconds in [*times.items(), ("all stages in turn", total)]:
+    for stage, seconds in [*times.items(), ("all stages", total)]:
         each = seconds / len(found)
         table.add_row(stage, f"{each * 1e3:.2f}", f"{1 / each:.1f}", f"{seconds / total:.0%}")
     return table
 
 
 def whole_runs(model: Model, folder: Path, home: Path) -> Table:
-    """The real pipeline: a first run with 1, 2 and 4 decoding threads, a run over unchanged photos, decoding alone."""
-    table = Table(title="Indexing as it really runs")
-    for column in ("run", "photos/s", "against 1 decoder"):
+    """Measure the real pipeline: first runs with 1, 2 and 4 decoding threads, unchanged photos, decoding alone."""
+    table = Table(title="Indexing, the whole pipeline")
+    for column in ("run", "photos/s", "relative to 1 decoder"):
         table.add_column(column, justify="left" if column == "run" else "right")
     speeds: dict[str, float] = {}
     for decoders in (1, 2, 4):
@@ -159,8 +159,8 @@ def whole_runs(model: Model, folder: Path, home: Path) -> Table:
     return table
 
 
-def best_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median wall time of `work` in seconds, after one run to warm up."""
+def median(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median wall time of `work` in seconds, after one run to warm up."""
     work()
     times = []
     for _ in range(repeats):
@@ -171,7 +171,7 @@ def best_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def searching(model: Model, count: int, path: Path) -> Table:
-    """Search over stored vectors, against nothing but the matrix product."""
+    """Compare search over stored vectors with the matrix product alone."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(count, model.dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -200,26 +200,26 @@ def searching(model: Model, count: int, path: Path) -> Table:
             ]
 
         figures = {
-            "bare NumPy product, vectors in memory": best_of(lambda: rows @ query),
-            "product over the mapped file": best_of(lambda: matrix.rows @ query),
-            "ten best": best_of(lambda: best_rows(scores, None, nothing, matrix.ids, 10)),
-            "strong or weak": best_of(lambda: strong_from(scores, presence)),
-            "opening the mapped file, checksum and all": best_of(lambda: load_matrix(store, model.fingerprint)),
-            "whole search without the text tower": best_of(whole),
-            "text tower, one query": best_of(lambda: model.encode_texts(["a dog on a beach"])),
-            "making the mapped file anew from SQLite": built,
+            "NumPy product alone, vectors in memory": median(lambda: rows @ query),
+            "product with the mapped file": median(lambda: matrix.rows @ query),
+            "ten best hits": median(lambda: best_rows(scores, None, nothing, matrix.ids, 10)),
+            "strong or weak": median(lambda: strong_from(scores, presence)),
+            "opening the mapped file, with its checksum": median(lambda: load_matrix(store, model.fingerprint)),
+            "whole search without the text tower": median(whole),
+            "text tower, one query": median(lambda: model.encode_texts(["a dog on a beach"])),
+            "rebuilding the mapped file from SQLite": built,
         }
     table = Table(title=f"Search over {count:,} vectors of {model.dim}")
-    for column in ("step", "ms", "against the bare product"):
+    for column in ("step", "ms", "relative to the product"):
         table.add_column(column, justify="left" if column == "step" else "right")
-    bare = next(iter(figures.values()))
+    product = next(iter(figures.values()))
     for step, seconds in figures.items():
-        table.add_row(step, f"{seconds * 1e3:.2f}", f"{seconds / bare:.1f} ×")
+        table.add_row(step, f"{seconds * 1e3:.2f}", f"{seconds / product:.1f} ×")
     return table
 
 
 def starting(name: str, photos: Path, home: Path) -> Table:
-    """What a person waits for on the command line, against an interpreter that does nothing."""
+    """Compare whole commands with an interpreter that does nothing."""
 
     def run(*arguments: str) -> Callable[[], object]:
         environment = os.environ | {"POCKETCLIP_HOME": str(home)}
@@ -232,14 +232,14 @@ def starting(name: str, photos: Path, home: Path) -> Table:
         shutil.copy(photo, few)
     run("-m", "app", "index", str(few), "--model", name)()
     figures = {
-        "python -c pass": best_of(run("-c", "pass")),
-        "pocketclip --help": best_of(run("-m", "app", "--help")),
-        "pocketclip status": best_of(run("-m", "app", "status")),
-        "pocketclip tag": best_of(run("-m", "app", "tag", "--model", name)),
-        "pocketclip search, a fresh process": best_of(run("-m", "app", "search", "a dog", "--model", name)),
+        "python -c pass": median(run("-c", "pass")),
+        "pocketclip --help": median(run("-m", "app", "--help")),
+        "pocketclip status": median(run("-m", "app", "status")),
+        "pocketclip tag": median(run("-m", "app", "tag", "--model", name)),
+        "pocketclip search, in a new process": median(run("-m", "app", "search", "a dog", "--model", name)),
     }
-    table = Table(title="Start-up")
-    for column in ("command", "s", "against bare Python"):
+    table = Table(title="Startup")
+    for column in ("command", "s", "relative to bare Python"):
         table.add_column(column, justify="left" if column == "command" else "right")
     for command, seconds in figures.items():
         table.add_row(command, f"{seconds:.3f}", f"{seconds / figures['python -c pass']:.1f} ×")

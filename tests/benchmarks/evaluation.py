@@ -1,7 +1,7 @@
-"""How retrieval is measured as photos and captions grow: `python -m tests.benchmarks.evaluation`.
+"""Time and memory of retrieval metrics by number of photos and captions: `python -m tests.benchmarks.evaluation`.
 
-Each size in a process of its own, so that its peak memory is its own. Recall both ways, five captions a photo, without
-the bootstrap. The last column is what all similarities at once would take.
+Each size runs in a separate process, to measure its peak memory. Recall in both directions, five captions per photo,
+without the bootstrap. The last column is the memory of the whole similarity matrix.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEASURE = "--measure"
 
 
 def measure(photos: int) -> tuple[float, float]:
-    """Return the seconds of both directions, and by how many MB they raised the process's peak."""
+    """Return the seconds for both directions, and how many MB they added to the process's peak memory."""
     random = np.random.default_rng(0)
     images = random.normal(size=(photos, WIDTH)).astype(np.float32)
     texts = random.normal(size=(CAPTIONS * photos, WIDTH)).astype(np.float32)
@@ -40,20 +40,20 @@ def _peak() -> float:
 
 def main() -> None:
     """Print a table."""
-    table = Table(title=f"Recall both ways, {CAPTIONS} captions a photo, {WIDTH} dimensions")
-    for title in ("photos", "captions", "seconds", "MB more", "whole matrix, MB"):
+    table = Table(title=f"Recall in both directions, {CAPTIONS} captions per photo, {WIDTH} dimensions")
+    for title in ("photos", "captions", "seconds", "peak memory, MB", "whole matrix, MB"):
         table.add_column(title, justify="right")
     for photos in SIZES:
         command = [sys.executable, "-m", "tests.benchmarks.evaluation", MEASURE, str(photos)]
-        seconds, more = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        seconds, memory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         whole = photos * photos * CAPTIONS * 4 / 1e6
-        table.add_row(f"{photos:,}", f"{photos * CAPTIONS:,}", f"{float(seconds):.2f}", more, f"{whole:,.0f}")
+        table.add_row(f"{photos:,}", f"{photos * CAPTIONS:,}", f"{float(seconds):.2f}", memory, f"{whole:,.0f}")
     Console().print(table)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [MEASURE]:
-        took, grown = measure(int(sys.argv[2]))
-        print(f"{took:.3f} {grown:.0f}")
+        elapsed, added = measure(int(sys.argv[2]))
+        print(f"{elapsed:.3f} {added:.0f}")
     else:
         main()

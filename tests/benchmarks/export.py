@@ -1,8 +1,8 @@
-"""Exported towers against torch and against open_clip's own export: `python -m tests.benchmarks.export [MODEL]`.
+"""Exported towers compared with torch and with open_clip's own export: `python -m tests.benchmarks.export [MODEL]`.
 
-The same weights, random, in every row, so all rows must give the same vectors: that is checked. One photo or one text
-at a time, each row in a process of its own with one thread; the median of the runs. Latencies of random weights are
-those of trained ones. `torch.compile` needs a C++ compiler; where it cannot compile, its row says so.
+All rows have the same random weights, and it is checked that they return the same vectors. Each row is the median of
+several runs with one photo or text, in a separate process with one thread. Latency doesn't depend on training.
+`torch.compile` needs a C++ compiler; if it fails, its row shows the error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Row = tuple[str, dict[Side, float], dict[Side, int]]
 
 
 def inputs(model: CLIP) -> dict[Side, np.ndarray]:
-    """One smooth picture and one text."""
+    """Return one smooth picture and one text."""
     torch.manual_seed(1)
     size = model.config.pixels.size
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 6), size=size, mode="bilinear")
@@ -46,13 +46,13 @@ def inputs(model: CLIP) -> dict[Side, np.ndarray]:
 
 
 def build(name: str) -> CLIP:
-    """Fresh weights, the same in every process."""
+    """Build a model with random weights, the same in every process."""
     torch.manual_seed(0)
     return create_model(name).eval()
 
 
 def median(run: Callable[[], Any]) -> float:
-    """Milliseconds, after three runs that do not count."""
+    """Return the median in milliseconds, after three runs to warm up."""
     times = []
     for number in range(ROUNDS + 3):
         started = time.perf_counter()
@@ -64,21 +64,21 @@ def median(run: Callable[[], Any]) -> float:
 
 
 def measure_torch(name: str, how: str) -> None:
-    """Print the milliseconds of both towers by torch itself, as JSON; run in a process of its own."""
+    """Print the milliseconds of both towers in torch as JSON; to be run in a separate process."""
     torch.set_num_threads(THREADS)
     model = build(name) if how == "eager, as trained" else reparameterize(build(name))
-    found = {}
-    for side, given in inputs(model).items():
+    latencies = {}
+    for side, batch in inputs(model).items():
         encode: Any = model.encode_image if side == "image" else model.encode_text
         encode = torch.compile(encode) if how == "torch.compile" else encode
-        tensor = torch.from_numpy(given)
+        tensor = torch.from_numpy(batch)
         with torch.inference_mode():
-            found[side] = median(lambda encode=encode, tensor=tensor: encode(tensor))
-    print(json.dumps(found))
+            latencies[side] = median(lambda encode=encode, tensor=tensor: encode(tensor))
+    print(json.dumps(latencies))
 
 
 def torch_rows(name: str) -> list[Row]:
-    """Eager torch as trained and reparameterized, and compiled."""
+    """Measure eager torch, as trained and reparameterized, and compiled torch."""
     rows: list[Row] = []
     for how in ("eager, as trained", "eager", "torch.compile"):
         command = [sys.executable, "-m", "tests.benchmarks.export", name, TORCH, how]
@@ -105,18 +105,18 @@ class _OneSide(torch.nn.Module):
 
 
 def openclip_files(model: CLIP, name: str) -> dict[Side, bytes]:
-    """The same weights in open_clip's own model, exported as people do: `torch.onnx.export` of its two encoders."""
+    """Load the weights into open_clip's own model, and export its two encoders with `torch.onnx.export`."""
     import open_clip
 
     reference = open_clip.create_model(openclip_name(name)).eval()
-    # Where open_clip keeps the projection as timm's own classifier, it is the same matrix by another name.
+    # open_clip stores some projections as timm's own classifier: the same matrix with another name.
     own = "visual.trunk.head.fc." if "visual.trunk.head.fc.weight" in reference.state_dict() else "visual.head.proj."
     weights = openclip.from_ours(model)
     reference.load_state_dict({key.replace("visual.head.proj.", own): value for key, value in weights.items()})
     files: dict[Side, bytes] = {}
-    for side, given in inputs(model).items():
+    for side, batch in inputs(model).items():
         module = _OneSide(reference, side)
-        tensor = torch.from_numpy(given)
+        tensor = torch.from_numpy(batch)
         stream = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -128,56 +128,56 @@ def openclip_files(model: CLIP, name: str) -> dict[Side, bytes]:
 
 
 def openclip_name(name: str) -> str:
-    """`mobileclip2-s0` is open_clip's `MobileCLIP2-S0`."""
+    """Return open_clip's name, such as `MobileCLIP2-S0` for `mobileclip2-s0`."""
     import open_clip
 
     return next(known for known in open_clip.list_models() if known.lower() == name)
 
 
 def engine_rows(model: CLIP, name: str) -> list[Row]:
-    """ONNX by open_clip, then every format and precision that can be made here."""
-    given, fused = inputs(model), reparameterize(model)
+    """Measure ONNX from open_clip, then every format and precision that can be exported here."""
+    batches, fused = inputs(model), reparameterize(model)
     with torch.inference_mode():
-        exact = {
-            "image": model.encode_image(torch.from_numpy(given["image"])).numpy(),
-            "text": model.encode_text(torch.from_numpy(given["text"])).numpy(),
+        expected = {
+            "image": model.encode_image(torch.from_numpy(batches["image"])).numpy(),
+            "text": model.encode_text(torch.from_numpy(batches["text"])).numpy(),
         }
-    rows = [time_files("onnx, open_clip's own", "onnx", openclip_files(model, name), model, exact, SAME)]
+    rows = [time_files("onnx, open_clip's own", "onnx", openclip_files(model, name), model, expected, SAME)]
     for engine in FORMATS:
         try:
-            made_by = load_format(engine)
+            form = load_format(engine)
         except ExportError as error:
             rows.append((str(error), {}, {}))
             continue
-        if made_by.interpreted:
-            continue  # it does not run here: its interpreter's latency says nothing
-        converted = {side: made_by.convert(fused, side) for side in SIDES}
-        for precision in (name for name in PRECISIONS if name in made_by.precisions):
-            data = {side: made_by.quantize(converted[side], side, precision, [given[side]]) for side in SIDES}
-            rows.append(time_files(f"{engine} {precision}", engine, data, model, exact, COARSE))
+        if form.interpreted:
+            continue  # it doesn't run here, and the latency of its interpreter is meaningless
+        converted = {side: form.convert(fused, side) for side in SIDES}
+        for precision in (name for name in PRECISIONS if name in form.precisions):
+            data = {side: form.quantize(converted[side], side, precision, [batches[side]]) for side in SIDES}
+            rows.append(time_files(f"{engine} {precision}", engine, data, model, expected, COARSE))
     return rows
 
 
 def time_files(
-    title: str, engine: str, files: dict[Side, bytes], model: CLIP, exact: dict[str, np.ndarray], far: float
+    title: str, engine: str, files: dict[Side, bytes], model: CLIP, expected: dict[str, np.ndarray], tolerance: float
 ) -> Row:
-    """Run each file in a process of its own, and see that it gives the vectors that torch gives."""
+    """Run each file in a separate process, and check that it returns the same vectors as torch."""
     times: dict[Side, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for side, given in inputs(model).items():
+        for side, batch in inputs(model).items():
             file = Path(folder) / side
             file.write_bytes(files[side])
             with Child(engine, file, THREADS, model.config.pixels) as tower:
-                vectors = tower(given)
-                off = 1 - float((vectors / np.linalg.norm(vectors) * exact[side]).sum())
-                if not off <= far:
-                    raise SystemExit(f"{title}: the {side} tower gives other vectors (1 − cosine {off:.4f})")
-                times[side] = tower.latency(given, ROUNDS)
+                vectors = tower(batch)
+                difference = 1 - float((vectors / np.linalg.norm(vectors) * expected[side]).sum())
+                if not difference <= tolerance:
+                    raise SystemExit(f"{title}: the {side} tower returns other vectors (1 − cosine {difference:.4f})")
+                times[side] = tower.latency(batch, ROUNDS)
     return title, times, {side: len(data) for side, data in files.items()}
 
 
 def main(name: str) -> None:
-    """Print a table; ratios are to eager torch with merged branches."""
+    """Print a table, with latencies relative to eager torch with merged branches."""
     rows = [*torch_rows(name), *engine_rows(build(name), name)]
     base = next(times for title, times, _ in rows if title == "torch, eager")
     table = Table(title=f"{name}, random weights, one at a time, {THREADS} thread")

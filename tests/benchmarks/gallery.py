@@ -1,8 +1,9 @@
-"""How soon the gallery shows photos, and what it takes to scroll: `python -m tests.benchmarks.gallery`.
+"""How soon the gallery shows photos, and the time and memory of scrolling: `python -m tests.benchmarks.gallery`.
 
-Two windows in processes of their own, without a display: one on an indexed library of 10,000 photos, from the start of
-the interpreter to the first frame and to the first screen full of thumbnails; one that goes through 50,000 photos, a
-screenful a step, with its memory. Prints tables, asserts nothing. Thumbnails are there already, as after indexing.
+Two windows in separate processes, without a display. One opens an indexed library of 10,000 photos, measured from the
+start of the interpreter to the first frame and to the first screen full of thumbnails. The other scrolls through 50,000
+photos, one screenful per step, with its memory. Prints tables, asserts nothing. Thumbnails exist already, as after
+indexing.
 """
 
 import argparse
@@ -31,20 +32,20 @@ from app.library.pictures.thumbnails import Thumbnails
 from app.library.store.store import Store
 
 FIRST, SCROLLED, STARTS = 10_000, 50_000, 3
-STEPS, TOLD = 1500, 10
+STEPS, REPORTS = 1500, 10
 PICTURES = 36
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    """Make both libraries in a temporary folder and open them; or be one of the windows (`--child`)."""
+    """Make both libraries in a temporary folder and open them, or run one of the windows (`--child`)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", choices=["start", "scroll"])
     parser.add_argument("--home", type=Path)
     parser.add_argument("--since", type=float)
-    given = parser.parse_args()
-    if given.child:
-        child(given.child, given.home, given.since)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments.home, arguments.since)
         return
     console = Console(width=110)
     console.print(f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
@@ -59,12 +60,12 @@ def main() -> None:
         for column in ("what", "s, best", "s, median"):
             table.add_column(column, justify="left" if column == "what" else "right")
         for what in started[0]:
-            seconds = sorted(one[what] for one in started)
+            seconds = sorted(times[what] for times in started)
             table.add_row(what, f"{seconds[0]:.2f}", f"{seconds[len(seconds) // 2]:.2f}")
         console.print(table)
         fill(scrolled, Path(name, "more"), SCROLLED)
         table = Table(title=f"Scrolling through {SCROLLED:,} photos, {STEPS:,} screenfuls")
-        for column in ("photos passed", "memory, MB", "textures, MB", "widgets", "ms a step"):
+        for column in ("photos passed", "memory, MB", "textures, MB", "widgets", "ms per step"):
             table.add_column(column, justify="right")
         for line in window("scroll", scrolled):
             table.add_row(*(f"{line[key]:,.0f}" for key in ("passed", "memory", "textures", "widgets", "step")))
@@ -72,15 +73,15 @@ def main() -> None:
 
 
 def fill(home: Path, photos: Path, count: int, model: Any = None, *, thumbnails: int = 0, longest: int = 320) -> None:
-    """Make an index of `count` photos in days of twenty, which are links to a few real ones.
+    """Make an index of `count` photos, twenty per day, which are links to a few real ones.
 
     Args:
-        home: gets the index and the thumbnails.
-        photos: gets the photos and the links.
-        count: how many.
-        model: the one whose index it is to be, with a vector of noise for each photo; None for none.
-        thumbnails: how many, of the newest photos, to make beforehand.
-        longest: side of the real ones.
+        home: folder for the index and the thumbnails.
+        photos: folder for the photos and the links.
+        count: number of photos.
+        model: the index gets a random vector of this model for each photo; None for no vectors.
+        thumbnails: number of the newest photos to make thumbnails of.
+        longest: longer side of the real photos, in pixels.
     """
     from tests.app.ui.library import write_photos
 
@@ -107,7 +108,7 @@ def fill(home: Path, photos: Path, count: int, model: Any = None, *, thumbnails:
 
 
 def window(what: str, home: Path) -> list[dict[str, float]]:
-    """Run one window to its end and read what it measured."""
+    """Run one window until it closes, and read its measurements."""
     command = [sys.executable, "-m", "tests.benchmarks.gallery", "--child", what, "--home", str(home)]
     done = subprocess.run(
         [*command, "--since", str(time.monotonic())],
@@ -121,7 +122,7 @@ def window(what: str, home: Path) -> list[dict[str, float]]:
 
 
 def child(what: str, home: Path, since: float) -> None:
-    """Open the gallery as the command does, measure, close it."""
+    """Open the gallery as the command does, measure, and close it."""
     from app.ui.launch import configure, make_app, prepare
     from mobileclip.home import Folders
 
@@ -131,7 +132,7 @@ def child(what: str, home: Path, since: float) -> None:
     from kivy.clock import Clock
     from kivy.core.window import Window
 
-    wait_for_pictures()
+    wait_for_rendering()
     app = make_app(places, functools.partial(mobileclip.load, "pocket"))
     if what == "scroll":
         Clock.schedule_once(lambda _: scroll(app, Clock), 1)
@@ -155,7 +156,7 @@ def child(what: str, home: Path, since: float) -> None:
 
 
 def scroll(app: Any, clock: Any) -> None:
-    """Go through all photos, a screenful a frame, and tell what it takes now and then."""
+    """Scroll through all photos, one screenful per frame, and print measurements from time to time."""
     grid = app.shell.screen.grid
     began = [time.monotonic()]
     at = [0]
@@ -163,14 +164,14 @@ def scroll(app: Any, clock: Any) -> None:
     def step(_: float) -> bool:
         at[0] += 1
         grid.scroll.scroll_y = 1 - at[0] / STEPS
-        if at[0] % (STEPS // TOLD) == 0:
+        if at[0] % (STEPS // REPORTS) == 0:
             now = time.monotonic()
             line = {
                 "passed": len(grid.ids_shown) * at[0] / STEPS,
                 "memory": resident() / 1e6,
                 "textures": app.pictures.bytes / 1e6,
                 "widgets": len(grid.content.children),
-                "step": 1e3 * (now - began[0]) * TOLD / STEPS,
+                "step": 1e3 * (now - began[0]) * REPORTS / STEPS,
             }
             began[0] = now
             print(json.dumps(line), flush=True)
@@ -181,12 +182,12 @@ def scroll(app: Any, clock: Any) -> None:
     clock.schedule_interval(step, 0)
 
 
-def wait_for_pictures() -> None:
-    """End each frame when its picture is drawn, as a display has it.
+def wait_for_rendering() -> None:
+    """End each frame only when it is rendered, as with a display.
 
-    Without a display nobody waits, and Mesa's software renderer (llvmpipe 22.3) puts frames off: dozens of them, each
-    with up to 36 MB of primitives. Their memory, which grows with the renderer's lag to more than 2 GB, is no part of
-    the gallery; nor is a frame over before it can be seen.
+    Without a display nothing waits, and Mesa's software renderer (llvmpipe 22.3) queues dozens of frames, each with up
+    to 36 MB of primitives. Their memory grows to more than 2 GB, but isn't the gallery's, and a frame isn't complete
+    before it is visible.
     """
     from kivy.core.window import Window
 
@@ -200,7 +201,7 @@ def _finish(_: object) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Return the memory of this process in bytes."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except OSError:

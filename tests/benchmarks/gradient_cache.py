@@ -1,8 +1,8 @@
-"""The memory of a step as the batch grows, with gradient caching: `python -m tests.benchmarks.gradient_cache`.
+"""Memory of a training step by batch size, with gradient caching: `python -m tests.benchmarks.gradient_cache`.
 
-Each step runs in a process of its own; what it takes is that process's peak less what it held before, with model and
-batch in place. Contrastive loss, feature and ensemble distillation on the towers of `pocket`. Prints a table, asserts
-nothing.
+Each step runs in a separate process. Its memory is the process's peak minus the peak before the step, when the model
+and the batch were already there. Contrastive loss, feature and ensemble distillation on the towers of `pocket`. Prints
+a table, asserts nothing.
 """
 
 import argparse
@@ -23,9 +23,9 @@ SIZES = (128, 256, 512, 1024, 2048)
 
 
 def main() -> None:
-    """Measure all sizes, or the one that the arguments name."""
+    """Measure all sizes, or the one in the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--largest-at-once", type=int, default=1024, help="beyond, only gradient caching is measured")
+    parser.add_argument("--largest-at-once", type=int, default=1024, help="larger batches only with caching")
     parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def step(size: int, micro: int) -> tuple[float, float]:
-    """Measure a step in a fresh process: MB and seconds."""
+    """Measure a step in a new process: MB and seconds."""
     command = [sys.executable, "-m", "tests.benchmarks.gradient_cache", "--one", str(size), str(micro)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     megabytes, seconds = json.loads(done.stdout)
@@ -54,10 +54,10 @@ def step(size: int, micro: int) -> tuple[float, float]:
 
 
 def measure(size: int, micro: int) -> tuple[float, float]:
-    """Return what a step takes beyond what was there before, in MB, and seconds."""
+    """Return the memory that a step adds, in MB, and its seconds."""
     from distill.batch import Batch
     from distill.config import LossConfig
-    from distill.losses import Taught
+    from distill.losses import TeacherEmbeddings
     from distill.training.gradient_cache import backward_in_parts
     from distill.training.parallel import Parallel
     from distill.training.task import DistillTask
@@ -69,9 +69,10 @@ def measure(size: int, micro: int) -> tuple[float, float]:
     tokens = torch.randint(1, 16000, (size, 16))
     tokens[:, -1] = 16383
     vectors = torch.nn.functional.normalize(torch.randn(2, size, 512), dim=-1)
-    batch = Batch(torch.randn(size, 3, PX, PX), tokens, torch.arange(size), (Taught(vectors[0], vectors[1], 40.0),))
+    teacher = TeacherEmbeddings(vectors[0], vectors[1], 40.0)
+    batch = Batch(torch.randn(size, 3, PX, PX), tokens, torch.arange(size), (teacher,))
     parallel = Parallel(task, "ddp")
-    for value in task.parameters():  # gradients are there at every step but the first
+    for value in task.parameters():  # gradients exist at every step except the first
         value.grad = torch.zeros_like(value)
     before, start = peak(), time.perf_counter()
     if micro:
@@ -82,9 +83,9 @@ def measure(size: int, micro: int) -> tuple[float, float]:
 
 
 def peak() -> float:
-    """Return the most memory that this process has held, in MB."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
+    """Return the peak memory of this process, in MB."""
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

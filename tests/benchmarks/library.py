@@ -1,7 +1,7 @@
-"""How long a screen waits for the library: `python -m tests.benchmarks.library [--photos 50000]`.
+"""How long screens wait for the library: `python -m tests.benchmarks.library [--photos 50000]`.
 
-An index of made-up photos, each with a vector near what sets three labels of the default bundle apart, so that they
-have about as many tags as real ones: three, and none for a fifth of them. Prints a table, asserts nothing.
+An index of invented photos. Each has a vector close to those of three labels of the default bundle, so that the number
+of tags is realistic: about three, and none for a fifth of the photos. Prints a table, asserts nothing.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REPEATS = 3
 
 
 def main() -> None:
-    """Make the index in a temporary folder and time what screens ask of it."""
+    """Make the index in a temporary folder, and time the calls that screens make."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=50_000)
     count: int = parser.parse_args().photos
@@ -41,7 +41,7 @@ def main() -> None:
             start = time.perf_counter()
             gallery.refresh_tags()
             table = Table(title=f"{count:,} photos")
-            table.add_column("what")
+            table.add_column("call")
             table.add_column("ms, best of 3", justify="right")
             table.add_row("all tags from stored vectors, once for a new label set", ms(time.perf_counter() - start))
             for what, seconds in timings(gallery):
@@ -61,8 +61,8 @@ def make_index(path: Path, model: Model, count: int) -> None:
         root = store.add_root("/p")
         model_id = store.add_model(model.fingerprint, model.name, model.dim)
         for number in range(count):
-            shown = labels[random.choice(len(labels), 3, replace=False)]
-            vector = random.normal(size=model.dim) * model.dim**-0.5 + random.uniform(0.2, 0.9, 3) @ shown
+            tags = labels[random.choice(len(labels), 3, replace=False)]
+            vector = random.normal(size=model.dim) * model.dim**-0.5 + random.uniform(0.2, 0.9, 3) @ tags
             facts = Facts(4000, 3000, 1.2e9 + 600.0 * number, "camera")
             found = Found(f"/p/{number // 200}/{number}.jpg", 1, 1)
             content_id = store.put_photo(found, root, random.bytes(32), facts)
@@ -70,7 +70,7 @@ def make_index(path: Path, model: Model, count: int) -> None:
 
 
 def timings(gallery: Gallery) -> list[tuple[str, float]]:
-    """(what, seconds) of every question."""
+    """Return each call and its seconds."""
     ids = gallery.timeline().ids
     photo, some = int(ids[len(ids) // 2]), ids[len(ids) // 2 :][:60]
     label = gallery.albums()[0].label
@@ -88,12 +88,12 @@ def timings(gallery: Gallery) -> list[tuple[str, float]]:
         gallery.correct(photo, label, None if gallery.tags(photo)[-1].verdict is False else False)
         gallery.refresh_tags()
 
-    questions: list[tuple[str, Callable[[], object]]] = [
-        ("the order and the days of all photos", gallery.timeline),
-        ("the same, of one label", lambda: gallery.timeline(Filter(labels=(label,)))),
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("order and days of all photos", gallery.timeline),
+        ("order and days of a label's photos", lambda: gallery.timeline(Filter(labels=(label,)))),
         ("60 rows of the grid", lambda: gallery.photos(some)),
         ("all albums with count and cover", gallery.albums),
-        ("open and check all vectors, after a change", open_matrix),
+        ("open and check all vectors after a change", open_matrix),
         ("search for words", lambda: gallery.search(Query(dog_on_beach))),
         (
             "search for words, with a label and a date",
@@ -105,26 +105,26 @@ def timings(gallery: Gallery) -> list[tuple[str, float]]:
         ),
         ("similar photos", lambda: gallery.similar(photo)),
         ("preview of a new label", lambda: gallery.preview(["a red car"])),
-        ("the tags of one photo", lambda: gallery.tags(photo)),
+        ("tags of a photo", lambda: gallery.tags(photo)),
         ("accept or reject a tag", correct),
-        ("what that means for the label of all photos", learn),
-        ("the fifty tags most in doubt", gallery.review),
+        ("apply that to the label of all photos", learn),
+        ("the fifty most doubtful tags", gallery.review),
     ]
-    return [(what, best(question)) for what, question in questions]
+    return [(what, best(call)) for what, call in calls]
 
 
-def best(question: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few calls."""
+def best(call: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of a few calls."""
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        question()
+        call()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
 
 def ms(seconds: float) -> str:
-    """Milliseconds to two digits."""
+    """Format seconds as milliseconds."""
     return f"{1000 * seconds:.1f}" if seconds < 0.01 else f"{1000 * seconds:,.0f}"
 
 

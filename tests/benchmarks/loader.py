@@ -1,6 +1,6 @@
-"""How fast reinforced samples are made ready, and how long training waits: `python -m tests.benchmarks.loader`.
+"""How fast reinforced samples are loaded, and how long training waits for them: `python -m tests.benchmarks.loader`.
 
-Photos of 500 × 375 pixels as files and in tars, by number of workers. Prints tables, asserts nothing.
+Photos of 500 × 375 pixels as files and in tars, by number of workers. Prints a table, asserts nothing.
 """
 
 import json
@@ -30,7 +30,7 @@ WORKERS = (0, 1, 2)
 
 
 class NoTeacher:
-    """Random unit vectors at no cost: what is measured here is reading them."""
+    """Returns random unit vectors, because only reading them is measured here."""
 
     identity, logit_scale, px = "none", 70.0, 224
 
@@ -79,13 +79,14 @@ def main() -> None:
         optim = {"batch": BATCH, "extra_texts": 64}
         for where, (kind, file) in sources.items():
             plan = recipe(PX, photos=[{"name": where, "kind": kind, "file": file}])
-            Reinforcer(plan, home, home / f"made-{where}", [NoTeacher()], 1).run(lambda *_: None)
-            ready = recipe(PX, photos=[{"name": where, "kind": "reinforced", "file": f"made-{where}"}], optim=optim)
+            Reinforcer(plan, home, home / f"reinforced-{where}", [NoTeacher()], 1).run(lambda *_: None)
+            source = {"name": where, "kind": "reinforced", "file": f"reinforced-{where}"}
+            ready = recipe(PX, photos=[source], optim=optim)
             for workers in WORKERS:
                 feed = ReinforcedFeed(ready, home, model.config, tokenizer, workers)
                 started = time.perf_counter()
-                read = sum(len(batch.pixels) for batch in feed.batches(0, ready.stages[0], 0))
-                alone = read / (time.perf_counter() - started)
+                count = sum(len(batch.pixels) for batch in feed.batches(0, ready.stages[0], 0))
+                alone = count / (time.perf_counter() - started)
                 trainer = Trainer(ready, model, feed, home / f"run-{where}-{workers}", torch.device("cpu"))
                 steps = [step for step, _ in zip(trainer.run(), range(STEPS), strict=False)][1:]
                 rate = float(np.mean([step.photos_per_second for step in steps]))

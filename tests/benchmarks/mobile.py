@@ -1,7 +1,8 @@
-"""LiteRT and Core ML towers against float32 torch: `python -m tests.benchmarks.mobile FOLDER [CHECKPOINT]`.
+"""LiteRT and Core ML towers compared with float32 torch: `python -m tests.benchmarks.mobile FOLDER [CHECKPOINT]`.
 
-FOLDER holds `captions.jsonl` (`file`, `caption`) and the photos in `images/`; 160 of them are read, spread evenly, of
-which the last 60 only calibrate. CHECKPOINT is by default that of the `pocket` recipe. Prints a table, asserts nothing.
+FOLDER holds `captions.jsonl` (`file`, `caption`) and the photos in `images/`. 160 photos, evenly spread, are read, and
+the last 60 are only used for calibration. CHECKPOINT is the `pocket` recipe's by default. Prints a table, asserts
+nothing.
 """
 
 import json
@@ -41,7 +42,7 @@ def main(folder: Path, checkpoint: Path) -> None:
             "text": student.model.encode_text(torch.from_numpy(inputs["text"][:MEASURED])).numpy(),
         }
     fused = reparameterize(student.model)
-    print("| file | bytes | cosine, median | 1st percentile | ms, 1 thread | off the GPU |\n|---|---|---|---|---|---|")
+    print("| file | bytes | cosine, median | 1st percentile | ms, 1 thread | not on GPU |\n|---|---|---|---|---|---|")
     for form in (LITERT, LITERT_UINT8, COREML):
         for side in SIDES if form is not LITERT_UINT8 else SIDES[:1]:
             data = form.convert(fused, side)
@@ -56,12 +57,12 @@ def _row(form: Format, data: bytes, side: Side, precision: str, inputs: NDArray,
     name, size = next(iter(files)).partition("/")[0], sum(map(len, files.values()))
     tower = form.open(data, 1)
     count = INTERPRETED if form.interpreted else MEASURED
-    found = tower(inputs[:count])
-    cosines = (found * expected[:count]).sum(axis=1) / np.linalg.norm(found, axis=1)
-    speed = "–" if form.interpreted else f"{_milliseconds(tower, inputs):.1f}"
-    left = "–" if form is COREML else ", ".join(gpu_fallbacks(data)) or "nothing"
-    first = f"{np.median(cosines):.5f} | {np.percentile(cosines, 1):.5f}"
-    return f"| {name} | {size:,} | {first} | {speed} | {left} |"
+    vectors = tower(inputs[:count])
+    cosines = (vectors * expected[:count]).sum(axis=1) / np.linalg.norm(vectors, axis=1)
+    latency = "–" if form.interpreted else f"{_milliseconds(tower, inputs):.1f}"
+    on_cpu = "–" if form is COREML else ", ".join(gpu_fallbacks(data)) or "nothing"
+    quality = f"{np.median(cosines):.5f} | {np.percentile(cosines, 1):.5f}"
+    return f"| {name} | {size:,} | {quality} | {latency} | {on_cpu} |"
 
 
 def _milliseconds(tower: Tower, inputs: NDArray) -> float:
@@ -74,5 +75,5 @@ def _milliseconds(tower: Tower, inputs: NDArray) -> float:
 
 
 if __name__ == "__main__":
-    given = [Path(argument) for argument in sys.argv[1:]]
-    main(given[0], given[1] if len(given) > 1 else Path("distill/recipes/pocket"))
+    arguments = [Path(argument) for argument in sys.argv[1:]]
+    main(arguments[0], arguments[1] if len(arguments) > 1 else Path("distill/recipes/pocket"))

@@ -1,4 +1,4 @@
-"""Photos for benchmarks, as large as those of caption data sets."""
+"""Photos for benchmarks, with the size of those in caption data sets."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ WORDS = ("a", "red", "dog", "on", "the", "beach", "two", "children", "playing", 
 
 
 def write_photos(home: Path, count: int) -> None:
-    """Write `captions.jsonl` and so many JPEGs of 500 × 375 pixels, smooth with some noise."""
+    """Write `captions.jsonl` and `count` JPEGs of 500 × 375 pixels, smooth with some noise."""
     random = np.random.default_rng(0)
     lines = []
     for number in range(count):

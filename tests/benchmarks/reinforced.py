@@ -1,9 +1,9 @@
-"""How many times faster a student trains on reinforced data than beside its teacher.
+"""How much faster a student trains on reinforced data than with an online teacher.
 
     python -m tests.benchmarks.reinforced [--teachers ViT-B-32 ViT-L-14]
 
-The same student, photos, augmentations, batch and loss, rounds of both by turns in one process; teachers have the
-named open_clip architectures and random weights, for time does not depend on them. Prints a table, asserts nothing.
+Both use the same student, photos, augmentations, batch and loss, and take turns in one process. Teachers have the named
+open_clip architectures with random weights, which don't affect the time. Prints a table, asserts nothing.
 """
 
 import argparse
@@ -65,7 +65,7 @@ class RandomTeacher:
 
 
 def recipe(px: int, **overrides: object) -> Recipe:
-    """One of `pocket`, taught by MobileCLIP's ensemble loss, which asks for no dimension."""
+    """Return a recipe for `pocket` with MobileCLIP's ensemble loss, which takes teachers of any dimension."""
     weights = {"contrastive": 0.25, "ensemble": 0.75, "affinity": 0.0, "feature": 0.0, "bank": 0}
     fields = {
         "name": "benchmark",
@@ -81,19 +81,19 @@ def recipe(px: int, **overrides: object) -> Recipe:
     (folder := Path(tempfile.mkdtemp())).joinpath("recipe.toml").write_text(
         'model = "pocket"\nmerges = "merges.txt.gz"\n'
     )
-    made = Recipe.load(folder / "recipe.toml", {**fields, **overrides})
+    loaded = Recipe.load(folder / "recipe.toml", {**fields, **overrides})
     folder.joinpath("recipe.toml").unlink()
     folder.rmdir()
-    return made
+    return loaded
 
 
 def photos(workers: int, px: int, feed_of: str, teacher: RandomTeacher, home: Path) -> Iterator[float]:
-    """Yield the seconds that each training step takes, waiting for data included."""
+    """Yield the seconds of each training step, including the wait for data."""
     torch.manual_seed(0)
     model = create_model("pocket")
     tokenizer = Tokenizer.load((POCKET / "merges.txt.gz").read_bytes(), model.config.text.context_length)
     if feed_of == "reinforced":
-        plan = recipe(px, photos=[{"name": "p", "kind": "reinforced", "file": "made"}])
+        plan = recipe(px, photos=[{"name": "p", "kind": "reinforced", "file": "reinforced"}])
         feed: ReinforcedFeed | OnlineFeed = ReinforcedFeed(plan, home, model.config, tokenizer, workers)
     else:
         plan = recipe(px, photos=[{"name": "p", "kind": "captions", "file": "captions.jsonl"}], teach="online")
@@ -107,25 +107,25 @@ def photos(workers: int, px: int, feed_of: str, teacher: RandomTeacher, home: Pa
 
 
 def compare(name: str, px: int, workers: int) -> tuple[float, float, float]:
-    """Return seconds a step online and reinforced, and seconds a view to reinforce."""
+    """Return seconds per step online and reinforced, and seconds per view to reinforce."""
     teacher = RandomTeacher(name)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_photos(home, 2 * BATCH)
         plan = recipe(px, photos=[{"name": "p", "kind": "captions", "file": "captions.jsonl"}])
         started = time.perf_counter()
-        Reinforcer(plan, home, home / "made", [teacher], workers).run(lambda *_: None)
+        Reinforcer(plan, home, home / "reinforced", [teacher], workers).run(lambda *_: None)
         each = (time.perf_counter() - started) / (2 * BATCH)
         steps = {kind: photos(workers, px, kind, teacher, home) for kind in ("online", "reinforced")}
         for running in steps.values():  # the first step warms up
             next(running)
-        taken: dict[str, list[float]] = {kind: [] for kind in steps}
+        seconds: dict[str, list[float]] = {kind: [] for kind in steps}
         for _ in range(ROUNDS):
             for kind, running in steps.items():
-                taken[kind] += [next(running) for _ in range(1 if kind == "online" else 3)]
+                seconds[kind] += [next(running) for _ in range(1 if kind == "online" else 3)]
         for running in steps.values():
             running.close()
-    return statistics.median(taken["online"]), statistics.median(taken["reinforced"]), each
+    return statistics.median(seconds["online"]), statistics.median(seconds["reinforced"]), each
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""How fast a student trains beside open_clip: `python -m tests.benchmarks.training [--px 160] [--rounds 5]`.
+"""Training speed compared with open_clip: `python -m tests.benchmarks.training [--px 160] [--rounds 5]`.
 
-The same trunk, projection and text tower with the same weights, batches, threads and optimizer, InfoNCE alone: ours by
-`Trainer`, with its log, theirs by `open_clip_train.train.train_one_epoch`. Rounds of both by turns in one process for
-each row, because memory is set up once: as it comes, or kept when freed, as `pocketclip train` does. Captions are as
-long as Flickr8k's, 10 to 20 of 77 tokens, or fill all 77. Prints a table, asserts nothing.
+Both have the same trunk, projection and text tower, weights, batches, threads and optimizer, and InfoNCE as the only
+loss: ours with `Trainer` and its log, theirs with `open_clip_train.train.train_one_epoch`. Both take turns in one
+process per row. Each row has its own process because the allocator can be set only once: by default, or to keep freed
+memory as `pocketclip train` does. Captions are as long as Flickr8k's, 10 to 20 of 77 tokens, or fill all 77. Prints a
+table, asserts nothing.
 """
 
 import argparse
@@ -31,12 +32,12 @@ ROWS = (
     ("fp32", "captions", "keep"),
     ("fp32", "full", "keep"),
     ("bf16", "captions", "keep"),
-    ("fp32", "captions", "as it comes"),
+    ("fp32", "captions", "default"),
 )
 
 
 def main() -> None:
-    """Measure all rows, or the one that the arguments name."""
+    """Measure all rows, or the one in the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--px", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=5)
@@ -46,22 +47,22 @@ def main() -> None:
         print(json.dumps(measure(*arguments.one, arguments.px, arguments.rounds)))
         return
     title = f"Training steps on the towers of `pocket`, {arguments.px} px, batch {BATCH}, samples/s"
-    table = Table(title=title, caption="medians of rounds by turns; loss: how far their losses before training differ")
+    table = Table(title=title, caption="medians of alternating rounds; loss: difference of both losses before training")
     for heading in ("precision", "texts", "freed memory", "pocketclip", "open_clip", "ratio", "loss"):
         table.add_column(heading, justify="left" if heading in ("precision", "texts", "freed memory") else "right")
     for row in ROWS:
         command = [sys.executable, "-m", "tests.benchmarks.training", "--px", str(arguments.px)]
         command += ["--rounds", str(arguments.rounds), "--one", *row]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        ours, theirs, apart = json.loads(done.stdout.splitlines()[-1])
-        table.add_row(*row, f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}", f"{apart:.1e}")
+        ours, theirs, difference = json.loads(done.stdout.splitlines()[-1])
+        table.add_row(*row, f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}", f"{difference:.1e}")
     console = Console(width=110)
     console.print(f"{platform.platform()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     console.print(table)
 
 
 def measure(precision: str, texts: str, memory: str, px: int, rounds: int) -> tuple[float, float, float]:
-    """Return samples a second of ours and theirs, and how far their losses before training differ."""
+    """Return samples per second of ours and theirs, and the difference of their losses before training."""
     from distill.training.allocator import keep_freed_memory
 
     if memory == "keep":
@@ -70,20 +71,20 @@ def measure(precision: str, texts: str, memory: str, px: int, rounds: int) -> tu
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Ours(Path(folder), pixels, tokens, precision), OpenClip(pixels, tokens, precision)
         theirs.load(ours.model)
-        took: tuple[list[float], list[float]] = ([], [])
+        seconds: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds + 1):  # the first warms up
-            for side, times in zip((ours, theirs), took, strict=True):
+            for side, times in zip((ours, theirs), seconds, strict=True):
                 start = time.perf_counter()
                 side.train()
                 times.append(time.perf_counter() - start)
-        apart = abs(ours.first_loss - theirs.first_loss)
+        difference = abs(ours.first_loss - theirs.first_loss)
         ours.close()
-    rates = [BATCH * STEPS / statistics.median(times[1:]) for times in took]
-    return rates[0], rates[1], apart
+    rates = [BATCH * STEPS / statistics.median(times[1:]) for times in seconds]
+    return rates[0], rates[1], difference
 
 
 def batch(px: int, texts: str) -> tuple[Tensor, Tensor]:
-    """Return pixels and tokens of noise; each text ends with the vocabulary's last id."""
+    """Return random pixels and tokens; each text ends with the vocabulary's last id."""
     random = torch.Generator().manual_seed(0)
     tokens = torch.randint(1, 16000, (BATCH, CONTEXT), generator=random)
     if texts == "captions":
@@ -95,7 +96,7 @@ def batch(px: int, texts: str) -> tuple[Tensor, Tensor]:
 
 
 class Ours:
-    """`Trainer` on one batch again and again."""
+    """`Trainer` on the same batch in every step."""
 
     def __init__(self, folder: Path, pixels: Tensor, tokens: Tensor, precision: str) -> None:
         import dataclasses
@@ -108,7 +109,7 @@ class Ours:
         config = ModelConfig.load("pocket")
         config = dataclasses.replace(
             config,
-            image=dataclasses.replace(config.image, dropout=0.0, hidden=0, classes=0),  # open_clip knows neither
+            image=dataclasses.replace(config.image, dropout=0.0, hidden=0, classes=0),  # open_clip has neither
             text=dataclasses.replace(config.text, dropout=0.0, context_length=CONTEXT),
             pixels=dataclasses.replace(config.pixels, size=pixels.shape[-1]),
         )
@@ -168,16 +169,16 @@ class OpenClip:
         del config["custom_text"]
         self.model = CustomTextCLIP(**config, output_dict=True)
         self.model.load_state_dict(from_ours(model))
-        # As open_clip_train.main: gains, biases and the scale do not decay.
-        still = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n]
-        known = {id(p) for p in still}
+        # As in open_clip_train.main: no weight decay for gains, biases and the scale.
+        undecayed = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n]
+        known = {id(p) for p in undecayed}
         decaying = [p for p in self.model.parameters() if id(p) not in known]
-        groups = [{"params": still, "weight_decay": 0.0}, {"params": decaying, "weight_decay": 0.05}]
+        groups = [{"params": undecayed, "weight_decay": 0.0}, {"params": decaying, "weight_decay": 0.05}]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98))
         inner = ClipLoss()
 
-        def loss(**given: Any) -> dict[str, Tensor]:
-            losses: dict[str, Tensor] = inner(**given)
+        def loss(**inputs: Any) -> dict[str, Tensor]:
+            losses: dict[str, Tensor] = inner(**inputs)
             if self.first_loss != self.first_loss:
                 self.first_loss = float(losses["contrastive_loss"].detach())
             return losses

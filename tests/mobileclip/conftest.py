@@ -1,4 +1,4 @@
-"""A real, tiny bundle: two ONNX graphs that NumPy can follow, so that every vector has a known value."""
+"""A real, tiny bundle: two ONNX graphs that are easy to repeat in NumPy, so that every vector has a known value."""
 
 import gzip
 import io
@@ -32,11 +32,11 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _model(nodes: list[Any], name: str, given: Any, shape: list[Any], weights: dict[str, np.ndarray]) -> bytes:
+def _model(nodes: list[Any], name: str, dtype: Any, shape: list[Any], weights: dict[str, np.ndarray]) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tower",
-        [helper.make_tensor_value_info(name, given, shape)],
+        [helper.make_tensor_value_info(name, dtype, shape)],
         [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", DIM])],
         [numpy_helper.from_array(value, key) for key, value in weights.items()],
     )
@@ -47,7 +47,7 @@ def _model(nodes: list[Any], name: str, given: Any, shape: list[Any], weights: d
 
 @dataclass
 class Tiny:
-    """Parts of the tiny bundle, to be spoilt one at a time, and the towers in NumPy."""
+    """The parts of the tiny bundle, which tests damage one at a time, and its towers in NumPy."""
 
     projection: np.ndarray
     embedding: np.ndarray
@@ -117,8 +117,8 @@ def tiny() -> Tiny:
         {"w": embedding, "axes": np.array([1], np.int64)},
     )
     labels = LabelSet([Label("dog", "pets", ("dog",), 0.3, 20.0, 12), Label("cat", "pets", ("cat",), 0.4, 9.5)])
-    made = Tiny(projection, embedding, tokenizer)
-    made.fields = {
+    result = Tiny(projection, embedding, tokenizer)
+    result.fields = {
         "name": "tiny",
         "version": "1",
         "licence": "MIT",
@@ -138,20 +138,20 @@ def tiny() -> Tiny:
         "figures": {},
     }
     lines = "\n".join(f"{left} {right}" for left, right in MERGES)
-    made.files = {
+    result.files = {
         "image.onnx": image,
         "text.onnx": text,
         "merges.txt.gz": gzip.compress(f"#version: 1\n{lines}\n".encode(), mtime=0),
         "labels.toml": labels.dumps().encode(),
-        "label_vectors.npy": array_bytes(made.text_vectors(tokenizer(["dog", "cat"]))),
-        "known_answers.npz": made.answers(),
+        "label_vectors.npy": array_bytes(result.text_vectors(tokenizer(["dog", "cat"]))),
+        "known_answers.npz": result.answers(),
     }
-    return made
+    return result
 
 
 @pytest.fixture(scope="session")
 def real_photos() -> dict[str, Image.Image]:
-    """Photographs that scikit-image and scikit-learn carry, RGB."""
+    """Photographs included in scikit-image and scikit-learn, RGB."""
     import skimage.data
     from sklearn.datasets import load_sample_image
 

@@ -1,4 +1,4 @@
-"""The Python API, as somebody uses it in the first five minutes."""
+"""The Python API, as someone uses it in the first five minutes."""
 
 import inspect
 import subprocess
@@ -89,10 +89,10 @@ def test_one_photo_or_many(model: Encoder, photo: Path) -> None:
     array = np.asarray(picture)
     expected = model.encode_images(photo)
     assert_unit(expected, (512,))
-    for one in (str(photo), photo, picture, array):
-        np.testing.assert_allclose(model.encode_images(one), expected, atol=1e-6)
     many = [str(photo), photo, picture, array]
-    for photos in (many, tuple(many), (one for one in many)):
+    for single in many:
+        np.testing.assert_allclose(model.encode_images(single), expected, atol=1e-6)
+    for photos in (many, tuple(many), iter(many)):
         vectors = model.encode_images(photos)
         assert_unit(vectors, (4, 512))
         np.testing.assert_allclose(vectors, np.tile(expected, (4, 1)), atol=1e-5)
@@ -102,7 +102,7 @@ def test_one_photo_or_many(model: Encoder, photo: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"\xff\xd8", [None], [b"\xff\xd8"], [["a.jpg"]]])
-def test_what_is_not_a_photo_is_refused(model: Encoder, wrong: Any) -> None:
+def test_anything_but_a_photo_is_refused(model: Encoder, wrong: Any) -> None:
     with pytest.raises(InputError, match="a path, a PIL image or an array is needed"):
         model.encode_images(wrong)
 
@@ -119,24 +119,24 @@ def test_unreadable_photos_are_named(model: Encoder, photo: Path) -> None:
 
 
 def test_one_text_or_many(model: Encoder) -> None:
-    one = model.encode_texts("a dog")
-    assert_unit(one, (512,))
+    dog = model.encode_texts("a dog")
+    assert_unit(dog, (512,))
     for texts in (["a dog", "a cat"], ("a dog", "a cat"), (text for text in ("a dog", "a cat"))):
         vectors = model.encode_texts(texts)
         assert_unit(vectors, (2, 512))
-        np.testing.assert_allclose(vectors[0], one, atol=1e-5)
+        np.testing.assert_allclose(vectors[0], dog, atol=1e-5)
     assert model.encode_texts([]).shape == (0, 512)
     assert_unit(model.encode_texts(""), (512,))
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"a dog", [None], ["a dog", 3], [b"a dog"]])
-def test_what_is_not_a_text_is_refused(model: Encoder, wrong: Any) -> None:
+def test_anything_but_a_text_is_refused(model: Encoder, wrong: Any) -> None:
     with pytest.raises(InputError, match=r"texts? "):
         model.encode_texts(wrong)
 
 
-def test_a_typed_end_mark_ends_the_text(model: Encoder) -> None:
-    """As in open_clip: what follows the mark isn't read, and nothing fails."""
+def test_a_typed_end_token_ends_the_text(model: Encoder) -> None:
+    """As in open_clip, the text after it is ignored, without an error."""
     typed = model.encode_texts("a dog <end_of_text> and a red car")
     np.testing.assert_allclose(typed, model.encode_texts("a dog"), atol=1e-3)
 
@@ -157,7 +157,7 @@ def test_tag_and_rank(model: Encoder, photo: Path) -> None:
     assert model.rank(cat, "a cat").shape == ()
 
 
-def test_repr_says_what_it_is(model: Encoder) -> None:
+def test_repr_shows_the_settings(model: Encoder) -> None:
     assert repr(model) == "<Model 'pocket': 512 dimensions, 260 px, engine='onnx', precision='int8-weights'>"
 
 
@@ -187,7 +187,7 @@ def test_a_missing_accelerator_warns_and_uses_the_cpu() -> None:
     np.testing.assert_allclose(vector, expected, atol=1e-3)
 
 
-def test_one_template_is_not_a_list_of_letters() -> None:
+def test_a_single_template_is_refused() -> None:
     with pytest.raises(TypeError, match="list of texts"):
         expand("cat", "a photo of {}.")
 
@@ -221,7 +221,7 @@ def test_reparameterize_takes_what_load_checkpoint_returns(tmp_path: Path) -> No
         "pocketclip.load_checkpoint('x.pt')",
     ],
 )
-def test_without_its_extra_one_line_says_what_to_install(code: str) -> None:
+def test_a_missing_extra_is_one_line_that_says_what_to_install(code: str) -> None:
     done = run(f"import pocketclip; {code}", "torch", "safetensors", "timm")
     last = done.stderr.splitlines()[-1]
     assert "needs torch" in last or "needs safetensors" in last, done.stderr
@@ -229,7 +229,7 @@ def test_without_its_extra_one_line_says_what_to_install(code: str) -> None:
     assert issubclass(MissingExtraError, PocketclipError) and issubclass(MissingExtraError, ImportError)
 
 
-def test_the_hint_fits_how_it_was_installed(tmp_path: Path) -> None:
+def test_the_install_hint_fits_the_kind_of_installation(tmp_path: Path) -> None:
     assert install_hint("ui").endswith(f" -m pip install -e '{REPOSITORY}[ui]'")
     copy = tmp_path / "site-packages" / "mobileclip"
     copy.mkdir(parents=True)

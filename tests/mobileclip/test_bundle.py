@@ -35,7 +35,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
 
 
-def complaint(path: Path) -> str:
+def error_of(path: Path) -> str:
     with pytest.raises(BundleError) as caught:
         Bundle(path)
     message = str(caught.value)
@@ -43,8 +43,8 @@ def complaint(path: Path) -> str:
     return message
 
 
-def test_what_is_written_is_read(tiny: Any, tmp_path: Path) -> None:
-    folder = tiny.write(tmp_path / "made" / "tiny")
+def test_a_written_bundle_is_read_back(tiny: Any, tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "bundles" / "tiny")
     assert sorted(p.name for p in folder.iterdir()) == sorted([*tiny.files, "manifest.json"])
     assert [p.name for p in folder.parent.iterdir()] == ["tiny"]
     bundle = Bundle(folder)
@@ -64,7 +64,7 @@ def test_a_zip_is_a_bundle_with_or_without_its_folder(tiny: Any, tmp_path: Path)
         assert bundle.read("text.onnx") == tiny.files["text.onnx"]
 
 
-def test_files_beside_the_listed_ones_do_not_matter(tiny: Any, tmp_path: Path) -> None:
+def test_unlisted_files_do_not_matter(tiny: Any, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "tiny")
     (folder / "README.md").write_text("a model card")
     with pytest.raises(BundleError, match="does not list"):
@@ -72,31 +72,31 @@ def test_files_beside_the_listed_ones_do_not_matter(tiny: Any, tmp_path: Path) -
 
 
 def test_missing_bundle_and_missing_parts(tiny: Any, tmp_path: Path) -> None:
-    assert "no such model bundle" in complaint(tmp_path / "none")
+    assert "no such model bundle" in error_of(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "manifest.json is missing" in complaint(tmp_path / "empty")
+    assert "manifest.json is missing" in error_of(tmp_path / "empty")
     folder = tiny.write(tmp_path / "tiny")
     (folder / "image.onnx").unlink()
-    assert "image.onnx is missing" in complaint(folder)
-    assert "image.onnx is missing" in complaint(zipped(folder))
+    assert "image.onnx is missing" in error_of(folder)
+    assert "image.onnx is missing" in error_of(zipped(folder))
     (folder / "image.onnx").mkdir()
-    assert "image.onnx is missing" in complaint(folder)
+    assert "image.onnx is missing" in error_of(folder)
 
 
 @pytest.mark.parametrize("change", ["flip", "shorter", "longer"])
-def test_altered_file(tiny: Any, tmp_path: Path, change: str) -> None:
+def test_an_altered_file_is_an_error(tiny: Any, tmp_path: Path, change: str) -> None:
     folder = tiny.write(tmp_path / "tiny")
     for name in tiny.files:
         data = tiny.files[name]
-        spoilt = {"flip": data[:-1] + bytes([data[-1] ^ 1]), "shorter": data[:-1], "longer": data + b"!"}[change]
-        (folder / name).write_bytes(spoilt)
-        assert f"{name} was altered or damaged" in complaint(folder)
-        assert f"{name} was altered or damaged" in complaint(zipped(folder))
+        altered = {"flip": data[:-1] + bytes([data[-1] ^ 1]), "shorter": data[:-1], "longer": data + b"!"}[change]
+        (folder / name).write_bytes(altered)
+        assert f"{name} was altered or damaged" in error_of(folder)
+        assert f"{name} was altered or damaged" in error_of(zipped(folder))
         (folder / name).write_bytes(data)
     Bundle(folder)
 
 
-def test_file_altered_after_opening(tiny: Any, tmp_path: Path) -> None:
+def test_a_file_altered_after_opening_is_an_error(tiny: Any, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "tiny")
     bundle = Bundle(folder)
     (folder / "text.onnx").write_bytes(b"something else")
@@ -104,19 +104,19 @@ def test_file_altered_after_opening(tiny: Any, tmp_path: Path) -> None:
         bundle.read("text.onnx")
 
 
-def test_newer_schema_says_update(tiny: Any, tmp_path: Path) -> None:
+def test_a_newer_schema_asks_for_an_update(tiny: Any, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "tiny")
     # Everything else may look different in a newer bundle.
     (folder / "manifest.json").write_text(json.dumps({"schema": SCHEMA + 1, "towers": []}))
-    message = complaint(folder)
+    message = error_of(folder)
     assert "made by a newer pocketclip" in message and "update" in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"schema": "1"}', '{"schema": true}', "[" * 100_000, "\xff"])
-def test_manifest_that_is_none(tiny: Any, tmp_path: Path, text: str) -> None:
+def test_anything_but_a_manifest_is_an_error(tiny: Any, tmp_path: Path, text: str) -> None:
     folder = tiny.write(tmp_path / "tiny")
     (folder / "manifest.json").write_bytes(text.encode("latin-1"))
-    message = complaint(folder)
+    message = error_of(folder)
     assert "manifest.json" in message and ("not JSON" in message or "no schema" in message)
 
 
@@ -145,10 +145,10 @@ def test_manifest_that_is_none(tiny: Any, tmp_path: Path, text: str) -> None:
         ({"files": {"image.onnx": {"sha256": "0" * 64, "bytes": -3}}}, "sha256"),
     ],
 )
-def test_manifest_field_that_is_wrong(tiny: Any, tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+def test_a_wrong_field_of_the_manifest_is_named(tiny: Any, tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     folder = tiny.write(tmp_path / "tiny")
     rewrite(folder, **changes)
-    assert named in complaint(folder)
+    assert named in error_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -169,30 +169,30 @@ def test_manifest_field_that_is_wrong(tiny: Any, tmp_path: Path, changes: dict[s
         "a b",
     ],
 )
-def test_hostile_file_names(tiny: Any, tmp_path: Path, name: str) -> None:
+def test_hostile_file_names_are_refused(tiny: Any, tmp_path: Path, name: str) -> None:
     folder = tiny.write(tmp_path / "tiny")
     manifest = json.loads((folder / "manifest.json").read_bytes())
     rewrite(folder, files={**manifest["files"], name: {"sha256": "0" * 64, "bytes": 1}})
-    assert "not an acceptable file name" in complaint(folder)
+    assert "not an acceptable file name" in error_of(folder)
     with pytest.raises(BundleError, match="not an acceptable file name"):
         write_bundle(tmp_path / "other", Manifest.from_dict(tiny.fields), {**tiny.files, name: b""})
     assert not (tmp_path / "other").exists()
 
 
-def test_file_that_is_no_zip(tmp_path: Path, tiny: Any) -> None:
+def test_anything_but_a_bundle_in_a_zip_is_an_error(tmp_path: Path, tiny: Any) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 not really")
-    assert "neither a folder nor a .zip" in complaint(tmp_path / "a.zip")
+    assert "neither a folder nor a .zip" in error_of(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("other.txt", "hello")
-    assert "manifest.json is missing" in complaint(tmp_path / "b.zip")
+    assert "manifest.json is missing" in error_of(tmp_path / "b.zip")
     whole = zipped(tiny.write(tmp_path / "tiny"))
     damaged = bytearray(whole.read_bytes())
     damaged[60:90] = b"!" * 30
     whole.write_bytes(damaged)
-    complaint(whole)
+    error_of(whole)
 
 
-def test_zip_bomb_is_not_unpacked(tiny: Any, tmp_path: Path) -> None:
+def test_a_zip_bomb_is_not_unpacked(tiny: Any, tmp_path: Path) -> None:
     path = zipped(tiny.write(tmp_path / "tiny"))
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -209,7 +209,7 @@ def test_zip_bomb_is_not_unpacked(tiny: Any, tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zipfile.ZipExtFile, "read", counting)
-        assert "altered" in complaint(path)
+        assert "altered" in error_of(path)
     assert max(read) < 1_000_000
 
 
@@ -241,13 +241,13 @@ def test_pickles_are_never_read(tiny: Any, tmp_path: Path) -> None:
         {"text_vectors": np.zeros((2, 4), np.float32)},
     ],
 )
-def test_known_answers_of_wrong_shape(tiny: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_known_answers_with_wrong_shapes_are_an_error(tiny: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
     tiny.files["known_answers.npz"] = tiny.answers(**changes)
     with pytest.raises(BundleError, match="shapes"):
         Bundle(tiny.write(tmp_path / "tiny")).known_answers()
 
 
-def test_label_vectors_that_are_wrong(tiny: Any, tmp_path: Path) -> None:
+def test_wrong_label_vectors_are_an_error(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="3 labels"):
         Bundle(tiny.write(tmp_path / "tiny")).label_vectors(3)
     for data in (b"nonsense", tiny.files["known_answers.npz"], tiny.files["label_vectors.npy"][:-4]):
@@ -266,16 +266,16 @@ def test_writing_replaces_the_whole_bundle(tiny: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["fields", "disk"])
-def test_failed_write_leaves_the_old_bundle(tiny: Any, tmp_path: Path, broken: str, monkeypatch: Any) -> None:
+def test_a_failed_write_leaves_the_old_bundle(tiny: Any, tmp_path: Path, broken: str, monkeypatch: Any) -> None:
     folder = tiny.write(tmp_path / "tiny")
     if broken == "fields":
         del tiny.fields["licence"]
     else:
 
-        def full(path: Path, data: bytes) -> None:
+        def disk_is_full(path: Path, data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(mobileclip.bundle, "write_bytes", full)
+        monkeypatch.setattr(mobileclip.bundle, "write_bytes", disk_is_full)
     with pytest.raises((ConfigError, OSError)):
         tiny.write(folder)
     assert Bundle(folder).manifest.version == "1"

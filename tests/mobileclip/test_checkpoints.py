@@ -1,4 +1,4 @@
-"""Files of other projects: recognized by their keys, read whole or refused with what does not fit."""
+"""Weights of other projects: recognized by their keys, and refused with a list if they don't fit."""
 
 import dataclasses
 import re
@@ -21,9 +21,9 @@ from mobileclip.checkpoints import (
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, model_names
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
-# The documented key map (ours is timm's for the trunk), as regular expressions from timm's names to Apple's.
+# The documented key map, as regular expressions from our names (timm's for the trunk) to Apple's.
 FASTVIT_NAMES = (
     (r"^stem\.", "patch_embed."),
     (r"conv_kxk", "rbr_conv"),
@@ -70,7 +70,7 @@ TEXT_NAMES = (
 
 def apple_file(model: CLIP) -> dict[str, Tensor]:
     """Write a model's weights as Apple does, by the documented key map."""
-    state, made = model.state_dict(), {"logit_scale": model.logit_scale.detach()}
+    state, result = model.state_dict(), {"logit_scale": model.logit_scale.detach()}
     fastvit = "fastvit" in model.config.image.trunk
     for name, value in state.items():
         side, _, rest = name.partition(".")
@@ -80,31 +80,31 @@ def apple_file(model: CLIP) -> dict[str, Tensor]:
                 renamed = flat_network(renamed, state)
             for pattern, theirs in FASTVIT_NAMES if fastvit else VIT_NAMES:
                 renamed = re.sub(pattern, theirs, renamed)
-            made[f"image_encoder.model.{renamed}"] = value[None] if renamed.endswith("pos_embed.pos_embed") else value
+            result[f"image_encoder.model.{renamed}"] = value[None] if renamed.endswith("pos_embed.pos_embed") else value
         elif rest == "projection.weight" and side == "image":
-            made[f"image_encoder.model.{'head.proj' if fastvit else 'classifier.proj'}"] = value.T
+            result[f"image_encoder.model.{'head.proj' if fastvit else 'classifier.proj'}"] = value.T
         elif side == "text":
             renamed = rest
             for pattern, theirs in TEXT_NAMES:
                 renamed = re.sub(pattern, theirs, renamed)
-            made[f"text_encoder.{feed_forward(renamed, model)}"] = apple_shape(rest, value, model)
-    return {name: value.contiguous() for name, value in made.items()}
+            result[f"text_encoder.{feed_forward(renamed, model)}"] = apple_shape(rest, value, model)
+    return {name: value.contiguous() for name, value in result.items()}
 
 
 def flat_network(name: str, state: dict[str, Tensor]) -> str:
-    """Number what timm keeps in stages as Apple's one list: downsampling, position encoding, blocks."""
-    places, number = {}, 0
+    """Convert timm's stages to indices in Apple's flat list of downsampling, position encoding and blocks."""
+    indices, number = {}, 0
     for stage in range(6):
         for part in ("downsample", "pos_emb", "blocks"):
             if any(key.startswith(f"image.trunk.stages.{stage}.{part}.") for key in state):
-                places[stage, part] = number
+                indices[stage, part] = number
                 number += 1
     if not (found := re.match(r"stages\.(\d)\.(downsample|pos_emb|blocks)\.(.*)", name)):
         return name
     stage, part, rest = int(found[1]), found[2], found[3]
     if part == "pos_emb":
         rest = rest.replace("pos_enc", "pe")
-    return f"network.{places[stage, part]}.{rest}"
+    return f"network.{indices[stage, part]}.{rest}"
 
 
 def feed_forward(name: str, model: CLIP) -> str:
@@ -134,10 +134,10 @@ def apple_shape(ours: str, value: Tensor, model: CLIP) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["mobileclip-s0", "mobileclip-s1", "mobileclip-b"])
-def test_apples_files_give_the_same_vectors(name: str, tmp_path: Path) -> None:
+def test_apples_weights_return_the_same_vectors(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = CLIP(ModelConfig.load(name))
-    stir(model)
+    randomize(model)
     with torch.no_grad():
         model.image.projection.bias.zero_()
     torch.save(apple_file(model), tmp_path / "apple.pt")
@@ -153,13 +153,13 @@ def test_apples_files_give_the_same_vectors(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny() -> CLIP:
-    """A small TinyCLIP with one layer a tower."""
+    """A small TinyCLIP with one layer per tower."""
     config = ModelConfig.load("tinyclip-vit-8m-16")
     image = dataclasses.replace(config.image, options={"embed_dim": 64, "depth": 1, "num_heads": 1})
     text = dataclasses.replace(config.text, width=64, heads=1, layers=1)
     torch.manual_seed(0)
     model = CLIP(dataclasses.replace(config, name="tiny", embed_dim=32, image=image, text=text))
-    stir(model)
+    randomize(model)
     return model
 
 
@@ -168,7 +168,7 @@ def as_openclip(model: CLIP, folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_says_itself_what_it_is(tiny: CLIP, tmp_path: Path) -> None:
+def test_an_openclip_folder_needs_no_configuration(tiny: CLIP, tmp_path: Path) -> None:
     loaded = mobileclip.load_checkpoint(as_openclip(tiny, tmp_path / "some-model"))
     assert loaded.model.config.name == "some-model" and loaded.about["licence"] == "ours"
     ids = tokens()
@@ -176,7 +176,7 @@ def test_a_folder_says_itself_what_it_is(tiny: CLIP, tmp_path: Path) -> None:
         assert torch.allclose(loaded.model.encode_text(ids), tiny.encode_text(ids), atol=1e-6)
 
 
-def test_what_does_not_fit_is_listed(tiny: CLIP, tmp_path: Path) -> None:
+def test_missing_and_unexpected_weights_are_listed(tiny: CLIP, tmp_path: Path) -> None:
     folder = as_openclip(tiny, tmp_path / "made")
     from mobileclip.layouts import openclip
 
@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_listed(tiny: CLIP, tmp_path: Path) -> None:
         load_checkpoint(folder, strict=False)
 
 
-def test_wrappers_of_trainers_are_taken_off(tiny: CLIP, tmp_path: Path) -> None:
+def test_wrappers_that_trainers_add_are_removed(tiny: CLIP, tmp_path: Path) -> None:
     from mobileclip.layouts import openclip
 
     state = {f"module.{name}": value for name, value in openclip.from_ours(tiny).items()}
@@ -204,8 +204,8 @@ def test_wrappers_of_trainers_are_taken_off(tiny: CLIP, tmp_path: Path) -> None:
     assert torch.equal(loaded.model.text.positions, tiny.text.positions)
 
 
-def test_a_file_that_fits_several_models_asks_which() -> None:
-    """OpenAI's shapes with the plain GELU are LAION's, and nothing in a bare file tells them apart."""
+def test_weights_that_fit_several_models_are_refused() -> None:
+    """Plain GELU (LAION) and QuickGELU (OpenAI) can't be distinguished by keys and shapes."""
     with torch.device("meta"):
         state = {f"visual.{k}": v for k, v in CLIP(ModelConfig.load("clip-vit-b-32")).image.state_dict().items()}
         text = CLIP(ModelConfig.load("clip-vit-b-32")).text.state_dict()
@@ -214,8 +214,8 @@ def test_a_file_that_fits_several_models_asks_which() -> None:
     assert recognize(state | text | {"input_resolution": torch.tensor(224)}, Path("f.pt")).name == "clip-vit-b-32"
 
 
-def test_every_shipped_model_but_those_is_recognised() -> None:
-    unclear = []
+def test_every_other_shipped_model_is_recognized() -> None:
+    ambiguous = []
     for name in model_names():
         config = ModelConfig.load(name)
         with torch.device("meta"):
@@ -223,14 +223,14 @@ def test_every_shipped_model_but_those_is_recognised() -> None:
         try:
             found = recognize(state, Path("file.pt"))
         except CheckpointError:
-            unclear.append(name)
+            ambiguous.append(name)
         else:
             same = dataclasses.replace(found, name=""), dataclasses.replace(config, name="")
             assert same[0] == same[1], name
-    assert all(name.startswith(("clip-vit", "openclip-vit")) for name in unclear)
+    assert all(name.startswith(("clip-vit", "openclip-vit")) for name in ambiguous)
 
 
-def test_nothing_is_executed_and_each_failure_says_what_it_is(tiny: CLIP, tmp_path: Path) -> None:
+def test_nothing_is_executed_and_each_error_is_explained(tiny: CLIP, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(tmp_path / "nothing.pt")
     (tmp_path / "empty").mkdir()

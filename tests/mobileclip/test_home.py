@@ -1,4 +1,4 @@
-"""Where our own files lie."""
+"""The folders for pocketclip's own files."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_one_variable_moves_everything(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("value", [None, "", "here"])
-def test_both_halves_mean_the_same_folder(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_folder_is_in_the_data_folder(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("POCKETCLIP_HOME", value)
@@ -30,7 +30,7 @@ def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_without_it_the_system_decides(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_the_system_decides(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POCKETCLIP_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("POCKETCLIP_HOME", value)

@@ -1,4 +1,4 @@
-"""The cache against a model that is a plain list, and from several threads."""
+"""The cache compared with a plain list, and used by several threads."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ calls = st.one_of(
 
 
 class Model:
-    """The obvious way: pairs of key and value in the order of their last use, which costs a scan per call."""
+    """The obvious implementation: pairs of key and value in the order of their last use, scanned on each call."""
 
     def __init__(self, budget: int) -> None:
         self.budget, self.pairs = budget, list[tuple[int, int]]()
@@ -42,7 +42,7 @@ class Model:
 
 
 @given(st.integers(0, 15), st.lists(calls, max_size=60))
-def test_it_does_what_a_plain_list_does(budget: int, calls: list[tuple[str, int, int]]) -> None:
+def test_it_behaves_like_a_plain_list(budget: int, calls: list[tuple[str, int, int]]) -> None:
     cache, model = LruCache[int, int](budget, lambda value: value), Model(budget)
     for call, key, value in calls:
         if call == "put":
@@ -84,7 +84,7 @@ def test_the_last_value_stays_even_if_it_exceeds_the_budget() -> None:
 
 
 class SlowKey(int):
-    """Hashed in Python, so that other threads get their turn in the middle of a call."""
+    """Hashed in Python, so that threads may switch in the middle of a call."""
 
     def __hash__(self) -> int:
         return int(self) % 97
@@ -93,7 +93,7 @@ class SlowKey(int):
         return isinstance(other, int) and int(self) == int(other)
 
 
-def test_threads_do_not_upset_its_accounts() -> None:
+def test_costs_stay_right_with_several_threads() -> None:
     cache = LruCache[int, int](500, int)
     before = sys.getswitchinterval()
 

@@ -18,7 +18,7 @@ BUNDLES = Path(__file__).parents[2] / "mobileclip" / "bundles"
 
 
 @pytest.mark.parametrize("name", ["pocket", "pocket-litert"])
-def test_the_manifests_that_ship_are_written_back_byte_for_byte(name: str) -> None:
+def test_shipped_manifests_are_written_back_byte_for_byte(name: str) -> None:
     data = (BUNDLES / name / "manifest.json").read_bytes()
     assert Manifest.from_json(data).to_json() == data
 
@@ -71,14 +71,14 @@ towers = st.builds(
     towers=st.dictionaries(texts, towers, min_size=1, max_size=3),
     figures=st.dictionaries(texts, st.integers() | st.lists(st.floats(0, 1)) | st.text()),
 )
-def test_every_manifest_is_read_back_as_it_was_written(**fields: Any) -> None:
+def test_a_written_manifest_is_read_back(**fields: Any) -> None:
     written = manifest(**fields)
     assert Manifest.from_json(written.to_json()) == written
 
 
 def test_unknown_fields_of_a_manifest_are_ignored() -> None:
     table = json.loads(manifest().to_json())
-    table["colour"] = {"of": "a newer version"}
+    table["color"] = {"of": "a newer version"}
     table["towers"]["onnx"]["speed"] = 3
     assert Manifest.from_json(json.dumps(table).encode()) == manifest()
 
@@ -95,12 +95,12 @@ def test_unknown_fields_of_a_manifest_are_ignored() -> None:
         ({"files": {"../up": FileEntry("0" * 64, 1)}}, "'../up' is not an acceptable file name"),
     ],
 )
-def test_no_manifest_can_be_made_that_no_reader_would_accept(changes: dict[str, Any], named: str) -> None:
+def test_a_manifest_that_no_reader_would_accept_is_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         manifest(**changes)
 
 
-def test_files_in_use_must_be_listed() -> None:
+def test_used_files_must_be_listed() -> None:
     listed = manifest()
     listed.check_files()
     for name in listed.files:
@@ -162,7 +162,7 @@ def test_a_table_becomes_a_dataclass_and_back() -> None:
         ({"rate": 1.0, "inner": {"sizes": [1]}, "license": "MIT"}, "top: unknown setting license; known are rate"),
     ],
 )
-def test_what_does_not_fit_is_named(table: Any, message: str) -> None:
+def test_the_error_names_the_wrong_key(table: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(Outer, table, "top")
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Pictures that are too large: refused from their headers, before any memory is taken."""
+"""Pictures that are too large are refused from their headers, before memory is allocated."""
 
 import io
 import struct
@@ -46,10 +46,10 @@ def bombs() -> dict[str, bytes]:
     gif[6:10] = struct.pack("<HH", 65535, 65535)
     bmp = bytearray(encoded(Image.new("RGB", (16, 16)), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60000, 60000)
-    clear = Image.new("RGBA", (16, 16), (1, 2, 3, 4))
-    lossless = bytearray(encoded(clear, "WEBP", lossless=True))
+    transparent = Image.new("RGBA", (16, 16), (1, 2, 3, 4))
+    lossless = bytearray(encoded(transparent, "WEBP", lossless=True))
     lossless[21:25] = struct.pack("<I", 16382 | 16382 << 14)
-    extended = bytearray(encoded(clear, "WEBP", exif=b"Exif\0\0"))
+    extended = bytearray(encoded(transparent, "WEBP", exif=b"Exif\0\0"))
     extended[24:30] = (16382).to_bytes(3, "little") * 2
     lossy = bytearray(encoded(Image.new("RGB", (16, 16)), "WEBP"))
     lossy[26:30] = struct.pack("<HH", 16383, 16383)
@@ -76,7 +76,7 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("error")
-def test_bombs_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+def test_bombs_are_refused_before_memory_is_allocated(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -89,7 +89,7 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_pillows_own_warnings_become_a_clear_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_warnings_become_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(png_of(10_000, 9_000))  # above Pillow's warning, below its error
     assert refusal(tmp_path / "a.png").reason == "too large"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -98,14 +98,14 @@ def test_pillows_own_warnings_become_a_clear_refusal(tmp_path: Path, monkeypatch
     assert refusal(Image.new("RGB", (20, 20))).reason == "too large"
 
 
-def test_own_limit(tmp_path: Path) -> None:
+def test_callers_may_set_a_limit(tmp_path: Path) -> None:
     corners = Image.linear_gradient("L").resize((80, 40))
     (tmp_path / "a.png").write_bytes(encoded(corners, "PNG"))
     (tmp_path / "a.jpg").write_bytes(encoded(corners, "JPEG"))
     for name in ("a.png", "a.jpg"):
         assert open_photo(tmp_path / name, max_pixels=3200).size == (80, 40)
         assert refusal(tmp_path / name, max_pixels=3199).reason == "too large"
-    # Scaled down while it is decoded, a large JPEG is a small picture; a PNG is not.
+    # A large JPEG can be decoded at reduced size, a PNG can't.
     assert open_photo(tmp_path / "a.jpg", min_side=20, max_pixels=800).size == (40, 20)
     assert refusal(tmp_path / "a.jpg", min_side=10, max_pixels=799).reason == "too large"
     assert refusal(tmp_path / "a.png", min_side=20, max_pixels=800).reason == "too large"

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mobileclip.errors import PhotoError
 from mobileclip.photos import REASONS, open_photo
 from mobileclip.preprocess import PixelRecipe
 
-AS_STORED = {  # orientation → how an upright picture must be stored for it
+FROM_UPRIGHT = {  # EXIF orientation → how an upright picture is turned before it is stored
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,7 +29,7 @@ AS_STORED = {  # orientation → how an upright picture must be stored for it
 
 @pytest.fixture
 def corners() -> Image.Image:
-    """80×40, each quarter in its own colour."""
+    """80×40, each quarter in another color."""
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:20, :40], pixels[:20, 40:], pixels[20:, :40] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     return Image.fromarray(pixels)
@@ -81,12 +81,12 @@ def test_every_format_of_a_camera_roll(tmp_path: Path, real_photos: dict[str, Im
         assert open_photo(image).tobytes() == opened.tobytes()
 
 
-@pytest.mark.parametrize("orientation", AS_STORED)
+@pytest.mark.parametrize("orientation", FROM_UPRIGHT)
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_every_orientation_is_undone_once(tmp_path: Path, corners: Image.Image, form: str, orientation: int) -> None:
-    turn = AS_STORED[orientation]
+    turn = FROM_UPRIGHT[orientation]
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     path = tmp_path / "turned"
     stored = corners if turn is None else corners.transpose(turn)
     stored.save(path, form, exif=exif, **({"quality": 95} if form in ("JPEG", "WEBP") else {}))
@@ -100,38 +100,37 @@ def test_every_orientation_is_undone_once(tmp_path: Path, corners: Image.Image, 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0nonsense" * 9, b"Exif\0\0II*\0\xff\xff\xff\xff"])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_costs_no_photo(tmp_path: Path, corners: Image.Image, exif: bytes) -> None:
+def test_a_photo_with_damaged_exif_is_read(tmp_path: Path, corners: Image.Image, exif: bytes) -> None:
     corners.save(tmp_path / "a.jpg", exif=exif)
     assert open_photo(tmp_path / "a.jpg").size == corners.size
 
 
 def test_unknown_orientation_is_upright(tmp_path: Path, corners: Image.Image) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 77
+    exif[ExifTags.Base.Orientation] = 77
     corners.save(tmp_path / "a.jpg", exif=exif)
     assert open_photo(tmp_path / "a.jpg").size == corners.size
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
-    clear = np.zeros((4, 4, 4), np.uint8)
-    clear[:, :2] = (200, 10, 10, 255)
-    clear[:, 2] = (0, 0, 0, 0)
-    clear[:, 3] = (0, 0, 0, 128)
-    image = Image.fromarray(clear)
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[:, :2] = (200, 10, 10, 255)
+    rgba[:, 2] = (0, 0, 0, 0)
+    rgba[:, 3] = (0, 0, 0, 128)
+    image = Image.fromarray(rgba)
     expected = [(200, 10, 10), (255, 255, 255), (127, 127, 127)]
     image.save(tmp_path / "rgba.png")
     for source in (tmp_path / "rgba.png", image, image.convert("RGBa")):
         opened = open_photo(source)
         assert [opened.getpixel((x, 0)) for x in (0, 2, 3)] == expected
-    grey = open_photo(image.convert("LA"))
-    assert grey.getpixel((2, 2)) == (255, 255, 255)
+    assert open_photo(image.convert("LA")).getpixel((2, 2)) == (255, 255, 255)
     assert open_photo(image.convert("LA").convert("La")).getpixel((2, 2)) == (255, 255, 255)
     palette = image.convert("RGB").convert("P").convert("PA")
     palette.putalpha(image.getchannel("A"))
     assert open_photo(palette).getpixel((2, 2)) == (255, 255, 255)
 
 
-def test_palette_and_key_colour_transparency(tmp_path: Path) -> None:
+def test_transparent_palette_entries_and_colors_are_white(tmp_path: Path) -> None:
     palette = Image.new("P", (4, 2), 0)
     palette.putpalette([10, 20, 30, 200, 100, 0])
     palette.putpixel((1, 0), 1)
@@ -149,14 +148,14 @@ def test_palette_and_key_colour_transparency(tmp_path: Path) -> None:
     assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (1, 2, 3)]
 
 
-def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path, real_photos: dict[str, Image.Image]) -> None:
+def test_cmyk_jpeg_keeps_its_colors(tmp_path: Path, real_photos: dict[str, Image.Image]) -> None:
     photo = real_photos["coffee"]
     photo.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert mean_difference(open_photo(tmp_path / "a.jpg"), photo) < 6
     assert open_photo(tmp_path / "a.jpg", min_side=100).size == (150, 100)
 
 
-def test_grey_one_bit_and_other_modes(tmp_path: Path) -> None:
+def test_gray_one_bit_and_other_modes(tmp_path: Path) -> None:
     bits = Image.new("1", (9, 3), 1)
     bits.putpixel((1, 1), 0)
     bits.save(tmp_path / "bits.png")
@@ -167,7 +166,7 @@ def test_grey_one_bit_and_other_modes(tmp_path: Path) -> None:
         assert open_photo(Image.new("RGB", (2, 2), (250, 0, 0)).convert(mode)).getpixel((0, 0))[0] > 240
 
 
-def test_deep_grey_keeps_its_range(tmp_path: Path) -> None:
+def test_deep_gray_keeps_its_range(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, axis=0)
     for name in ("a.png", "a.tif"):
         Image.fromarray(ramp).save(tmp_path / name)
@@ -199,35 +198,37 @@ def test_float_pictures(tmp_path: Path, values: list[float], expected: list[int]
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     for form in ("GIF", "WEBP", "PNG", "TIFF"):
         options = {"lossless": True} if form == "WEBP" else {}
         frames[0].save(tmp_path / form, form, save_all=True, append_images=frames[1:], **options)
         assert open_photo(tmp_path / form).getpixel((4, 4)) == (255, 0, 0), form
 
 
-def test_picture_in_memory_is_left_alone(corners: Image.Image) -> None:
+def test_a_picture_in_memory_is_not_changed(corners: Image.Image) -> None:
     before = corners.tobytes()
     opened = open_photo(corners)
     opened.putpixel((0, 0), (1, 1, 1))
     assert corners.tobytes() == before
 
 
-def test_jpeg_draft_keeps_the_side_and_the_look(tmp_path: Path, real_photos: dict[str, Image.Image]) -> None:
+def test_a_jpeg_at_reduced_size_is_large_enough_and_looks_the_same(
+    tmp_path: Path, real_photos: dict[str, Image.Image]
+) -> None:
     path = tmp_path / "a.jpg"
     for photo in real_photos.values():
         photo.save(path, quality=92)
         for size in (48, 64, 96):
-            own = PixelRecipe(size, "shortest", "bicubic", (0, 0, 0), (1, 1, 1))
-            draft, whole = open_photo(path, min_side=2 * size), open_photo(path)
-            assert min(draft.size) >= min(2 * size, *whole.size)
-            noise = np.square(np.asarray(own.crop(draft), float) - np.asarray(own.crop(whole), float)).mean()
+            recipe = PixelRecipe(size, "shortest", "bicubic", (0, 0, 0), (1, 1, 1))
+            reduced, whole = open_photo(path, min_side=2 * size), open_photo(path)
+            assert min(reduced.size) >= min(2 * size, *whole.size)
+            noise = np.square(np.asarray(recipe.crop(reduced), float) - np.asarray(recipe.crop(whole), float)).mean()
             assert noise == 0 or 10 * np.log10(255**2 / noise) > 35  # dB
     assert open_photo(path, min_side=5000).size == whole.size
     assert open_photo(path, min_side=40).size < whole.size
 
 
-def test_missing_and_unreadable_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file.jpg").write_bytes(b"x")
     assert refusal(tmp_path / "none.jpg").reason == "missing"
     assert refusal(tmp_path / "file.jpg" / "below.jpg").reason == "missing"
@@ -260,7 +261,7 @@ def test_pipes_and_devices_are_never_waited_for(
     os.mkfifo(tmp_path / "pipe.jpg")
     assert refusal(tmp_path / "pipe.jpg").reason == "not a file"
     assert refusal("/dev/zero").reason == "not a file"
-    # A file that turns into a pipe between the look and the opening.
+    # A file that becomes a pipe between the check and the opening.
     (tmp_path / "file.jpg").write_bytes(b"x")
     regular = (tmp_path / "file.jpg").stat()
     monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
@@ -295,7 +296,7 @@ def test_cut_off_files(tmp_path: Path, real_photos: dict[str, Image.Image], form
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_random_damage_is_a_photo_error_or_a_photo(tmp_path: Path, corners: Image.Image) -> None:
+def test_a_damaged_photo_is_read_or_raises_a_photo_error(tmp_path: Path, corners: Image.Image) -> None:
     rng = np.random.default_rng(3)
     for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
         whole = np.frombuffer(encoded(corners, form), np.uint8)

@@ -16,7 +16,7 @@ def recipe(**changes: Any) -> PixelRecipe:
 
 
 def torchvision_steps(own: PixelRecipe) -> tuple[Any, Any]:
-    """The geometry and the whole transform."""
+    """torchvision's transform of the geometry alone, and the whole transform."""
     transforms = pytest.importorskip("torchvision.transforms")
     size = own.size if own.resize == "shortest" else (own.size, own.size)
     interpolation = transforms.InterpolationMode(own.interpolation)
@@ -61,7 +61,7 @@ def test_a_line_of_pixels_does_not_fill_the_memory() -> None:
     assert recipe().crop(image.transpose(Image.Transpose.ROTATE_90)).size == (64, 64)
 
 
-def test_scaling_is_exact_and_laid_out_for_towers() -> None:
+def test_normalization_is_exact_and_channels_come_first() -> None:
     own = recipe(size=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5))
     pixels = np.zeros((1, 2, 2, 3), np.uint8)
     pixels[0, 0, 1] = (255, 255, 0)
@@ -105,7 +105,7 @@ def test_identity_changes_with_every_field() -> None:
     ]
     identities = {own.identity for own in [recipe(), *others]}
     assert len(identities) == 6 and all(len(identity) == 16 for identity in identities)
-    # JSON gives lists and whole numbers; that is the same recipe.
+    # JSON has lists and whole numbers; the recipe is the same.
     assert recipe(mean=[0, 0, 0]).identity == recipe(mean=(0.0, 0.0, 0.0)).identity
 
 
@@ -132,8 +132,8 @@ def test_impossible_recipes_are_refused(changes: dict[str, Any]) -> None:
 
 def test_missing_and_unknown_fields_are_named() -> None:
     fields = recipe().to_dict()
-    fields["colour"] = fields.pop("mean")
-    with pytest.raises(ValueError, match="missing mean, unknown colour"):
+    fields["color"] = fields.pop("mean")
+    with pytest.raises(ValueError, match="missing mean, unknown color"):
         PixelRecipe.from_dict(fields)
     with pytest.raises(ValueError, match="not a table"):
         PixelRecipe.from_dict([1, 2])  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ def hostile_texts() -> list[str]:
 
 
 def is_assigned(text: str) -> bool:
-    return all(unicodedata.category(sign) != "Cn" for sign in text)
+    return all(unicodedata.category(character) != "Cn" for character in text)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def theirs() -> Any:
 
 @pytest.fixture
 def no_mojibake_repair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """open_clip with ftfy's guess at wrong encodings switched off, and all its other repairs on."""
+    """Use open_clip without ftfy's guesses at wrong encodings, but with all its other repairs."""
     monkeypatch.setattr(oc, "ftfy", SimpleNamespace(fix_text=partial(ft.fix_text, fix_encoding=False)))
 
 
@@ -148,27 +148,27 @@ def test_equal_to_open_clip_on_hostile_texts(ours: Tokenizer, theirs: Any, no_mo
     np.testing.assert_array_equal(ours(texts), theirs(texts).numpy())
 
 
-def test_ftfy_makes_a_difference_for_mojibake_only(ours: Tokenizer, theirs: Any) -> None:
+def test_results_differ_from_open_clip_only_for_mojibake(ours: Tokenizer, theirs: Any) -> None:
     different = [text for text in hostile_texts() if ours.encode(text) != theirs.encode(text)]
     assert all(ft.fix_text(text) != ft.fix_text(text, fix_encoding=False) for text in different)
-    assert len(different) < 100  # accents and controls thrown together look like mojibake now and then
+    assert len(different) < 100  # random accents and control characters sometimes look like mojibake
     assert not set(different) & set(FIXED)
 
 
 @pytest.mark.parametrize("text", MOJIBAKE)
-def test_mojibake_is_read_as_it_stands(ours: Tokenizer, theirs: Any, text: str) -> None:
+def test_mojibake_is_not_repaired(ours: Tokenizer, theirs: Any, text: str) -> None:
     assert theirs.encode(text) == theirs.encode(ft.fix_encoding(text))
     assert ours.encode(text) != theirs.encode(text)
     assert ours.encode(ft.fix_encoding(text)) == theirs.encode(text)
 
 
-def test_every_assigned_character_is_classed_as_in_open_clip(theirs: Any) -> None:
+def test_every_assigned_character_is_classified_as_in_open_clip(theirs: Any) -> None:
     for code in range(0x110000):
-        sign = chr(code)
-        if unicodedata.category(sign) in ("Cs", "Cn") or sign.isspace():
+        character = chr(code)
+        if unicodedata.category(character) in ("Cs", "Cn") or character.isspace():
             continue
-        assert split_words(f"x{sign}x") == theirs.pat.findall(f"x{sign}x"), hex(code)
-        assert split_words(f"1{sign}!") == theirs.pat.findall(f"1{sign}!"), hex(code)
+        assert split_words(f"x{character}x") == theirs.pat.findall(f"x{character}x"), hex(code)
+        assert split_words(f"1{character}!") == theirs.pat.findall(f"1{character}!"), hex(code)
 
 
 @settings(max_examples=400, deadline=None)
@@ -176,7 +176,7 @@ def test_every_assigned_character_is_classed_as_in_open_clip(theirs: Any) -> Non
 @example("&#" + "9" * 5000 + ";")
 @example("&#" + "0" * 5000 + "65;")
 @example("\ud800")
-def test_any_text_becomes_bounded_ids_and_comes_back(ours: Tokenizer, text: str) -> None:
+def test_any_text_has_valid_ids_and_is_decoded_again(ours: Tokenizer, text: str) -> None:
     ids = ours.encode(text)
     assert all(0 <= i < ours.vocab_size for i in ids)
     assert "".join(ours.decode(ids).split()) == "".join(split_words(clean(text)))
@@ -194,12 +194,12 @@ def test_any_assigned_text_is_equal_to_open_clip(ours: Tokenizer, theirs: Any, t
         assert ours.encode(text) == theirs.encode(text)
 
 
-def test_long_text_keeps_its_end_mark(ours: Tokenizer) -> None:
+def test_a_long_text_keeps_its_end_token(ours: Tokenizer) -> None:
     row = ours(" ".join(["dog"] * 200))[0]
     assert row[0] == ours.sot and row[-1] == ours.eot and (row[1:-1] == ours.encode("dog")[0]).all()
 
 
-def test_the_caller_is_told_of_texts_that_were_cut(ours: Tokenizer) -> None:
+def test_a_warning_reports_texts_that_were_cut(ours: Tokenizer) -> None:
     with pytest.warns(TextCutWarning, match="1 of 2 texts were cut to the 75 tokens"):
         ours(["short", "word " * 76])
     with pytest.warns(TextCutWarning, match="a text was cut"):
@@ -223,16 +223,16 @@ def test_hostile_lengths_finish(ours: Tokenizer) -> None:
     assert ours.encode("&" + "amp;" * 100_000 + "lt;") == ours.encode("<")
 
 
-def test_cache_of_words_is_bounded(ours: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_words_is_limited(ours: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobileclip.tokenizer._MAX_CACHED_WORDS", 10)
-    bounded = Tokenizer([("x", "x"), ("x", "x</w>")])
+    tokenizer = Tokenizer([("x", "x"), ("x", "x</w>")])
     for number in [*range(1, 100), 50]:
-        assert bounded.encode("x" * number) == list(bounded._encode_word("x" * number))
-    assert len(bounded._cache) == 10
+        assert tokenizer.encode("x" * number) == list(tokenizer._encode_word("x" * number))
+    assert len(tokenizer._cache) == 10
 
 
 def plain_bpe(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """The textbook loop: the pair of lowest rank, everywhere, again and again."""
+    """The textbook loop: merge all occurrences of the pair with the lowest rank until none is left."""
     symbols = [*word[:-1], word[-1] + "</w>"]
     ranks = {pair: rank for rank, pair in reversed(list(enumerate(merges)))}
     while pairs := [pair for pair in pairwise(symbols) if pair in ranks]:
@@ -250,7 +250,7 @@ def plain_bpe(word: str, merges: list[tuple[str, str]]) -> list[str]:
     return symbols
 
 
-def test_merging_is_the_textbook_loop_on_random_vocabularies() -> None:
+def test_merging_agrees_with_the_textbook_loop_on_random_vocabularies() -> None:
     rng = random.Random(7)
     for _ in range(60):
         symbols = [*"abc", *(letter + "</w>" for letter in "abc")]
@@ -267,7 +267,7 @@ def test_merging_is_the_textbook_loop_on_random_vocabularies() -> None:
             assert tokenizer.encode(word) == expected, (merges, word)
 
 
-def test_small_vocabulary_of_our_own() -> None:
+def test_a_small_vocabulary() -> None:
     tokenizer = Tokenizer.load(b"d o\ndo g</w>\n", context_length=6)
     assert (tokenizer.vocab_size, tokenizer.sot, tokenizer.eot) == (516, 514, 515)
     assert tokenizer.encode("dog") == [513]

@@ -17,19 +17,19 @@ from mobileclip.preprocess import PixelRecipe
 
 
 def flipped(data: bytes) -> bytes:
-    """The same tower with negated weights: other vectors, of which one can tell the tower."""
+    """The same tower with negated weights, and thus negated vectors."""
     model = onnx.load_from_string(data)
-    weight = next(one for one in model.graph.initializer if one.name == "w")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), "w"))
-    turned: bytes = model.SerializeToString()
-    return turned
+    result: bytes = model.SerializeToString()
+    return result
 
 
 @pytest.fixture
 def several(tiny: Any) -> Any:
     tiny.files |= {f"{side}-b.onnx": flipped(tiny.files[f"{side}.onnx"]) for side in ("image", "text")}
     tiny.files["labels-b.toml"] = tiny.files["labels.toml"].replace(b"0.3", b"0.25")
-    answers = {f"{side}_vectors": -getattr(tiny, f"{side}_vectors")(given) for side, given in inputs(tiny).items()}
+    answers = {f"{side}_vectors": -getattr(tiny, f"{side}_vectors")(batch) for side, batch in inputs(tiny).items()}
     tiny.files["known_answers-b.npz"] = tiny.answers(**answers)
     tiny.fields["towers"]["onnx"]["variants"] = {
         "b": {
@@ -43,7 +43,7 @@ def several(tiny: Any) -> Any:
 
 
 def inputs(tiny: Any) -> dict[str, Any]:
-    """What the bundle's known answers are asked for."""
+    """The inputs of the bundle's known answers."""
     import io
 
     with np.load(io.BytesIO(tiny.answers())) as stored:
@@ -91,7 +91,7 @@ def test_a_tower_may_be_a_folder_of_files(several: Any, tmp_path: Path) -> None:
         ({"local": {"output": "", "head": "x"}}, "variants: b: local: output must name"),
     ],
 )
-def test_a_malformed_variant_is_one_line(several: Any, tmp_path: Path, change: Any, message: str) -> None:
+def test_the_error_of_a_malformed_variant_is_one_line(several: Any, tmp_path: Path, change: Any, message: str) -> None:
     several.fields["towers"]["onnx"]["variants"]["b"] |= change
     with pytest.raises((BundleError, ConfigError), match=message):
         several.write(tmp_path / "bad")
@@ -100,7 +100,7 @@ def test_a_malformed_variant_is_one_line(several: Any, tmp_path: Path, change: A
         several.write(tmp_path / "bad")
 
 
-def test_bytes_are_got_back_from_normalised_pixels() -> None:
+def test_denormalize_restores_the_bytes() -> None:
     recipe = PixelRecipe(16, "shortest", "bicubic", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     assert np.array_equal(recipe.denormalize(recipe.normalize_uint8(pixels)), pixels.transpose(0, 3, 1, 2))

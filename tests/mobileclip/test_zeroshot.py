@@ -16,7 +16,7 @@ SUN = Label("sunset", "time of day", ("a sunset",), -0.1, 5.0, 3)
 LABELS = LabelSet([DOG, CAT, SUN])
 
 
-def test_score_is_one_half_at_the_threshold() -> None:
+def test_the_score_at_the_threshold_is_one_half() -> None:
     np.testing.assert_allclose(LABELS.scores([0.25, 0.3, -0.1]), 0.5)
 
 
@@ -34,21 +34,21 @@ def test_scores_follow_the_logistic_curve_without_overflow() -> None:
         np.testing.assert_allclose(LABELS.scores(cosines), expected, atol=1e-12)
 
 
-def test_labels_are_decided_each_on_its_own() -> None:
+def test_each_label_is_decided_separately() -> None:
     both = LABELS.decide([0.26, 0.9, -0.5])
     assert [label.name for label, _ in both] == ["cat", "dog"]
     assert all(score >= 0.5 for _, score in both) and both[0][1] > both[1][1]
     alone = LABELS.decide([0.26, 0.0, -0.5])
-    assert alone == [both[1]]  # what the others score changes nothing
+    assert alone == [both[1]]  # the other scores make no difference
 
 
-def test_no_label_is_a_normal_answer() -> None:
+def test_a_photo_may_have_no_label() -> None:
     assert LABELS.decide([0.0, 0.0, -0.9]) == []
     assert LABELS.decide(np.full(3, np.nan)) == []
     assert LabelSet([]).decide([]) == []
 
 
-def test_wrong_number_of_cosines_is_refused() -> None:
+def test_a_wrong_number_of_cosines_is_refused() -> None:
     for cosines in ([0.1, 0.2], 0.1, np.zeros((3, 2))):
         with pytest.raises(ValueError, match="3 labels"):
             LABELS.scores(cosines)
@@ -126,7 +126,7 @@ def test_impossible_labels_are_refused(changes: dict[str, Any]) -> None:
     [
         "label = 3",
         "[[label]]\nname = 'dog'",
-        "[[label]]\nname = 'dog'\ncolour = 1",
+        "[[label]]\nname = 'dog'\ncolor = 1",
         "nonsense",
         "label = ['dog']",
         LABELS.dumps() + LABELS.dumps(),
@@ -138,7 +138,7 @@ def test_bad_label_files_are_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_templates_make_one_prompt_each() -> None:
+def test_each_template_makes_one_prompt() -> None:
     assert len(set(TEMPLATES)) == len(TEMPLATES) and all(t.count("{}") == 1 for t in TEMPLATES)
     assert expand("dog", ("a {}.", "{}")) == ("a dog.", "dog")
     assert expand("{x}", ("a {}.",)) == ("a {x}.",)
@@ -146,12 +146,12 @@ def test_templates_make_one_prompt_each() -> None:
 
 
 def test_prompts_are_averaged_as_directions() -> None:
-    # A long vector counts no more than a short one.
+    # A long vector counts as much as a short one.
     np.testing.assert_allclose(average_prompts([[100.0, 0.0], [0.0, 1.0]]), [0.5**0.5] * 2, rtol=1e-6)
     many = np.random.default_rng(0).normal(size=(5, 3, 8))
     together = average_prompts(many)
     assert together.shape == (5, 8) and together.dtype == np.float32
-    np.testing.assert_allclose(together, [average_prompts(one) for one in many], rtol=1e-5)
+    np.testing.assert_allclose(together, [average_prompts(prompts) for prompts in many], rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-6)
 
 

@@ -14,7 +14,7 @@ from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig, create_model
 from tests.distill.conftest import run
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
 
 def small_model(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0) -> CLIP:
@@ -25,7 +25,7 @@ def small_model(width: int = 128, layers: int = 4, heads: int = 2, seed: int = 0
     text = dataclasses.replace(config.text, vocab_size=600, width=width, heads=heads, layers=layers)
     torch.manual_seed(seed)
     model = CLIP(dataclasses.replace(config, embed_dim=32, image=image, text=text))
-    stir(model, seed)
+    randomize(model, seed)
     return model
 
 
@@ -40,7 +40,7 @@ def vectors(model: CLIP) -> torch.Tensor:
 def with_text_layers(model: CLIP, layers: int) -> CLIP:
     torch.manual_seed(1)
     deeper = CLIP(dataclasses.replace(model.config, text=dataclasses.replace(model.config.text, layers=layers)))
-    stir(deeper, 1)
+    randomize(deeper, 1)
     return deeper
 
 

@@ -1,4 +1,4 @@
-"""Accelerators that fail, and the CPU that takes over for good."""
+"""When an accelerator fails, the CPU takes over for good."""
 
 from pathlib import Path
 from typing import Any
@@ -11,91 +11,91 @@ from mobileclip import EngineError
 from mobileclip.runtimes import Tower, load_tower, onnx
 from mobileclip.runtimes.fallback import Fallback
 
-SANE = np.eye(3, dtype=np.float32)
+RIGHT = np.eye(3, dtype=np.float32)
 
 
 class Fake:
-    """A tower that gives what it is told, or raises it."""
+    """A tower that returns `result`, or raises it."""
 
     dtype = np.dtype(np.float32)
     shape = ("n", 3)
 
-    def __init__(self, gives: Any) -> None:
-        self.gives, self.runs = gives, 0
+    def __init__(self, result: Any) -> None:
+        self.result, self.runs = result, 0
 
     def __call__(self, inputs: Any) -> Any:
         self.runs += 1
-        if isinstance(self.gives, Exception):
-            raise self.gives
-        return self.gives
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
     def with_features(self, inputs: Any, output: str) -> Any:
         return self(inputs), np.zeros((3, 1, 1, 1), np.float32)
 
 
 class Machine:
-    """Makes fake towers, and remembers which were asked for."""
+    """Loads fake towers, and remembers which were loaded."""
 
     def __init__(self, **towers: Any) -> None:
-        self.towers, self.made = towers, []  # type: ignore[var-annotated]
+        self.towers, self.loaded = towers, []  # type: ignore[var-annotated]
 
     def __call__(self, name: str) -> Any:
-        self.made.append(name)
+        self.loaded.append(name)
         if isinstance(self.towers[name], Exception):
             raise self.towers[name]
         return self.towers[name]
 
 
-def test_one_that_works_is_kept() -> None:
-    machine = Machine(fast=Fake(SANE), cpu=Fake(SANE))
+def test_a_working_accelerator_stays_in_use() -> None:
+    machine = Machine(fast=Fake(RIGHT), cpu=Fake(RIGHT))
     tower = Fallback(["fast"], machine)
-    assert np.array_equal(tower(SANE), SANE) and tower.accelerator == "fast" and machine.made == ["fast"]
-    assert tower.with_features(SANE, "map")[0] is SANE and not tower.failures
+    assert np.array_equal(tower(RIGHT), RIGHT) and tower.accelerator == "fast" and machine.loaded == ["fast"]
+    assert tower.with_features(RIGHT, "map")[0] is RIGHT and not tower.failures
 
 
-def test_one_that_does_not_load_is_passed_over() -> None:
-    machine = Machine(first=EngineError("no such device"), second=Fake(SANE), cpu=Fake(SANE))
+def test_an_accelerator_that_does_not_load_is_skipped() -> None:
+    machine = Machine(first=EngineError("no such device"), second=Fake(RIGHT), cpu=Fake(RIGHT))
     tower = Fallback(["first", "second"], machine)
     assert tower.accelerator == "second" and tower.failures == {"first": "no such device"}
 
 
-def test_wrong_answers_are_passed_over() -> None:
+def test_an_accelerator_with_wrong_answers_is_skipped() -> None:
     def check(tower: Tower) -> None:
-        if not np.array_equal(tower(SANE), SANE):
+        if not np.array_equal(tower(RIGHT), RIGHT):
             raise EngineError("wrong known answers")
 
-    machine = Machine(fast=Fake(SANE[::-1]), cpu=Fake(SANE))
+    machine = Machine(fast=Fake(RIGHT[::-1]), cpu=Fake(RIGHT))
     tower = Fallback(["fast"], machine, check)
     assert tower.accelerator == "cpu" and tower.failures == {"fast": "wrong known answers"}
     with pytest.raises(EngineError, match="wrong known answers"):
-        Fallback([], Machine(cpu=Fake(SANE * 2)), check)
+        Fallback([], Machine(cpu=Fake(RIGHT * 2)), check)
 
 
 @pytest.mark.parametrize("failure", [EngineError("out of memory"), np.full((3, 3), np.nan, np.float32)])
-def test_one_that_fails_later_is_never_tried_again(failure: Any) -> None:
-    fast = Fake(SANE)
-    machine = Machine(fast=fast, cpu=Fake(SANE))
+def test_an_accelerator_that_fails_later_is_never_tried_again(failure: Any) -> None:
+    fast = Fake(RIGHT)
+    machine = Machine(fast=fast, cpu=Fake(RIGHT))
     tower = Fallback(["fast"], machine)
-    tower(SANE)
-    fast.gives = failure
-    assert np.array_equal(tower(SANE), SANE) and tower.accelerator == "cpu" and list(tower.failures) == ["fast"]
-    fast.gives, runs = SANE, fast.runs
-    assert np.array_equal(tower(SANE), SANE) and fast.runs == runs and machine.made.count("fast") == 1
+    tower(RIGHT)
+    fast.result = failure
+    assert np.array_equal(tower(RIGHT), RIGHT) and tower.accelerator == "cpu" and list(tower.failures) == ["fast"]
+    fast.result, runs = RIGHT, fast.runs
+    assert np.array_equal(tower(RIGHT), RIGHT) and fast.runs == runs and machine.loaded.count("fast") == 1
 
 
-def test_inputs_that_nobody_can_run_do_not_cost_the_accelerator() -> None:
+def test_inputs_that_fail_everywhere_do_not_disable_the_accelerator() -> None:
     wrong = EngineError("wrong shape")
-    fast, cpu = Fake(SANE), Fake(wrong)
+    fast, cpu = Fake(RIGHT), Fake(wrong)
     tower = Fallback(["fast"], Machine(fast=fast, cpu=cpu))
-    fast.gives = wrong
+    fast.result = wrong
     with pytest.raises(EngineError, match="wrong shape"):
-        tower(SANE)
+        tower(RIGHT)
     assert tower.accelerator == "fast" and not tower.failures
 
 
 def test_onnx_without_the_provider_runs_on_the_cpu(tiny: Any) -> None:
-    data, there = tiny.files["image.onnx"], onnx.accelerators()
-    absent = next(name for name in ("tensorrt", "cuda", "coreml", "directml") if name not in there)
+    data, available = tiny.files["image.onnx"], onnx.accelerators()
+    absent = next(name for name in ("tensorrt", "cuda", "coreml", "directml") if name not in available)
     with pytest.raises(EngineError, match=f"no {absent}"):
         onnx.Tower(data, accelerator=absent)
     tower = load_tower("onnx", data, threads=1, accelerator=absent)
@@ -106,7 +106,7 @@ def test_onnx_without_the_provider_runs_on_the_cpu(tiny: Any) -> None:
         onnx.Tower(data, accelerator="abacus")
 
 
-def test_a_model_falls_back_when_an_accelerator_gives_wrong_known_answers(
+def test_a_model_falls_back_when_an_accelerator_returns_wrong_known_answers(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(onnx.Tower):

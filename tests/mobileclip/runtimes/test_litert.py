@@ -1,4 +1,4 @@
-"""LiteRT towers against NumPy: the same tiny towers as ONNX Runtime's, and every way round that a model may be made."""
+"""LiteRT towers against NumPy: the same tiny towers as for ONNX Runtime, in every layout that a model may have."""
 
 import importlib
 from pathlib import Path
@@ -19,7 +19,7 @@ SIZE, DIM = 8, 4
 
 
 class Pixels(nn.Module):
-    """What the tiny bundle's image tower computes, of pixels laid either way."""
+    """The tiny bundle's image tower, for pixels in either layout."""
 
     def __init__(self, projection: np.ndarray, channels_last: bool = True) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def test_tower_computes_what_numpy_computes(image: bytes, projection: np.ndarray
 
 
 @pytest.mark.parametrize(("channels_last", "batch"), [(False, 1), (True, 2)])
-def test_every_layout_and_batch_of_a_model_gives_the_same(
+def test_layout_and_batch_size_of_a_model_do_not_change_the_result(
     channels_last: bool, batch: int, projection: np.ndarray
 ) -> None:
     sides = (SIZE, SIZE, 3) if channels_last else (3, SIZE, SIZE)
@@ -96,17 +96,17 @@ def test_every_layout_and_batch_of_a_model_gives_the_same(
         np.testing.assert_allclose(features, 2 * pixels[:count], atol=1e-5)
 
 
-def test_a_model_that_scales_inside_takes_bytes_and_nothing_else(projection: np.ndarray) -> None:
+def test_a_model_that_normalizes_pixels_takes_only_bytes(projection: np.ndarray) -> None:
     data = convert(Pixels(projection), "pixels", torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8))
     tower = Tower(data, threads=1)
     assert tower.dtype == np.uint8
     pixels = np.random.default_rng(3).integers(0, 256, (3, 3, SIZE, SIZE), np.uint8)
     np.testing.assert_allclose(tower(pixels), expected(pixels, projection), atol=1e-5)
-    with pytest.raises(EngineError, match=r"takes bytes \(uint8\), not float32"):
+    with pytest.raises(EngineError, match="takes uint8, not float32"):
         tower(pixels.astype(np.float32))
 
 
-def test_integer_ends_are_scaled(image: bytes, projection: np.ndarray) -> None:
+def test_integer_inputs_and_outputs_are_scaled(image: bytes, projection: np.ndarray) -> None:
     from ai_edge_quantizer import quantizer, recipe
 
     random = np.random.default_rng(4)
@@ -116,17 +116,17 @@ def test_integer_ends_are_scaled(image: bytes, projection: np.ndarray) -> None:
     data = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
     tower = Tower(bytes(data), threads=1)
     assert tower._input["dtype"] == np.int8 and tower._outputs["image_embeds"]["dtype"] == np.int8
-    assert tower.dtype == np.float32  # what to hand over
+    assert tower.dtype == np.float32  # what callers pass
     pixels = random.normal(size=(6, 3, SIZE, SIZE)).astype(np.float32)
     vectors, features = tower.with_features(pixels, "features")
     assert vectors.dtype == np.float32 and 0.1 < np.abs(vectors).max() <= 1
-    # Each is off by half of the input's 255 levels at most, or cut off where calibration saw no such value.
+    # Each value is off by at most half of one of the input's 255 levels, unless it is outside the calibrated range.
     step = 2 * float(tower._input["quantization"][0])
     inside = np.abs(pixels) < 2
     assert np.abs(features - 2 * pixels)[inside].max() <= 1.01 * step
 
 
-def test_tower_refuses_in_one_line(image: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_a_tower_are_one_line(image: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     tower = Tower(image, threads=1)
     for wrong in (np.zeros((1, 3, 9, 9), np.float32), np.zeros((2, 2), np.float32), np.zeros((0, 3, 8, 8), np.float32)):
         with pytest.raises(EngineError, match=r"takes \[1, 8, 8, 3\]") as caught:
@@ -143,27 +143,27 @@ def test_tower_refuses_in_one_line(image: bytes, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == ""
 
 
-def test_a_delegate_that_does_not_load_is_one_line(image: bytes, tmp_path: Path) -> None:
+def test_the_error_of_a_delegate_that_does_not_load_is_one_line(image: bytes, tmp_path: Path) -> None:
     broken = tmp_path / "delegate.so"
-    broken.write_bytes(b"no library")
+    broken.write_bytes(b"not a library")
     with pytest.raises(EngineError, match=r"LiteRT cannot load the model with .*delegate\.so") as caught:
         Tower(image, accelerator=str(broken))
     assert "\n" not in str(caught.value)
 
 
-def test_one_of_two_packages_is_enough_and_none_is_one_line(image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, there = importlib.import_module, {"tflite_runtime.interpreter"}
+def test_either_package_is_enough_and_none_is_an_error(image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, installed = importlib.import_module, {"tflite_runtime.interpreter"}
     used = []
 
-    def chosen(name: str, package: str | None = None) -> Any:
-        if name not in there:
+    def import_installed(name: str, package: str | None = None) -> Any:
+        if name not in installed:
             raise ImportError(f"No module named {name!r}")
         used.append(name)
         return SimpleNamespace(**vars(real("ai_edge_litert.interpreter")))
 
-    monkeypatch.setattr(importlib, "import_module", chosen)
+    monkeypatch.setattr(importlib, "import_module", import_installed)
     assert Tower(image, threads=1).shape == (1, SIZE, SIZE, 3) and used == ["tflite_runtime.interpreter"]
-    there.clear()
+    installed.clear()
     with pytest.raises(EngineError, match="pip install ai-edge-litert"):
         Tower(image)
 
@@ -176,11 +176,11 @@ def bundle(tiny: Any, image: bytes, projection: np.ndarray, tmp_path: Path) -> P
     text = convert(Tokens(tiny.embedding), "tokens", torch.zeros(1, length, dtype=torch.int32))
     tiny.files |= {"image.tflite": image, "text.tflite": text}
     tiny.fields["towers"]["litert"] = {"precision": "fp32", "image": "image.tflite", "text": "text.tflite"}
-    tiny.fields["tokenizer"]["causal"] = True  # so that padding is left out, which the tower must put back
+    tiny.fields["tokenizer"]["causal"] = True  # so that padding is dropped, and the tower must add it again
     return tiny.write(tmp_path / "tiny")
 
 
-def test_both_engines_agree_and_know_their_answers(
+def test_both_engines_agree_and_check_known_answers(
     tiny: Any, bundle: Path, real_photos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx, litert = (mobileclip.load(bundle, engine=engine, threads=1) for engine in ("onnx", "litert"))
@@ -195,7 +195,7 @@ def test_both_engines_agree_and_know_their_answers(
         altered.encode_images(photos[:1])
 
 
-def test_a_bundle_is_run_by_the_engine_that_it_is_for(tiny: Any, bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_chooses_an_engine_that_it_has_towers_for(tiny: Any, bundle: Path, tmp_path: Path) -> None:
     assert mobileclip.load(bundle).engine == "onnx"
     del tiny.fields["towers"]["onnx"]
     only = mobileclip.load(tiny.write(tmp_path / "only"))

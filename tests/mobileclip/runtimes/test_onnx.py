@@ -28,7 +28,7 @@ def test_tower_computes_what_numpy_computes(tiny: Any) -> None:
         np.testing.assert_allclose(vectors, tiny.image_vectors(batch), atol=1e-5)
 
 
-def test_tower_refuses_in_one_line(tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_a_tower_are_one_line(tiny: Any, capfd: pytest.CaptureFixture[str]) -> None:
     tower = Tower(tiny.files["image.onnx"], threads=1)
     for wrong in (np.zeros((1, 3, 9, 9), np.float32), np.zeros((2, 2), np.float32)):
         with pytest.raises(EngineError) as caught:
@@ -57,7 +57,7 @@ def test_unknown_engine_and_missing_onnxruntime(tiny: Any, monkeypatch: pytest.M
         load_tower("onnx", tiny.files["image.onnx"])
 
 
-def test_model_says_what_its_bundle_says(tiny: Any, bundle: Path) -> None:
+def test_a_model_has_the_settings_of_its_bundle(tiny: Any, bundle: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
     assert (model.name, model.dim, model.logit_scale, model.recipe.size) == ("tiny", 4, 50.0, 8)
     assert [label.name for label in model.labels] == ["dog", "cat"]
@@ -83,7 +83,7 @@ def test_photos_become_unit_vectors_in_order(tiny: Any, bundle: Path, real_photo
 
 def test_bad_photo_is_named(bundle: Path, tmp_path: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
-    (tmp_path / "bad.jpg").write_text("no photo")
+    (tmp_path / "bad.jpg").write_text("not a photo")
     with pytest.raises(PhotoError, match="not an image") as caught:
         model.encode_images([Image.new("RGB", (9, 9), "red"), tmp_path / "bad.jpg"])
     assert caught.value.path == str(tmp_path / "bad.jpg")
@@ -96,7 +96,7 @@ def test_pixels_of_another_shape_are_refused(bundle: Path) -> None:
         model.encode_pixels(np.zeros((1, 8, 8, 3), np.float32))
 
 
-def test_texts_do_not_depend_on_their_neighbours(tiny: Any, bundle: Path) -> None:
+def test_texts_do_not_depend_on_their_neighbors(tiny: Any, bundle: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
     texts = ["dog", "", "a cat and a dog " * 9] * 50
     vectors = model.encode_texts(texts)
@@ -121,7 +121,7 @@ def test_searching_never_loads_the_image_tower(bundle: Path, monkeypatch: pytest
     assert loaded == [(bundle / "text.onnx").read_bytes()]
 
 
-def test_wrong_known_answers_stop_that_tower_only(tiny: Any, tmp_path: Path) -> None:
+def test_wrong_known_answers_stop_only_that_tower(tiny: Any, tmp_path: Path) -> None:
     wrong = np.eye(4, dtype=np.float32)[:3]
     tiny.files["known_answers.npz"] = tiny.answers(image_vectors=wrong)
     model = mobileclip.load(tiny.write(tmp_path / "wrong"), threads=1)
@@ -131,13 +131,13 @@ def test_wrong_known_answers_stop_that_tower_only(tiny: Any, tmp_path: Path) -> 
             model.encode_images([Image.new("RGB", (9, 9), "red")])
 
 
-def test_vector_without_a_direction_is_an_error_not_a_zero(tiny: Any, bundle: Path) -> None:
+def test_a_vector_of_nan_is_an_error(tiny: Any, bundle: Path) -> None:
     model = mobileclip.load(bundle, threads=1)
     with pytest.raises(EngineError, match="zero, NaN or infinite"):
         model.encode_pixels(np.full((1, 3, 8, 8), np.nan, np.float32))
 
 
-def test_tower_of_another_width_is_an_error(tiny: Any, tmp_path: Path) -> None:
+def test_a_tower_with_the_wrong_width_is_an_error(tiny: Any, tmp_path: Path) -> None:
     tiny.fields["embed_dim"] = 6
     tiny.files["known_answers.npz"] = tiny.answers(
         image_vectors=np.ones((3, 6), np.float32), text_vectors=np.ones((3, 6), np.float32)
@@ -171,7 +171,7 @@ def test_fingerprint_covers_what_determines_vectors(tiny: Any, tmp_path: Path) -
     for name in ("merges.txt.gz", "image.onnx", "text.onnx"):
         tiny.files[name] += b"\n"
         seen.add(fingerprint())
-    assert len(seen) == 5 and all(len(one) == 64 for one in seen)
+    assert len(seen) == 5 and all(len(fingerprint) == 64 for fingerprint in seen)
 
 
 def test_missing_bundle_and_engine(bundle: Path) -> None:

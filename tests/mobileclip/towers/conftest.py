@@ -1,11 +1,11 @@
-"""Models with weights that hide nothing."""
+"""Random weights and tokens that make every part of a model count."""
 
 import torch
 from torch import nn
 
 
-def stir(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give a fresh model the weights of one that has lived: no branch scaled to nothing, no BatchNorm still neutral."""
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give a new model weights like those of a trained one: no branch scaled to zero, no neutral BatchNorm."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in [*model.named_parameters(), *model.named_buffers()]:
@@ -23,7 +23,7 @@ def stir(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def tokens(count: int = 3, context_length: int = 77, vocab_size: int = 49408, seed: int = 0) -> torch.Tensor:
-    """Return token rows of different lengths, int64: start, words, end, zeros."""
+    """Return rows of different lengths, int64: start token, words, end token, zeros."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.zeros(count, context_length, dtype=torch.long)
     for row, length in zip(rows, torch.linspace(3, context_length, count).long().tolist(), strict=True):

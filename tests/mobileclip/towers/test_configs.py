@@ -1,4 +1,4 @@
-"""Every shipped configuration builds, and has as many parameters as it says."""
+"""Every shipped configuration can be built, and has the number of parameters that it states."""
 
 import dataclasses
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP, ModelConfig, TextConfig, create_model, model_names
 
-# In millions, image and text, as Apple's README prints them but for MobileCLIP2-S0, where it repeats version 1's text
-# tower, and as the names of TinyCLIP's models count them, without the token embedding.
+# Millions of parameters, image and text, as in Apple's README (except for MobileCLIP2-S0, where it repeats the text
+# tower of version 1), and as in the names of TinyCLIP's models, which leave out the token embedding.
 PUBLISHED = {
     "mobileclip-s0": (11.4, 42.4),
     "mobileclip-s1": (21.5, 63.4),
@@ -42,7 +42,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_a_model_has_the_parameters_that_its_file_promises(name: str) -> None:
+def test_a_model_has_the_number_of_parameters_in_its_configuration(name: str) -> None:
     config = ModelConfig.load(name)
     with torch.device("meta"):
         model = create_model(name)
@@ -57,12 +57,12 @@ def test_a_model_has_the_parameters_that_its_file_promises(name: str) -> None:
     assert config.name == name
 
 
-def test_there_is_a_file_for_each_published_model() -> None:
+def test_every_published_model_has_a_configuration() -> None:
     assert set(PUBLISHED) == set(model_names())
 
 
-def test_padding_matters_only_where_the_tower_looks_ahead() -> None:
-    """A causal tower may be fed without trailing padding; a bidirectional one may not."""
+def test_padding_matters_only_in_a_bidirectional_tower() -> None:
+    """Trailing padding may be dropped for a causal tower, but not for a bidirectional one."""
     base = TextConfig(vocab_size=600, context_length=12, width=64, heads=2, layers=2)
     config = dataclasses.replace(ModelConfig.load("pocket"), text=base)
     tokens = torch.tensor([[598, 5, 6, 599] + [0] * 8])
@@ -73,10 +73,10 @@ def test_padding_matters_only_where_the_tower_looks_ahead() -> None:
         assert same is causal
 
 
-@pytest.mark.parametrize("odd", [{"activation": "relu"}, {"repmixers": True}, {"heads": 3}, {"layers": 0}])
-def test_a_text_tower_that_cannot_be_is_refused(odd: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"activation": "relu"}, {"repmixers": True}, {"heads": 3}, {"layers": 0}])
+def test_an_impossible_text_tower_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="text"):
-        dataclasses.replace(TextConfig(vocab_size=600, width=64, heads=2), **odd)
+        dataclasses.replace(TextConfig(vocab_size=600, width=64, heads=2), **changes)
 
 
 def test_an_unknown_model_lists_the_known_ones() -> None:

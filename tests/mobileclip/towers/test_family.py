@@ -1,4 +1,4 @@
-"""Every member of the family trains, and labels and searches through the same code as a bundle."""
+"""Every model of the family trains, and `evaluate` takes its weights."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from distill.losses import info_nce
 from mobileclip.checkpoints import Checkpoint, save_openclip
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, create_model
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
 SMALL = ["pocket", "mobileclip-s0", "mobileclip-s1", "mobileclip2-s2", "tinyclip-vit-8m-16", "clip-kd-vit-t-16"]
 
@@ -44,11 +44,11 @@ def test_a_training_step_lowers_the_loss(name: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_evaluate_takes_another_projects_weights(tmp_path: Path) -> None:
-    """Zero-shot and retrieval through the command line, of OpenCLIP's folder; it says that it cuts a long text."""
+def test_evaluate_takes_weights_of_another_project(tmp_path: Path) -> None:
+    """Zero-shot classification and retrieval of an OpenCLIP folder, with a warning about cut texts."""
     torch.manual_seed(0)
     model = CLIP(ModelConfig.load("tinyclip-vit-8m-16"))
-    stir(model)
+    randomize(model)
     save_openclip(Checkpoint(model, Tokenizer.load(b"a b\n"), b"a b\n", {}), tmp_path / "model")
     rows, labels = [], ["file,label"]
     for number in range(4):

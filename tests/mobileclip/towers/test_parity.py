@@ -1,4 +1,4 @@
-"""The same vectors as independent implementations, on the same random weights, both towers."""
+"""Both towers return the same vectors as independent implementations with the same random weights."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import PocketclipError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.towers import CLIP, ModelConfig
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
 FAMILY = {
     "MobileCLIP-S1": "mobileclip-s1",
@@ -34,36 +34,36 @@ FAMILY = {
 }
 
 
-def same(ours: Tensor, theirs: Tensor) -> None:
+def assert_same(ours: Tensor, theirs: Tensor) -> None:
     theirs = torch.nn.functional.normalize(theirs.float(), dim=-1)
     assert ours.shape == theirs.shape
     assert (ours * theirs).sum(dim=-1).min() > 0.99999
     assert (ours - theirs).abs().max() < 1e-4
 
 
-def test_every_mobileclip_of_open_clip_is_compared() -> None:
+def test_every_mobileclip_in_open_clip_is_compared() -> None:
     assert {name for name in open_clip.list_models() if name.startswith("MobileCLIP")} <= set(FAMILY)
 
 
 @pytest.mark.parametrize("theirs", FAMILY)
-def test_the_vectors_are_open_clips(theirs: str, tmp_path: Path) -> None:
-    """A file of its weights, without any configuration, is recognized and gives the same vectors."""
-    reference = stir(open_clip.create_model(theirs))
+def test_the_vectors_equal_those_of_open_clip(theirs: str, tmp_path: Path) -> None:
+    """Its weights are recognized without a configuration, and return the same vectors."""
+    reference = randomize(open_clip.create_model(theirs))
     config = ModelConfig.load(FAMILY[theirs])
     file = tmp_path / "weights.safetensors"
     save_file(reference.state_dict(), file)
-    # Keys and shapes do not tell which GELU a ViT of OpenAI's shape was trained with.
+    # Keys and shapes don't show which GELU a ViT with OpenAI's architecture was trained with.
     loaded = load_checkpoint(file, config if "clip-vit" in config.name else None)
     assert loaded.model.config.pixels == config.pixels and loaded.model.config.text == config.text
     pixels, ids = torch.rand(2, 3, config.pixels.size, config.pixels.size), tokens()
     with torch.inference_mode():
-        same(loaded.model.encode_image(pixels), reference.encode_image(pixels))
-        same(loaded.model.encode_text(ids), reference.encode_text(ids))
+        assert_same(loaded.model.encode_image(pixels), reference.encode_image(pixels))
+        assert_same(loaded.model.encode_text(ids), reference.encode_text(ids))
     assert float(loaded.model.logit_scale) == pytest.approx(float(reference.logit_scale))
 
 
-def test_the_pixels_are_those_that_open_clip_binds_to_the_weights() -> None:
-    """Its weights carry them; its bare architectures do not, which is the trap."""
+def test_the_pixel_recipes_are_those_of_open_clips_weights() -> None:
+    """open_clip stores them with the weights; its architectures alone have other defaults."""
     for theirs, ours in FAMILY.items():
         name = theirs.removesuffix("-quickgelu")
         tag = "openai" if name != theirs else open_clip.list_pretrained_tags_by_model(name)[-1]
@@ -74,7 +74,7 @@ def test_the_pixels_are_those_that_open_clip_binds_to_the_weights() -> None:
         assert (pixels.interpolation, pixels.resize) == (known["interpolation"], known["resize_mode"]), ours
 
 
-def test_the_vectors_are_those_of_transformers(tmp_path: Path) -> None:
+def test_the_vectors_equal_those_of_transformers(tmp_path: Path) -> None:
     from transformers import CLIPConfig, CLIPModel
 
     torch.manual_seed(0)
@@ -84,15 +84,15 @@ def test_the_vectors_are_those_of_transformers(tmp_path: Path) -> None:
     pixels, ids = torch.rand(2, 3, 224, 224), tokens()
     with torch.inference_mode():
         vision = reference.vision_model(pixel_values=pixels).pooler_output
-        # Its default configuration takes another token for the end of a text than OpenAI's weights do.
+        # Its default configuration has another end token than OpenAI's weights.
         hidden = reference.text_model(input_ids=ids).last_hidden_state
         ends = hidden[torch.arange(len(ids)), ids.argmax(dim=1)]
-        same(model.encode_image(pixels), reference.visual_projection(vision))
-        same(model.encode_text(ids), reference.text_projection(ends))
+        assert_same(model.encode_image(pixels), reference.visual_projection(vision))
+        assert_same(model.encode_text(ids), reference.text_projection(ends))
 
 
 def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename transformers' CLIP by hand: its queries, keys and values are apart."""
+    """Rename the weights of transformers' CLIP, which stores queries, keys and values separately."""
     vision, text = "vision_model.", "text_model."
     layer = {"layer_norm1": ("norm1", "ln_1"), "self_attn.out_proj": ("attn.proj", "out")}
     layer |= {"layer_norm2": ("norm2", "ln_2"), "mlp.fc1": ("mlp.fc1", "fc"), "mlp.fc2": ("mlp.fc2", "proj")}
@@ -121,8 +121,8 @@ def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["pocket", "mobileclip2-s0", "clip-vit-b-32", "clip-rn50", "tinyclip-vit-8m-16"])
-def test_open_clip_loads_what_is_saved_for_it(name: str, tmp_path: Path) -> None:
-    """A folder written here is a model there, with the same vectors and the same pixels, and reads back the same."""
+def test_open_clip_loads_what_save_openclip_writes(name: str, tmp_path: Path) -> None:
+    """With the same vectors and the same pixel recipe; the folder can be read back too."""
     from mobileclip.checkpoints import Checkpoint, save_openclip
     from mobileclip.tokenizer import Tokenizer
 
@@ -131,7 +131,7 @@ def test_open_clip_loads_what_is_saved_for_it(name: str, tmp_path: Path) -> None
     # OpenCLIP's image towers end in one projection.
     config = dataclasses.replace(config, image=dataclasses.replace(config.image, hidden=0, classes=0))
     model = CLIP(config)
-    stir(model)
+    randomize(model)
     merges = b"a b\n"
     save_openclip(Checkpoint(model, Tokenizer.load(merges), merges, {}), tmp_path / "made")
     reference, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'made'}")
@@ -139,8 +139,8 @@ def test_open_clip_loads_what_is_saved_for_it(name: str, tmp_path: Path) -> None
     size, text = config.pixels.size, config.text
     pixels, ids = torch.rand(2, 3, size, size), tokens(3, text.context_length, text.vocab_size)
     with torch.inference_mode():
-        same(model.encode_image(pixels), reference.encode_image(pixels))
-        same(model.encode_text(ids), reference.encode_text(ids))
+        assert_same(model.encode_image(pixels), reference.encode_image(pixels))
+        assert_same(model.encode_text(ids), reference.encode_text(ids))
     mean = next(step.mean for step in transform.transforms if hasattr(step, "mean"))
     assert tuple(mean) == pytest.approx(config.pixels.mean)
     described = json.loads((tmp_path / "made/open_clip_config.json").read_text())
@@ -151,12 +151,12 @@ def test_open_clip_loads_what_is_saved_for_it(name: str, tmp_path: Path) -> None
     if config.tokenizer == "openai":
         back = load_checkpoint(tmp_path / "made")
         with torch.inference_mode():
-            same(back.model.encode_image(pixels), model.encode_image(pixels))
+            assert_same(back.model.encode_image(pixels), model.encode_image(pixels))
 
 
 @pytest.mark.parametrize("name", ["fastvit_mci0", "vit_base_patch16_clip_224"])
 def test_the_trunk_is_timms(name: str) -> None:
-    """Behind the projection stands nothing but the timm model of that name."""
+    """Apart from the projection, the tower is the timm model of that name."""
     import timm
 
     from mobileclip.towers import ImageConfig
@@ -164,7 +164,7 @@ def test_the_trunk_is_timms(name: str) -> None:
 
     torch.manual_seed(0)
     tower = ImageTower(ImageConfig(name, bias=True), 24)
-    stir(tower)
+    randomize(tower)
     reference = timm.create_model(name, num_classes=24).eval()
     state = {k.removeprefix("trunk."): v for k, v in tower.state_dict().items() if k.startswith("trunk.")}
     for part in ("weight", "bias"):
@@ -187,7 +187,7 @@ def test_the_trunk_is_timms(name: str) -> None:
         ({"embed_dim": None}, "not"),
     ],
 )
-def test_models_of_open_clip_that_are_not_these_towers_are_refused(change: dict[str, object], message: str) -> None:
+def test_unsupported_models_of_open_clip_are_refused(change: dict[str, object], message: str) -> None:
     from mobileclip.layouts import openclip
 
     model = {

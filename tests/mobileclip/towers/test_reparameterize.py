@@ -1,4 +1,4 @@
-"""Merged towers: the same vectors, nothing left to merge, the original untouched."""
+"""Merged towers return the same vectors and have nothing left to merge, and the original isn't changed."""
 
 import copy
 from pathlib import Path
@@ -10,19 +10,19 @@ from torch import nn
 from mobileclip.checkpoints import CheckpointError, save_checkpoint
 from mobileclip.errors import PocketclipError
 from mobileclip.towers import CLIP, ModelConfig, reparameterize
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
 
-def lived(name: str) -> CLIP:
+def random_model(name: str) -> CLIP:
     torch.manual_seed(0)
     model = CLIP(ModelConfig.load(name))
-    stir(model)
+    randomize(model)
     return model
 
 
 @pytest.mark.parametrize("name", ["pocket", "mobileclip-s0", "mobileclip2-s2", "mobileclip2-b", "clip-rn50"])
-def test_merged_is_the_same(name: str) -> None:
-    model = lived(name)
+def test_a_merged_model_returns_the_same_vectors(name: str) -> None:
+    model = random_model(name)
     before = copy.deepcopy(model.state_dict())
     fused = reparameterize(model)
     config = model.config
@@ -30,9 +30,9 @@ def test_merged_is_the_same(name: str) -> None:
     ids = tokens(3, config.text.context_length, config.text.vocab_size)
     with torch.inference_mode():
         for ours, merged in ((model.image, fused.image), (model.text, fused.text)):
-            given = pixels if ours is model.image else ids
-            wanted = ours(given)
-            torch.testing.assert_close(merged(given), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+            inputs = pixels if ours is model.image else ids
+            expected = ours(inputs)
+            torch.testing.assert_close(merged(inputs), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert not model.reparameterized and not any(p.requires_grad for p in fused.parameters())
     again = reparameterize(fused)
@@ -41,18 +41,18 @@ def test_merged_is_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "left"), [("pocket", 0), ("mobileclip-s0", 2), ("clip-rn50", 0)])
-def test_what_can_be_folded_is_folded(name: str, left: int) -> None:
-    """In MCi0 only the norm before each of the two attention blocks has no convolution to go into."""
+def test_every_norm_that_follows_a_convolution_is_folded(name: str, left: int) -> None:
+    """In MCi0, only the norms before the two attention blocks don't follow a convolution."""
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-    model = lived(name)
+    model = random_model(name)
     fused = reparameterize(model)
     count = sum(isinstance(module, norms) for module in fused.modules())
     assert count == left < sum(isinstance(module, norms) for module in model.modules())
     assert len(list(fused.modules())) <= len(list(model.modules()))
 
 
-def test_a_model_in_training_is_refused() -> None:
-    model = lived("pocket").train()
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = random_model("pocket").train()
     with pytest.raises(PocketclipError, match="eval"):
         reparameterize(model)
     model.eval().image.trunk.bn1.train()
@@ -62,4 +62,4 @@ def test_a_model_in_training_is_refused() -> None:
 
 def test_a_merged_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="original"):
-        save_checkpoint(reparameterize(lived("pocket")), b"", tmp_path, {})
+        save_checkpoint(reparameterize(random_model("pocket")), b"", tmp_path, {})

@@ -1,4 +1,4 @@
-"""MobileCLIP-S0's hybrid text tower against a plain NumPy one, written from the paper and Apple's key names alone."""
+"""MobileCLIP-S0's hybrid text tower against plain NumPy, written only from the paper and Apple's key names."""
 
 import math
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from mobileclip.layouts import apple
 from mobileclip.towers import CLIP, ModelConfig, reparameterize
-from tests.mobileclip.towers.conftest import stir, tokens
+from tests.mobileclip.towers.conftest import randomize, tokens
 
 Array = NDArray[np.float64]
 
 
 def oracle(weights: dict[str, Array], ids: NDArray[np.int64]) -> Array:
-    """Return the text vectors, before they are made unit length, in float64, one text and one loop at a time."""
+    """Return the text vectors in float64, without unit length, computed one text at a time."""
     return np.stack([_one_text(weights, row) for row in ids])
 
 
@@ -75,9 +75,9 @@ def _linear(weights: dict[str, Array], at: str, x: Array) -> Array:
 
 
 def _layer_norm(weights: dict[str, Array], at: str, x: Array) -> Array:
-    centred = x - x.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-    return centred / spread * weights[at + "weight"] + weights[at + "bias"]
+    centered = x - x.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centered**2).mean(axis=1, keepdims=True) + 1e-5)
+    return centered / spread * weights[at + "weight"] + weights[at + "bias"]
 
 
 def _batch_norm(weights: dict[str, Array], at: str, x: Array) -> Array:
@@ -90,18 +90,18 @@ def _gelu(x: Array) -> Array:
 
 
 def apple_weights(width: int = 512, embed_dim: int = 512) -> dict[str, torch.Tensor]:
-    """Return random weights of the text tower under Apple's names and in Apple's shapes."""
+    """Return random weights of the text tower with Apple's names and shapes."""
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape: int, std: float = 0.02, mean: float = 0.0) -> torch.Tensor:
         return mean + std * torch.randn(shape, generator=generator)
 
     def norm(at: str, batch: bool) -> dict[str, torch.Tensor]:
-        made = {f"{at}.weight": draw(width, std=0.1, mean=1.0), f"{at}.bias": draw(width, std=0.1)}
+        result = {f"{at}.weight": draw(width, std=0.1, mean=1.0), f"{at}.bias": draw(width, std=0.1)}
         if batch:
-            made |= {f"{at}.running_mean": draw(width, std=0.1), f"{at}.running_var": draw(width).abs() + 0.5}
-            made |= {f"{at}.num_batches_tracked": torch.tensor(7)}
-        return made
+            result |= {f"{at}.running_mean": draw(width, std=0.1), f"{at}.running_var": draw(width).abs() + 0.5}
+            result |= {f"{at}.num_batches_tracked": torch.tensor(7)}
+        return result
 
     def linear(at: str, out: int, inside: int, *ones: int) -> dict[str, torch.Tensor]:
         return {f"{at}.weight": draw(out, inside, *ones, std=inside**-0.5), f"{at}.bias": draw(out)}
@@ -132,25 +132,25 @@ def apple_weights(width: int = 512, embed_dim: int = 512) -> dict[str, torch.Ten
     return text
 
 
-def test_the_text_tower_of_s0_is_the_one_of_the_paper() -> None:
+def test_the_text_tower_of_s0_agrees_with_the_paper() -> None:
     weights = apple_weights()
     model = CLIP(ModelConfig.load("mobileclip-s0")).eval()
     renamed = apple.to_ours({f"text_encoder.{name}": value for name, value in weights.items()}, model)
     fit = model.text.load_state_dict({name.removeprefix("text."): value for name, value in renamed.items()})
     assert not fit.missing_keys and not fit.unexpected_keys
     ids = tokens(3)
-    wanted = oracle({name: value.double().numpy() for name, value in weights.items()}, ids.numpy())
+    expected = oracle({name: value.double().numpy() for name, value in weights.items()}, ids.numpy())
     for tower in (model.text, reparameterize(model).text):
         with torch.inference_mode():
-            got = tower(ids).double().numpy()
-        cosine = (got * wanted).sum(axis=1) / np.linalg.norm(got, axis=1) / np.linalg.norm(wanted, axis=1)
+            vectors = tower(ids).double().numpy()
+        cosine = (vectors * expected).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(expected, axis=1)
         assert cosine.min() > 0.99999
-        assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+        assert np.abs(vectors - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_a_fused_block_is_two_convolutions_and_an_mlp() -> None:
     model = CLIP(ModelConfig.load("mobileclip-s0"))
-    stir(model)
+    randomize(model)
     block = reparameterize(model).text.blocks[0]
     kinds = [type(module).__name__ for module in block.children()]
     assert kinds == ["Conv1d", "Conv1d", "Identity", "Linear", "Linear"]
