@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
 
 
-def locate(name: str, base: Path) -> Path:
+def locate(name: str, base: PathLike) -> Path:
     """Resolve `package:relative/path`, an absolute path, or a path relative to `base`.
 
     Raises:
@@ -26,7 +27,7 @@ def locate(name: str, base: Path) -> Path:
                 f"the package {package} is needed: pip install {package.replace('_', '-')}"
             ) from error
     else:
-        path = base / name
+        path = Path(base) / name
     if not path.exists():
         raise PocketclipError(f"{path}: no such file or folder")
     return path

@@ -1,10 +1,11 @@
-"""Live bars on stderr for long work; silent where stderr is not a terminal."""
+"""Progress of long steps: the interface that reports it, and bars on stderr, which only a terminal shows."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+
+class ReportProgress(Protocol):
+    """A function that is called during long steps with their progress."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Report that `done` of `total` parts of a step are finished.
+
+        Args:
+            what: the name of the step.
+            done: number of finished parts.
+            total: number of all parts.
+            note: anything else worth showing.
+        """
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class TrainingStep:
     wait: float = 0.0
     """Share of the step spent waiting for data, 0 to 1."""
     unread: int = 0
-    """Photos of the run so far that could not be read."""
+    """Number of photos in the run so far that couldn't be read."""
 
 
 class Rate(ProgressColumn):
@@ -50,7 +65,7 @@ class Rate(ProgressColumn):
 
 
 class Bars:
-    """Shows each long phase as a bar with rate and ETA.
+    """Shows each long step as a bar with its rate and remaining time.
 
     Args:
         quiet: show nothing.
@@ -80,13 +95,13 @@ class Bars:
         self.bars.stop()
 
     def report(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` of a phase are finished."""
+        """Show that `done` of `total` parts of a step are finished; see `ReportProgress`."""
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total, note=note)
         self.bars.update(self.tasks[what], completed=done, total=total, note=note)
 
     def step(self, step: TrainingStep) -> None:
-        """Show a training step; of waiting and unreadable photos only where there is something to say."""
+        """Show a training step, with waiting time and unreadable photos if there are any."""
         note = f"epoch {step.epoch + 1}  {step.photos_per_second:.0f} photos/s  loss {step.losses['loss']:.3f}"
         if step.wait >= 0.1:
             note += f"  {step.wait:.0%} waiting for data"
@@ -95,5 +110,5 @@ class Bars:
         self.report("train", step.step, step.steps, note)
 
     def say(self, text: str) -> None:
-        """Print a line on stderr, on a terminal or not."""
+        """Print a line on stderr, even if it isn't a terminal."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

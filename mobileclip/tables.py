@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mobileclip.errors import ConfigError
@@ -16,13 +16,13 @@ INLINE = "inline"
 """The metadata of a field that has inline keys."""
 
 
-def inline_keys(keys: Callable[[], Iterable[str]]) -> dict[str, Any]:
+def inline_keys(types: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """Return the metadata of a mapping field whose items are keys of the dataclass's own table.
 
     Args:
-        keys: returns the keys that the mapping may have.
+        types: returns the keys that the mapping may have, and the type of each.
     """
-    return {INLINE: keys}
+    return {INLINE: types}
 
 
 def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = False) -> Any:
@@ -45,7 +45,12 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
         raise ConfigError(f"{_prefix(where)}a table is needed")
     hints = typing.get_type_hints(kind)
     known = {_key(f): f for f in dataclasses.fields(kind) if INLINE not in f.metadata}
-    inline = {key: f.name for f in dataclasses.fields(kind) if INLINE in f.metadata for key in f.metadata[INLINE]()}
+    inline = {
+        key: (f.name, item)
+        for f in dataclasses.fields(kind)
+        if INLINE in f.metadata
+        for key, item in f.metadata[INLINE]().items()
+    }
     if not ignore_unknown and (unknown := sorted(fields.keys() - known.keys() - inline.keys())):
         raise ConfigError(f"{_prefix(where)}unknown setting {unknown[0]}; known are {', '.join((*inline, *known))}")
     values = {
@@ -54,9 +59,8 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
         if key in fields
     }
     for key in inline.keys() & fields.keys():
-        item = typing.get_args(hints[inline[key]])[1]
-        converted = _convert(item, fields[key], f"{_prefix(where)}{key}", ignore_unknown)
-        values.setdefault(inline[key], {})[key] = converted
+        name, item = inline[key]
+        values.setdefault(name, {})[key] = _convert(item, fields[key], f"{_prefix(where)}{key}", ignore_unknown)
     missing = [key for key, f in known.items() if key not in fields and _is_required(f)]
     if missing:
         raise ConfigError(f"{_prefix(where)}{missing[0]} is missing")

@@ -1,8 +1,8 @@
-"""Recipes: frozen dataclasses that check themselves, read from TOML."""
+"""Recipes: frozen dataclasses that validate themselves, read from TOML."""
 
 from distill.config.recipe import Recipe
 from distill.config.sources import PHOTO_TEMPLATES, PhotoSource, Reinforcement, TextSource
-from distill.config.teachers import AlignedPairConfig, BackboneConfig, CheckpointConfig, OpenClipConfig
+from distill.config.teachers import AlignedPairConfig, BackboneConfig, CheckpointConfig, OpenClipConfig, TeacherConfig
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
 from mobileclip.tables import build
 
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "Reinforcement",
     "Stage",
+    "TeacherConfig",
     "TextSource",
     "Validation",
     "build",

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.sources import PhotoSource, Reinforcement, TextSource
-from distill.config.teachers import AlignedPairConfig, CheckpointConfig, OpenClipConfig
+from distill.config.teachers import TEACHER_TABLES, TeacherConfig, table_names, teacher_types
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
 from distill.losses import LOSSES, Need
 from mobileclip.errors import ConfigError
-from mobileclip.tables import build
+from mobileclip.tables import build, inline_keys
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,22 @@ class Recipe:
     """One training run."""
 
     name: str
+    """The name of the student. It travels with the weights and names the run's folder."""
     model: str
+    """The student's architecture: the name of a shipped model, or a .toml file next to the recipe."""
     merges: str
-    """The tokenizer's merges, relative to the recipe."""
+    """The tokenizer's merges: a path relative to the recipe, or `package:relative/path`."""
     photos: tuple[PhotoSource, ...]
+    """The photos to train on."""
     stages: tuple[Stage, ...]
-    aligned: AlignedPairConfig | None = None
-    open_clip: tuple[OpenClipConfig, ...] = ()
-    checkpoints: tuple[CheckpointConfig, ...] = ()
-    """Teachers of our own format. All that are named teach together; the first of aligned, open_clip and checkpoints
-    is the one whose classifier and axes count."""
+    """The stages of the training, one after the other."""
+    teacher_tables: Mapping[str, Any] = field(default_factory=dict, metadata=inline_keys(teacher_types))
+    """In a recipe, each kind of teacher is a table: `[aligned]`, `[[open_clip]]` and `[[checkpoints]]`. All of them
+    teach together; see `teachers`."""
     teach: Literal["cached", "online"] = "cached"
-    """Teachers' vectors of each whole photo, computed once; or of the crop that the student sees, at every step."""
+    """`cached` embeds each whole photo once. `online` embeds, at every step, the crop that the student sees."""
     texts: tuple[TextSource, ...] = ()
+    """Texts without photos to train on."""
     init: str = ""
     """Weights of the image trunk to start from: a path relative to the recipe, or `package:relative/path`. By default,
     the trunk starts from random weights."""
@@ -52,41 +55,43 @@ class Recipe:
     """With both `start` and `init`: the weight of `init`, 0 to 1, in the image trunk (WiSE-FT, Wortsman et al. 2022).
     It brings back what fine-tuning forgot and keeps most of what it learned, but the projection must learn again."""
     loss: LossConfig = field(default_factory=LossConfig)
+    """The weights and settings of the losses."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimizer, and how a step is computed."""
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
+    """What `pocketclip reinforce` stores."""
     licence: str = ""
-    """Of the trained weights; travels with them."""
+    """The license of the trained weights, which travels with them."""
     provenance: str = ""
-    """What the weights were trained on, in one line; travels with them."""
+    """What the weights were trained on, in one line, which travels with them."""
     seed: int = 0
+    """Seed of everything random: initial weights, order, crops, dropout."""
     save_every: int = 200
     """Steps between checkpoints."""
     keep_last: int = 2
-    """Checkpoints kept."""
+    """Number of checkpoints to keep."""
     validate: Validation | None = None
-    """What the best student is chosen by."""
+    """How the best student of the run is chosen; without it, only the last one is kept."""
 
     def __post_init__(self) -> None:
         if not self.photos or not self.stages:
             raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
-        if not self.taught_by and any(source.kind != "reinforced" for source in self.photos):
-            raise ConfigError(f"recipe {self.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
+        if not self.teachers and any(source.kind != "reinforced" for source in self.photos):
+            raise ConfigError(f"recipe {self.name}: name a teacher, {table_names()}")
         if not 0 <= self.blend <= 1 or (self.blend and not (self.start and self.init)):
-            raise ConfigError(f"recipe {self.name}: blend lies in 0 … 1 and needs both start and init")
+            raise ConfigError(f"recipe {self.name}: blend must be between 0 and 1, and needs both start and init")
         if self.inherit and (self.start or self.init):
             raise ConfigError(f"recipe {self.name}: set either inherit, or start or init")
-        needs_classes = self.aligned is not None and self.aligned.conse_weight and not self.aligned.class_names
-        if needs_classes:
-            raise ConfigError(f"recipe {self.name}: aligned.conse_weight needs aligned.class_names")
         self._check_losses()
         self._check_features()
         if self.save_every < 1 or self.keep_last < 1 or self.seed < 0:
             raise ConfigError(f"recipe {self.name}: save_every ≥ 1, keep_last ≥ 1 and seed ≥ 0 are needed")
 
     def _check_losses(self) -> None:
-        if (needing := self.loss.needing(Need.POSTERIOR)) and not (self.aligned and self.aligned.class_names):
+        has_classes = bool(self.teachers) and self.teachers[0].has_classes
+        if (needing := self.loss.needing(Need.POSTERIOR)) and not has_classes:
             raise ConfigError(
-                f"recipe {self.name}: loss.{needing[0]} needs a teacher with class_names, under [aligned]"
+                f"recipe {self.name}: loss.{needing[0]} needs a first teacher with classes: [aligned] with class_names"
             )
         for_texts = [loss for loss in LOSSES.values() if loss.texts]
         if any(stage.texts_only for stage in self.stages) and not any(
@@ -110,9 +115,17 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: loss.{needing[0]} needs photos, not features")
 
     @property
-    def taught_by(self) -> tuple[AlignedPairConfig | OpenClipConfig | CheckpointConfig, ...]:
-        """All teachers, in their order."""
-        return (*((self.aligned,) if self.aligned else ()), *self.open_clip, *self.checkpoints)
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """All teachers, [aligned] first. The first one has the classes, and the axes that a student is aligned to."""
+        return tuple(teacher for _, teacher in self.named_teachers)
+
+    @property
+    def named_teachers(self) -> tuple[tuple[str, TeacherConfig], ...]:
+        """All teachers in the same order, each with the key of its table."""
+        tables = [(name, self.teacher_tables.get(name, ())) for name in TEACHER_TABLES]
+        return tuple(
+            (name, teacher) for name, table in tables for teacher in (table if isinstance(table, tuple) else (table,))
+        )
 
     @property
     def starts_from_student(self) -> bool:

@@ -16,11 +16,15 @@ def _default_weights() -> dict[str, float]:
     return {name: loss.weight for name, loss in LOSSES.items()}
 
 
+def _weight_types() -> dict[str, type[float]]:
+    return dict.fromkeys(LOSSES, float)
+
+
 @dataclass(frozen=True)
 class LossConfig(LossSettings):
     """The weight of each loss, and the settings that losses share."""
 
-    weights: Mapping[str, float] = field(default_factory=_default_weights, metadata=inline_keys(LOSSES.keys))
+    weights: Mapping[str, float] = field(default_factory=_default_weights, metadata=inline_keys(_weight_types))
     """In a recipe, each registered loss is a key of `[loss]`: its weight in the sum. 0 turns the loss off. Without a
     key, `contrastive`, `affinity` and `feature` have weight 1 and all others 0."""
 

@@ -70,9 +70,9 @@ def _checks(recipe: Recipe, base: Path, data: Path) -> Iterator[tuple[str, Calla
         use = (plan.split,) if plan.split else ()
         captions = PhotoSource("validate", "captions", plan.captions, splits=plan.splits, use=use)
         yield "validate", partial(_photos, captions, data)
-    if recipe.aligned is not None and recipe.aligned.geometry_weight:
-        for file in (recipe.aligned.geometry_texts, recipe.aligned.geometry_vectors):
-            yield f"aligned.{file}", partial(_path, file, data)
+    for name, teacher in recipe.named_teachers:
+        for file in teacher.tables():
+            yield f"{name}.{file}", partial(_path, file, data)
 
 
 def _refuse(message: str) -> str:
@@ -102,16 +102,9 @@ def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """The files and packages with weights to start from or to learn from."""
     named = {"init": recipe.init, "start": recipe.start, "inherit": recipe.inherit}
     yield from ((name, file) for name, file in named.items() if file)
-    if recipe.aligned is not None:
-        yield "aligned.sentences", recipe.aligned.sentences
-        for backbone in recipe.aligned.backbones:
-            yield f"aligned.backbones.{backbone.trunk}", backbone.weights
-    for teacher in recipe.open_clip:
-        local = teacher.model.removeprefix("local-dir:")
-        file = local if local != teacher.model else teacher.pretrained
-        yield f"open_clip.{teacher.model}", str(Path(file).absolute())
-    for checkpoint in recipe.checkpoints:
-        yield f"checkpoints.{checkpoint.path}", checkpoint.path
+    for name, teacher in recipe.named_teachers:
+        for what, file in teacher.weights().items():
+            yield f"{name}.{what}", file
 
 
 def _photos(source: PhotoSource, data: Path) -> str:

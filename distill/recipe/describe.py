@@ -44,23 +44,25 @@ def _settings(kind: type[Any], prefix: str) -> Iterator[SettingDoc]:
     tables = []
     for field in dataclasses.fields(kind):
         hint, name = hints[field.name], f"{prefix}{field.name}"
-        table, repeated = _table_of(hint)
-        if INLINE in field.metadata:
-            yield from _losses(prefix, field)
-        elif table is not None:
-            tables.append((table, f"{name}[]." if repeated else f"{name}."))
-        else:
+        if INLINE not in field.metadata and _table_of(hint)[0] is None:
             yield SettingDoc(name, _type(hint), _default(field), docs.get(field.name, ""))
+            continue
+        inline = field.metadata[INLINE]() if INLINE in field.metadata else {field.name: hint}
+        for key, item in inline.items():
+            table, repeated = _table_of(item)
+            if table is None:
+                yield _loss(prefix, key)
+            else:
+                tables.append((table, f"{prefix}{key}[]." if repeated else f"{prefix}{key}."))
     for table, inner in tables:
         yield from _settings(table, inner)
 
 
-def _losses(prefix: str, field: dataclasses.Field[Any]) -> Iterator[SettingDoc]:
-    for name in field.metadata[INLINE]():
-        loss = LOSSES[name]
-        needs = "; ".join(sorted(need.value for need in loss.needs))
-        description = f"Weight of a loss, 0 turns it off. {loss.description}" + (f" It needs {needs}." if needs else "")
-        yield SettingDoc(f"{prefix}{name}", "number", to_toml(loss.weight), description)
+def _loss(prefix: str, name: str) -> SettingDoc:
+    loss = LOSSES[name]
+    needs = "; ".join(sorted(need.value for need in loss.needs))
+    description = f"Weight of a loss, 0 turns it off. {loss.description}" + (f" It needs {needs}." if needs else "")
+    return SettingDoc(f"{prefix}{name}", "number", to_toml(loss.weight), description)
 
 
 def field_docs(kind: type[Any]) -> Mapping[str, str]:

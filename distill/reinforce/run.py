@@ -24,11 +24,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from distill.config import Recipe, Reinforcement
+from distill.config.teachers import table_names
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
 from distill.data.samples import CaptionedPhoto, ShardInput, plan_shards, with_captions
 from distill.data.sources import DataError
 from distill.data.tars import SampleError, TarSample
+from distill.progress import ReportProgress
 from distill.reinforce.shards import (
     SCHEMA,
     SIDECAR,
@@ -41,7 +43,7 @@ from distill.reinforce.shards import (
     write_shard,
 )
 from distill.teachers.base import Teacher
-from distill.teachers.ensemble import Report, make_teachers
+from distill.teachers.ensemble import make_teachers
 from mobileclip.errors import ConfigError, PhotoError
 from mobileclip.files import PathLike
 
@@ -67,7 +69,7 @@ class SampleViews(NamedTuple):
 
 
 def assemble_teachers(
-    recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, report: Report
+    recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, report: ReportProgress
 ) -> tuple[Teacher, ...]:
     """Make a recipe's teachers without a corpus in memory. Only one process at a time fits aligned heads.
 
@@ -81,15 +83,16 @@ def assemble_teachers(
     Raises:
         PocketclipError: weights are missing or damaged, or there is nothing to fit an aligned pair to.
     """
-    if not recipe.taught_by:
-        raise ConfigError(f"recipe {recipe.name}: name a teacher, [aligned], [[open_clip]] or [[checkpoints]]")
+    if not recipe.teachers:
+        raise ConfigError(f"recipe {recipe.name}: name a teacher, {table_names()}")
     listed = tuple(source for source in recipe.photos if source.kind in ("captions", "labels"))
-    if recipe.aligned and not listed:
-        raise ConfigError("aligned: is fitted to captions and labels files, and the recipe has none")
+    fitted = [name for name, teacher in recipe.named_teachers if teacher.needs_corpus]
+    if fitted and not listed:
+        raise ConfigError(f"{fitted[0]}: is fitted to captions and labels files, and the recipe has none")
     base, data, out = Path(base), Path(data), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
-        corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), data) if recipe.aligned else None
+        corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), data) if fitted else None
         return make_teachers(recipe, base, data, out, corpus, report)
 
 
@@ -243,7 +246,7 @@ class Reinforcer:
                 f"{self.out / SIDECAR}: made with other {different[0]}; use another --out, or remove the folder"
             )
 
-    def run(self, report: Report) -> int:
+    def run(self, report: ReportProgress) -> int:
         """Make the shards that no other process makes; return how many are missing because others still make them.
 
         Raises:
@@ -271,7 +274,7 @@ class Reinforcer:
             counted.append(dataclasses.replace(count, name=part.name, source=part.source))
         dataclasses.replace(self.sidecar, shards=tuple(counted), complete=True).save(self.out)
 
-    def _make(self, part: ShardInput, report: Report) -> None:
+    def _make(self, part: ShardInput, report: ReportProgress) -> None:
         for leftover in self.out.glob(f"{part.name}.*.part"):  # of a killed process, because we hold the lock
             leftover.unlink(missing_ok=True)
         builder = _ShardBuilder(self.teachers, self.sidecar.teachers, self.policy)

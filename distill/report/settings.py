@@ -27,17 +27,22 @@ def settings(recipe: Recipe) -> list[Setting]:
 
 def _settings(table: Any, prefix: str) -> Iterator[Setting]:
     for field in dataclasses.fields(table):
-        value, name = getattr(table, field.name), prefix + field.name
+        value, default = getattr(table, field.name), _default(field)
         if INLINE in field.metadata:
-            defaults = _default(field)
-            yield from (Setting(prefix + key, _text(item), item != defaults.get(key)) for key, item in value.items())
-        elif dataclasses.is_dataclass(value):
-            yield from _settings(value, f"{name}.")
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            for number, item in enumerate(value, 1):
-                yield from _settings(item, f"{name}[{getattr(item, 'name', number)}].")
+            for key, item in value.items():
+                yield from _entries(prefix + key, item, default.get(key))
         else:
-            yield Setting(name, _text(value), value != _default(field))
+            yield from _entries(prefix + field.name, value, default)
+
+
+def _entries(name: str, value: Any, default: Any) -> Iterator[Setting]:
+    if dataclasses.is_dataclass(value):
+        yield from _settings(value, f"{name}.")
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        for number, item in enumerate(value, 1):
+            yield from _settings(item, f"{name}[{getattr(item, 'name', number)}].")
+    else:
+        yield Setting(name, _text(value), value != default)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -1,14 +1,14 @@
-"""An aligned pair: a frozen image backbone and a frozen sentence encoder, joined by two trained heads.
+"""An aligned pair: a frozen image backbone and a frozen sentence encoder with two trained heads.
 
-This is LiT (Zhai et al. 2022) with both sides locked: only the heads learn, on vectors computed once, so that a
-teacher for a new set of captions takes minutes on a CPU.
+This is LiT (Zhai et al. 2022) with both sides locked. Only the heads learn, from embeddings that are computed once, so
+a teacher for a new set of captions takes minutes on a CPU.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,20 @@ from distill.data.corpus import Corpus
 from distill.data.sources import DataError, read_table
 from distill.files import locate, write_whole
 from distill.losses import affinity, info_nce, relational
-from distill.teachers.base import Vectors, encode_files
+from distill.progress import ReportProgress
+from distill.teachers.base import encode_files
 from distill.teachers.cache import VectorCache
 from distill.teachers.encoders import Backbone, SentenceEncoder
+from distill.teachers.registry import TeacherContext, constructor
+from mobileclip.files import PathLike
+from mobileclip.vectors import Floats
 
 CONSE_CLASSES = 10
-"""Likeliest classes that say what a classifier saw."""
+"""Number of most probable classes that ConSE averages."""
 
 
 class Head(nn.Module):
-    """A linear map plus one hidden layer, from an encoder's width into the shared space, unit length."""
+    """Maps an encoder's output to a unit embedding: a linear layer plus one with a hidden layer."""
 
     def __init__(self, width: int, config: AlignedPairConfig) -> None:
         super().__init__()
@@ -53,7 +57,7 @@ class Head(nn.Module):
 
 
 class HeadPair(nn.Module):
-    """A head for photos and one for texts, fitted to each other."""
+    """A head for photos and a head for texts, which are trained together."""
 
     def __init__(self, image_width: int, text_width: int, config: AlignedPairConfig) -> None:
         super().__init__()
@@ -61,20 +65,21 @@ class HeadPair(nn.Module):
 
 
 class AlignedPair:
-    """The teacher. `fit` it, or load heads that were fitted before.
+    """The teacher. Call `fit` before anything else.
 
-    With several pairs of heads a vector is all pairs' vectors side by side, so that a similarity is the mean of theirs,
-    projected on the principal directions of the corpus.
+    With several pairs of heads, an embedding joins the embeddings of all pairs, so a similarity is the mean of theirs.
+    It is then projected onto the principal directions of the corpus.
 
     Args:
-        config: encoders and head settings.
-        base: what relative paths of weights start from.
+        config: the encoders, and settings of the heads.
+        base: the folder that relative paths of weights start from.
         data: the data folder, for class names and geometry.
-        cache: where encoder vectors are kept.
+        cache: keeps the encoders' outputs.
     """
 
-    def __init__(self, config: AlignedPairConfig, base: Path, data: Path, cache: VectorCache) -> None:
-        self.config, self.data, self.cache = config, data, cache
+    def __init__(self, config: AlignedPairConfig, base: PathLike, data: PathLike, cache: VectorCache) -> None:
+        self.config, self.data, self.cache = config, Path(data), cache
+        base = Path(base)
         self.backbones = [Backbone(fields, base) for fields in config.backbones]
         self.sentences = SentenceEncoder(
             locate(config.sentences, base), config.sentence_layers, config.sentence_strongest
@@ -87,82 +92,88 @@ class AlignedPair:
         self.px = max(backbone.pixels.size for backbone in self.backbones)
         self.identity = ""
 
-    def encode_images(self, photos: Sequence[Path]) -> Vectors:
-        """Return unit vectors (n, embed_dim) float32, nothing kept; see `recall_images`."""
+    def encode_images(self, photos: Sequence[Path]) -> Floats:
+        """Return unit embeddings (n, embed_dim) without a cache; see `recall_images`."""
         return encode_files(photos, self.encode_pictures, self.px)
 
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        """Return unit vectors (n, embed_dim) float32; each backbone sees its own pixels."""
-        return self._place([torch.from_numpy(backbone.encode_pictures(pictures)) for backbone in self.backbones])
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
+        """Return unit embeddings (n, embed_dim); each backbone has its own preprocessing."""
+        return self._embed_photos([torch.from_numpy(backbone.encode_pictures(pictures)) for backbone in self.backbones])
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return unit vectors (n, embed_dim) float32, nothing kept; see `recall_texts`."""
-        return self._say(torch.from_numpy(self.sentences.encode_texts(texts)))
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """Return unit embeddings (n, embed_dim) without a cache; see `recall_texts`."""
+        return self._embed_texts(torch.from_numpy(self.sentences.encode_texts(texts)))
 
-    def recall_images(self, photos: Sequence[Path]) -> Vectors:
+    def recall_images(self, photos: Sequence[Path]) -> Floats:
         """As `encode_images`, with the backbones' features from the cache."""
-        return self._place([torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones])
+        return self._embed_photos(
+            [torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones]
+        )
 
-    def recall_texts(self, texts: Sequence[str]) -> Vectors:
-        """As `encode_texts`, with the sentence encoder's vectors from the cache."""
-        return self._say(torch.from_numpy(self.cache.texts(self.sentences, texts)))
+    def recall_texts(self, texts: Sequence[str]) -> Floats:
+        """As `encode_texts`, with the sentence encoder's outputs from the cache."""
+        return self._embed_texts(torch.from_numpy(self.cache.texts(self.sentences, texts)))
 
-    def _say(self, features: Tensor) -> Vectors:
-        """Map the sentence encoder's vectors (n, width) into the shared space."""
+    def _embed_texts(self, features: Tensor) -> Floats:
+        """Map the sentence encoder's outputs (n, width) to embeddings."""
         return self._project(self._text_parts(features))
 
-    def _place(self, features: Sequence[Tensor]) -> Vectors:
-        """Map each backbone's features (n, width) into the shared space."""
+    def _embed_photos(self, features: Sequence[Tensor]) -> Floats:
+        """Map each backbone's features (n, width) to embeddings."""
         return self._project(self._image_parts(features))
 
     @torch.inference_mode()
     def _text_parts(self, features: Tensor) -> Tensor:
-        """Return each pair's unit vectors, (n, pairs, embed_dim)."""
+        """Return each pair's unit embeddings (n, pairs, embed_dim)."""
         return torch.stack([pair.eval().text(features) for pair in self.pairs], dim=1)
 
     @torch.inference_mode()
     def _image_parts(self, features: Sequence[Tensor]) -> Tensor:
-        """Return each pair's unit vectors, (n, pairs, embed_dim), moved to what the classifier saw (ConSE)."""
+        """Return each pair's unit embeddings (n, pairs, embed_dim), moved toward the classifier's classes (ConSE)."""
         joined = _joined(features)
         parts = torch.stack([pair.eval().image(joined) for pair in self.pairs], dim=1)
         if not self.config.conse_weight:
             return parts
         probability, which = self.backbones[0].log_posterior(features[0]).exp().topk(CONSE_CLASSES, dim=1)
-        seen = torch.einsum("nc,ncpd->npd", probability, self._class_parts[which])
-        return F.normalize(parts + self.config.conse_weight * F.normalize(seen, dim=-1), dim=-1)
+        classes = torch.einsum("nc,ncpd->npd", probability, self._class_parts[which])
+        return F.normalize(parts + self.config.conse_weight * F.normalize(classes, dim=-1), dim=-1)
 
     @cached_property
     def _class_parts(self) -> Tensor:
-        """Each class's text vectors less the mean of all, (classes, pairs, embed_dim).
+        """Each class's text embeddings minus the mean of all classes (classes, pairs, embed_dim).
 
-        What all classes share says nothing of a photo; left in, it draws every photo to the texts nearest to that mean
-        (hubs: Radovanović et al. 2010).
+        The mean carries no information about a photo, and would move every photo toward the texts nearest to it (hubs,
+        Radovanović et al. 2010).
         """
         parts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, self.class_prompts())))
         return parts - parts.mean(dim=0)
 
-    def _project(self, parts: Tensor) -> Vectors:
-        vectors: Vectors = F.normalize(parts.flatten(1) @ self.directions, dim=-1).numpy()
+    def _project(self, parts: Tensor) -> Floats:
+        vectors: Floats = F.normalize(parts.flatten(1) @ self.directions, dim=-1).numpy()
         return vectors
 
     def class_prompts(self) -> list[str]:
-        """Return one text for each class of the first backbone, in its classifier's order."""
+        """Return a text for each class of the first backbone, in the classifier's order."""
         names = _class_names(self.config.class_names, self.data)
         return [f"a photo of a {self.config.class_texts.get(name, name)}" for name in names]
 
+    def class_embeddings(self) -> Floats | None:
+        """Return an embedding for each class of the first backbone (classes, embed_dim); None without class names."""
+        return self.recall_texts(self.class_prompts()) if self.config.class_names else None
+
     def log_posterior(self, photos: Sequence[Path]) -> Tensor:
-        """Return the first backbone's own log-probabilities of its classes, (n, classes) float32."""
+        """Return the first backbone's log-probabilities of its classes (n, classes) float32."""
         backbone = self.backbones[0]
         return backbone.log_posterior(torch.from_numpy(self.cache.images(backbone, photos)))
 
-    def fit(self, corpus: Corpus, folder: Path, seed: int, report: Callable[[int, int, float], None]) -> None:
-        """Train both heads on a corpus, or load them from `folder` where they were trained on the very same.
+    def fit(self, corpus: Corpus, folder: PathLike, seed: int, report: ReportProgress) -> None:
+        """Train the heads on a corpus, or load them from `folder` if they were trained on the same corpus before.
 
         Args:
             corpus: photos with texts; each source is drawn by its share.
-            folder: where the heads are kept.
-            seed: of weights, order and dropout.
-            report: called with (epoch, epochs, loss).
+            folder: the folder that keeps trained heads.
+            seed: seed of weights, order and dropout.
+            report: called after each epoch with the progress of "heads" and the loss.
         """
         from safetensors.torch import load_file, save
 
@@ -170,7 +181,7 @@ class AlignedPair:
         basis = f"centred|{self.config}|{seed}|{encoders}|{corpus.shares}|"
         basis += "\n".join(f"{s.path.name}|{s.texts}" for s in corpus.samples)
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        path = folder / f"heads-{self.identity[-16:]}.safetensors"
+        path = Path(folder) / f"heads-{self.identity[-16:]}.safetensors"
         if path.exists():
             state = load_file(path)
             self.directions = state.pop("directions")
@@ -184,12 +195,12 @@ class AlignedPair:
         self.heads.eval().requires_grad_(False)
 
     def _principal_directions(self, corpus: Corpus) -> Tensor:
-        """Return the directions (pairs · embed_dim, embed_dim) in which the corpus's vectors are longest.
+        """Return the directions (pairs · embed_dim, embed_dim) in which the corpus's embeddings are longest.
 
-        Photos and texts count alike. Nothing is centred: it is similarities that must survive.
+        Photos and texts have the same weight. Embeddings aren't centered, because that would change similarities.
         """
         photos = [corpus.samples[row].path for row in corpus.readable]
-        images = self._image_parts([torch.from_numpy(self.cache.images(one, photos)) for one in self.backbones])
+        images = self._image_parts([torch.from_numpy(self.cache.images(encoder, photos)) for encoder in self.backbones])
         texts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, corpus.texts)))
         moments = sum(part.T @ part / len(part) for part in (images.flatten(1), texts.flatten(1)))
         assert isinstance(moments, Tensor)
@@ -197,7 +208,7 @@ class AlignedPair:
 
 
 class _Fit:
-    """The training loop of all pairs of heads, one after the other, on cached features."""
+    """Trains all pairs of heads, one after the other, on cached features."""
 
     def __init__(self, teacher: AlignedPair, corpus: Corpus, seed: int) -> None:
         self.teacher, self.config, self.seed = teacher, teacher.config, seed
@@ -211,19 +222,18 @@ class _Fit:
             self.classes = torch.from_numpy(cache.texts(teacher.sentences, teacher.class_prompts()))
         if self.config.geometry_weight:
             rows = read_table(teacher.data / self.config.geometry_texts)
-            self.places = torch.from_numpy(cache.texts(teacher.sentences, [row["prompt"] for row in rows]))
+            self.geometry_texts = torch.from_numpy(cache.texts(teacher.sentences, [row["prompt"] for row in rows]))
             vectors = np.load(teacher.data / self.config.geometry_vectors, allow_pickle=False).astype(np.float32)
             self.geometry = F.normalize(torch.from_numpy(vectors), dim=-1)
 
-    def run(self, report: Callable[[int, int, float], None]) -> None:
-        """Train every pair; `report` is called with epochs over all of them."""
-        epochs = self.config.epochs
-        for number, pair in enumerate(self.teacher.pairs):
-            done = partial(_shifted, report, number * epochs, len(self.teacher.pairs) * epochs)
-            self._run(pair, self.seed + number, done)
+    def run(self, report: ReportProgress) -> None:
+        """Train every pair; `report` is called with the epochs of all of them."""
+        for number in range(len(self.teacher.pairs)):
+            self._run(number, report)
 
-    def _run(self, pair: HeadPair, seed: int, report: Callable[[int, float], None]) -> None:
-        """Train one pair with AdamW and a one-cycle rate."""
+    def _run(self, number: int, report: ReportProgress) -> None:
+        """Train a pair with AdamW and a one-cycle learning rate."""
+        pair, seed = self.teacher.pairs[number], self.seed + number
         config = self.config
         torch.manual_seed(seed)
         log_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
@@ -245,7 +255,8 @@ class _Fit:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            report(epoch + 1, float(loss.detach()))
+            done, total = number * config.epochs + epoch + 1, len(self.teacher.pairs) * config.epochs
+            report("heads", done, total, f"loss {float(loss.detach()):.3f}")
 
     def _loss(self, pair: HeadPair, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
         config = self.config
@@ -257,29 +268,33 @@ class _Fit:
             classes = pair.text(self.classes)
             loss = loss + config.posterior_weight * affinity(scale * image @ classes.T, self.posterior[rows])
         if config.geometry_weight:
-            some = random.choice(len(self.places), min(1024, len(self.places)), replace=False)
-            places = pair.text(self.places[some])
-            loss = loss + config.geometry_weight * relational(places, self.geometry[some], 0.05, 0.02)
+            drawn = random.choice(len(self.geometry_texts), min(1024, len(self.geometry_texts)), replace=False)
+            texts_drawn = pair.text(self.geometry_texts[drawn])
+            loss = loss + config.geometry_weight * relational(texts_drawn, self.geometry[drawn], 0.05, 0.02)
         return loss
 
 
-def _shifted(report: Callable[[int, int, float], None], before: int, total: int, epoch: int, loss: float) -> None:
-    report(before + epoch, total, loss)
-
-
 def _joined(features: Sequence[Tensor]) -> Tensor:
-    """Join the features of several backbones, each of unit length, into (n, all widths)."""
-    return torch.cat([F.normalize(one, dim=-1) for one in features], dim=1)
+    """Scale the features of several backbones to unit length and join them (n, sum of widths)."""
+    return torch.cat([F.normalize(rows, dim=-1) for rows in features], dim=1)
 
 
 def _class_names(source: str, data: Path) -> list[str]:
-    """Return a classifier's class names; see `AlignedPairConfig.class_names`."""
+    """Return the names of a classifier's classes; see `AlignedPairConfig.class_names`."""
     if source == "open_clip":
         from open_clip import IMAGENET_CLASSNAMES
 
         return list(IMAGENET_CLASSNAMES)
-    # In the order of the files, which is that of ImageNet's ids.
+    # Sorted by file, because the files are named by ImageNet's class ids.
     rows = sorted(read_table(data / source), key=lambda row: row["file"])
     if not rows:
         raise DataError(f"{data / source}: no class names")
     return [row["label"].split(",")[0] for row in rows]
+
+
+@constructor(AlignedPairConfig)
+def _aligned_pair(config: AlignedPairConfig, context: TeacherContext) -> AlignedPair:
+    assert context.corpus is not None
+    pair = AlignedPair(config, context.base, context.data, context.cache)
+    pair.fit(context.corpus, context.cache.folder, context.seed, context.report)
+    return pair

@@ -1,62 +1,80 @@
-"""What a teacher is."""
+"""The interface of teachers, and what they share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo
-
-Vectors = NDArray[np.float32]
+from mobileclip.vectors import Floats
 
 BATCH = 32
-"""Photos or texts a forward pass."""
+"""Photos or texts per forward pass."""
 
 
 class ImageEncoder(Protocol):
-    """Photos to vectors."""
+    """Embeds photos."""
 
     identity: str
-    """Everything the vectors depend on; another identity never shares cached vectors."""
+    """Everything that the embeddings depend on. Encoders with different identities share no cached embeddings."""
 
-    def encode_images(self, photos: Sequence[Path]) -> Vectors:
-        """Return one row a photo, (n, d) float32; NaN for one that cannot be read."""
+    def encode_images(self, photos: Sequence[Path]) -> Floats:
+        """Return one row per photo (n, d), NaN for unreadable ones."""
 
 
 class TextEncoder(Protocol):
-    """Texts to vectors."""
+    """Embeds texts."""
 
     identity: str
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return one row a text, (n, d) float32."""
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """Return one row per text (n, d)."""
 
 
 class Teacher(ImageEncoder, TextEncoder, Protocol):
-    """Both, into one space of unit vectors."""
+    """Embeds photos and texts in the same space, as unit vectors."""
 
     logit_scale: float
-    """The temperature's inverse at which the student mimics this teacher's similarities."""
+    """The logit scale at which the student matches this teacher's similarities."""
     px: int
-    """Side of its own pixels; smaller pictures are enlarged."""
+    """Side of the teacher's own pictures, in pixels. Smaller pictures are enlarged."""
 
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        """Return one unit row a picture, (n, d) float32, each made into the teacher's own pixels.
-
-        All are one forward pass.
-        """
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
+        """Return one unit row per picture (n, d), computed in one forward pass with the teacher's own preprocessing."""
 
 
-def encode_files(photos: Sequence[Path], encode: Callable[[Sequence[Image.Image]], Vectors], px: int) -> Vectors:
-    """Open photos and encode them, `BATCH` at a time; returns one row a photo, NaN for one that cannot be read."""
-    found: dict[int, Vectors] = {}
+@runtime_checkable
+class CachedTeacher(Protocol):
+    """A teacher that caches the outputs of its encoders itself, because the rest is fast."""
+
+    def recall_images(self, photos: Sequence[Path]) -> Floats:
+        """As `encode_images`."""
+
+    def recall_texts(self, texts: Sequence[str]) -> Floats:
+        """As `encode_texts`."""
+
+
+@runtime_checkable
+class ClassifyingTeacher(Protocol):
+    """A teacher that also has a classifier."""
+
+    def class_embeddings(self) -> Floats | None:
+        """Return an embedding for each class (c, d), or None if the classes have no names."""
+
+    def log_posterior(self, photos: Sequence[Path]) -> Tensor:
+        """Return log-probabilities of the classes (n, c) float32."""
+
+
+def encode_files(photos: Sequence[Path], encode: Callable[[Sequence[Image.Image]], Floats], px: int) -> Floats:
+    """Open photos and encode them, `BATCH` at a time; returns one row per photo, NaN for unreadable ones."""
+    found: dict[int, Floats] = {}
     for start in range(0, len(photos), BATCH):
         pictures = {}
         for number, photo in enumerate(photos[start : start + BATCH], start):
@@ -65,11 +83,11 @@ def encode_files(photos: Sequence[Path], encode: Callable[[Sequence[Image.Image]
         if pictures:
             found.update(zip(pictures, encode(list(pictures.values())), strict=True))
     any_row = next(iter(found.values())) if found else encode([Image.new("RGB", (64, 64))])[0]
-    nothing = np.full_like(any_row, np.nan)
-    return np.stack([found.get(number, nothing) for number in range(len(photos))])
+    unreadable = np.full_like(any_row, np.nan)
+    return np.stack([found.get(number, unreadable) for number in range(len(photos))])
 
 
 def stamp(path: Path) -> str:
-    """Size and time of a file, so that other weights at the same path are another teacher."""
+    """Return size and modification time of a file, so that new weights at the same path give a new identity."""
     status = path.stat()
     return f"{status.st_size}/{status.st_mtime_ns}"

@@ -1,7 +1,7 @@
-"""Vectors computed once: a folder of small arrays, each named after all that it depends on.
+"""Embeddings that are computed once: a folder of arrays, each named by a hash of everything that it depends on.
 
-Items are cut into chunks where their own digests say so, as backup programs cut files (content-defined chunking,
-Muthitacharoen et al. 2001, section 3.1): a data set that is added, or left out, changes the chunks at its edges alone.
+The checksums of the items decide where chunks end, as in backup programs (content-defined chunking, Muthitacharoen et
+al. 2001, section 3.1). So a data set that is added or removed changes only the chunks at its edges.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ from typing import TypeVar
 import numpy as np
 
 from distill.files import write_whole
-from distill.teachers.base import ImageEncoder, TextEncoder, Vectors
+from distill.progress import ReportProgress
+from distill.teachers.base import ImageEncoder, TextEncoder
+from mobileclip.files import PathLike
+from mobileclip.vectors import Floats
 
 CHUNK, MOST = 256, 1024
-"""Items in a chunk: the mean, and the most."""
+"""Mean and largest number of items in a chunk."""
 
 T = TypeVar("T")
 
 
 class VectorCache:
-    """Computes vectors in chunks and keeps each finished chunk, so that a killed run goes on where it was.
+    """Computes embeddings in chunks and keeps each finished chunk, so that a killed run can continue.
 
     Args:
-        folder: where the arrays lie; made when missing.
-        report: called with (done, total, what) after each chunk.
+        folder: the folder of the arrays, which is created if it doesn't exist.
+        report: called after each chunk with the progress of "photos" or "texts".
     """
 
-    def __init__(self, folder: Path, report: Callable[[int, int, str], None] | None = None) -> None:
-        self.folder = folder
-        self.report = report or (lambda done, total, what: None)
+    def __init__(self, folder: PathLike, report: ReportProgress | None = None) -> None:
+        self.folder, self.report = Path(folder), report
 
-    def images(self, encoder: ImageEncoder, photos: Sequence[Path]) -> Vectors:
-        """Return the encoder's vectors of `photos`, (n, d) float32; a photo is known by name, size and time."""
+    def images(self, encoder: ImageEncoder, photos: Sequence[Path]) -> Floats:
+        """Return an encoder's embeddings of photos (n, d). A photo is known by path, size and modification time."""
         keys = [f"{p}|{(s := p.stat()).st_size}|{s.st_mtime_ns}" for p in photos]
         return self._vectors(encoder.identity, "photos", photos, keys, encoder.encode_images)
 
-    def texts(self, encoder: TextEncoder, texts: Sequence[str]) -> Vectors:
-        """Return the encoder's vectors of `texts`, (n, d) float32."""
+    def texts(self, encoder: TextEncoder, texts: Sequence[str]) -> Floats:
+        """Return an encoder's embeddings of texts (n, d)."""
         return self._vectors(encoder.identity, "texts", texts, list(texts), encoder.encode_texts)
 
     def _vectors(
@@ -51,8 +53,8 @@ class VectorCache:
         what: str,
         items: Sequence[T],
         keys: list[str],
-        encode: Callable[[Sequence[T]], Vectors],
-    ) -> Vectors:
+        encode: Callable[[Sequence[T]], Floats],
+    ) -> Floats:
         parts = []
         for chunk in _chunks(keys):
             digest = hashlib.sha256("\0".join([identity, what, *keys[chunk]]).encode("utf-8", "surrogatepass"))
@@ -61,12 +63,13 @@ class VectorCache:
                 vectors = encode(items[chunk]).astype(np.float32, copy=False)
                 write_whole(path, partial(np.save, arr=vectors, allow_pickle=False))
             parts.append(np.load(path, allow_pickle=False))
-            self.report(chunk.stop, len(items), what)
+            if self.report:
+                self.report(what, chunk.stop, len(items))
         return np.concatenate(parts)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[slice]:
-    """Cut keys behind one in `CHUNK` of them, as their checksums have it."""
+    """Split keys into chunks, which end where a checksum says so, after one of `CHUNK` keys on average."""
     start = 0
     for stop, key in enumerate(keys, 1):
         cut = zlib.crc32(key.encode("utf-8", "surrogatepass")) % CHUNK == 0

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from distill.config import BackboneConfig
 from distill.files import locate
-from distill.teachers.base import Vectors, encode_files
+from distill.teachers.base import encode_files
 from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
 from mobileclip.preprocess import PixelRecipe
+from mobileclip.vectors import Floats
 
 
 def load_trunk_weights(trunk: nn.Module, path: Path) -> None:
@@ -75,19 +76,19 @@ class Backbone:
         """Length of a feature vector."""
         return int(self.model.head_hidden_size or self.model.num_features)
 
-    def encode_images(self, photos: Sequence[Path]) -> Vectors:
+    def encode_images(self, photos: Sequence[Path]) -> Floats:
         """Return pooled features (n, width) float32, not normalised."""
         return encode_files(photos, self.encode_pictures, self.pixels.size)
 
     @torch.inference_mode()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return pooled features (n, width) float32, not normalised."""
         pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures]))
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self._pooled(pixels)
         if self.config.mirror:
             features = (features + self._pooled(pixels.flip(3))) / 2
-        vectors: Vectors = features.numpy()
+        vectors: Floats = features.numpy()
         return vectors
 
     def _pooled(self, pixels: Tensor) -> Tensor:
@@ -136,9 +137,9 @@ class SentenceEncoder:
         sizes = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
         self.identity = f"sentences|{sizes}" + (f"|{self.layers}|{strongest}" if layers or strongest else "")
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Return vectors (n, width) float32: of unit length, or several such side by side."""
-        vectors: Vectors = self.model.encode(
+        vectors: Floats = self.model.encode(
             list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
         )
         if not (self.layers or self.strongest):
@@ -151,7 +152,7 @@ class SentenceEncoder:
         return np.concatenate([vectors, more], axis=1)
 
     @torch.inference_mode()
-    def _more(self, texts: list[str]) -> Vectors:
+    def _more(self, texts: list[str]) -> Floats:
         """Return what is joined to the vectors, (n, parts · hidden width) float32."""
         tokens = self.model.tokenizer(
             texts, padding=True, truncation=True, max_length=self.model.max_seq_length, return_tensors="pt"
@@ -161,5 +162,5 @@ class SentenceEncoder:
         parts = [(hidden[layer] * here).sum(dim=1) / here.sum(dim=1) for layer in self.layers]
         if self.strongest:
             parts.append(hidden[-1].masked_fill(here == 0, -torch.inf).amax(dim=1))
-        vectors: Vectors = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1).numpy()
+        vectors: Floats = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1).numpy()
         return vectors

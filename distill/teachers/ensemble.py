@@ -1,94 +1,88 @@
-"""All teachers that a recipe names, and their vectors of its corpus."""
+"""All teachers of a recipe, and their embeddings of its corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.config import AlignedPairConfig, OpenClipConfig, Recipe
+from distill.config import Recipe
 from distill.data.corpus import Corpus
 from distill.distributed import first_process_first
 from distill.losses import Need
-from distill.teachers.aligned import AlignedPair
+from distill.progress import ReportProgress
+from distill.teachers import aligned, openclip, student  # noqa: F401 (imported to register their constructors)
 from distill.teachers.bank import TeacherBank
-from distill.teachers.base import ImageEncoder, Teacher
+from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, Teacher
 from distill.teachers.cache import VectorCache
-from distill.teachers.openclip import OpenClipTeacher
-from distill.teachers.student import CheckpointTeacher
-
-Report = Callable[[str, int, int, str], None]
-"""Called with (what, done, total, note)."""
+from distill.teachers.registry import TeacherContext, construct_teacher
+from mobileclip.files import PathLike
 
 CACHE = "cache"
-"""Folder of what teachers say, below a run's; runs may share it."""
+"""Folder of teacher embeddings in a run's folder. Runs can share it."""
 
 
 def make_teachers(
-    recipe: Recipe, base: Path, data: Path, out: Path, corpus: Corpus | None, report: Report
+    recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, corpus: Corpus | None, report: ReportProgress
 ) -> tuple[Teacher, ...]:
-    """Make every teacher that a recipe names, in the recipe's order; the aligned pair's heads are fitted.
+    """Construct every teacher of a recipe, in the recipe's order, and fit those that must be fitted.
 
     Args:
-        recipe: names them.
-        base: what relative paths of weights start from.
+        recipe: names the teachers.
+        base: the folder that relative paths of weights start from.
         data: the data folder.
-        out: heads and encoders' vectors are kept in its `cache/`.
-        corpus: what the aligned pair is fitted to; others need none.
-        report: told how far each long step is.
+        out: the folder whose `cache/` keeps fitted heads and the encoders' embeddings.
+        corpus: what teachers are fitted to; None if the recipe has no teacher that needs it.
+        report: called with the progress of each long step.
 
     Raises:
         PocketclipError: weights are missing or damaged.
     """
-    teachers: list[Teacher] = []
+    context = TeacherContext(Path(base), Path(data), _cache(out, report), corpus, recipe.seed, report)
     with first_process_first():
-        for config in recipe.taught_by:
-            if isinstance(config, AlignedPairConfig):
-                assert corpus is not None
-                pair = AlignedPair(config, base, data, _cache(out, report))
-                pair.fit(corpus, out / CACHE, recipe.seed, lambda e, n, loss: report("heads", e, n, f"loss {loss:.3f}"))
-                teachers.append(pair)
-            elif isinstance(config, OpenClipConfig):
-                teachers.append(OpenClipTeacher(config))
-            else:
-                teachers.append(CheckpointTeacher(config, base))
-    return tuple(teachers)
+        return tuple(construct_teacher(config, context) for config in recipe.teachers)
 
 
 def make_banks(
-    recipe: Recipe, teachers: tuple[Teacher, ...], out: Path, corpus: Corpus, report: Report
+    recipe: Recipe, teachers: tuple[Teacher, ...], out: PathLike, corpus: Corpus, report: ReportProgress
 ) -> tuple[TeacherBank, ...]:
-    """Return every teacher's vectors of a whole corpus, from the cache where they are there."""
+    """Return every teacher's embeddings of a whole corpus, from the cache if they are there."""
     cache, photos, banks = _cache(out, report), [sample.path for sample in corpus.samples], []
     with first_process_first():
         for teacher in teachers:
-            classes = posterior = None
-            if isinstance(teacher, AlignedPair):
-                # Its encoders' vectors are cached; the heads are cheap.
+            if isinstance(teacher, CachedTeacher):
                 images, texts = teacher.recall_images(photos), teacher.recall_texts(corpus.texts)
-                if teacher.config.class_names:
-                    classes = _unit(teacher.recall_texts(teacher.class_prompts()))
-                if recipe.loss.needing(Need.POSTERIOR):
-                    posterior = teacher.log_posterior(photos)
             else:
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)
+            classes = posterior = None
+            if isinstance(teacher, ClassifyingTeacher):
+                if (embeddings := teacher.class_embeddings()) is not None:
+                    classes = _unit(embeddings)
+                if recipe.loss.needing(Need.POSTERIOR):
+                    posterior = teacher.log_posterior(photos)
             banks.append(TeacherBank(_unit(images), _unit(texts), teacher.logit_scale, classes, posterior))
     return tuple(banks)
 
 
-def trunk_features(encoder: ImageEncoder, out: Path, corpus: Corpus, report: Report) -> Tensor:
-    """Return what an encoder makes of every photo of a corpus, (samples, width), from the cache where it is there."""
-    cache = VectorCache(out / CACHE, lambda done, total, what: report("features", done, total, ""))
+def trunk_features(encoder: ImageEncoder, out: PathLike, corpus: Corpus, report: ReportProgress) -> Tensor:
+    """Return an encoder's features of every photo of a corpus (samples, width), from the cache if they are there."""
+
+    def report_features(what: str, done: int, total: int, note: str = "") -> None:
+        report("features", done, total, note)
+
+    cache = VectorCache(Path(out) / CACHE, report_features)
     with first_process_first():
         return torch.from_numpy(cache.images(encoder, [sample.path for sample in corpus.samples]))
 
 
-def _cache(out: Path, report: Report) -> VectorCache:
-    return VectorCache(out / CACHE, lambda done, total, what: report(f"teacher {what}", done, total, ""))
+def _cache(out: PathLike, report: ReportProgress) -> VectorCache:
+    def report_teacher(what: str, done: int, total: int, note: str = "") -> None:
+        report(f"teacher {what}", done, total, note)
+
+    return VectorCache(Path(out) / CACHE, report_teacher)
 
 
-def _unit(vectors: object) -> Tensor:
-    return F.normalize(torch.as_tensor(vectors), dim=-1)
+def _unit(embeddings: object) -> Tensor:
+    return F.normalize(torch.as_tensor(embeddings), dim=-1)

@@ -1,4 +1,4 @@
-"""Any open_clip model as a teacher."""
+"""An open_clip model as a teacher."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ import torch
 from PIL import Image
 
 from distill.config import OpenClipConfig
-from distill.teachers.base import BATCH, Vectors, encode_files, stamp
+from distill.teachers.base import BATCH, encode_files, stamp
+from distill.teachers.registry import TeacherContext, constructor
 from mobileclip.errors import PocketclipError
+from mobileclip.vectors import Floats
 
 
 class OpenClipTeacher:
     """A frozen open_clip model with its own pixels, tokens and logit scale.
 
     Args:
-        config: model name and a path to weights; or a `local-dir:` folder alone.
+        config: the model's name and the file with its weights, or a `local-dir:` folder.
 
     Raises:
-        PocketclipError: open_clip does not know the model or cannot load the weights.
+        PocketclipError: open_clip doesn't know the model or can't load the weights.
     """
 
     def __init__(self, config: OpenClipConfig) -> None:
         import open_clip
 
-        # A tag, or a hub's name, would make open_clip download; here only `pocketclip models pull` does that.
+        # A tag or the name of a hub would make open_clip download; only `pocketclip models pull` may do that.
         if not config.model.startswith("local-dir:") and not Path(config.pretrained).is_file():
             raise PocketclipError(
                 f"open_clip teacher {config.model}: `pretrained` must be a file of weights, not {config.pretrained!r}; "
@@ -46,25 +48,30 @@ class OpenClipTeacher:
         size = self.model.visual.image_size
         self.px = min(size) if isinstance(size, tuple) else int(size)
 
-    def encode_images(self, photos: Sequence[Path]) -> Vectors:
+    def encode_images(self, photos: Sequence[Path]) -> Floats:
         """Return unit vectors (n, d) float32."""
         return encode_files(photos, self.encode_pictures, 0)
 
     @torch.inference_mode()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return unit vectors (n, d) float32, by the model's own transform."""
         pixels = torch.stack([self.transform(picture) for picture in pictures])
-        vectors: Vectors = self.model.encode_image(pixels, normalize=True).float().numpy()
+        vectors: Floats = self.model.encode_image(pixels, normalize=True).float().numpy()
         return vectors
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Return unit vectors (n, d) float32."""
         rows = [
             self.model.encode_text(self.tokenizer(list(texts[i : i + BATCH])), normalize=True).float().numpy()
             for i in range(0, len(texts), BATCH)
         ]
         return np.concatenate(rows)
+
+
+@constructor(OpenClipConfig)
+def _open_clip_teacher(config: OpenClipConfig, _: TeacherContext) -> OpenClipTeacher:
+    return OpenClipTeacher(config)
 
 
 def _stamp(config: OpenClipConfig) -> str:

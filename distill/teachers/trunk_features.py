@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distill.teachers.base import Vectors, encode_files
+from distill.teachers.base import encode_files
 from mobileclip.towers import CLIP
+from mobileclip.vectors import Floats
 
 
 class TrunkEncoder:
@@ -32,14 +33,14 @@ class TrunkEncoder:
             digest.update(value.cpu().numpy().tobytes())
         self.identity = f"trunk|{model.config.image.trunk}|{dtype}|{digest.hexdigest()[:32]}"
 
-    def encode_images(self, photos: Sequence[Path]) -> Vectors:
+    def encode_images(self, photos: Sequence[Path]) -> Floats:
         """Return pooled features (n, width) float32; NaN for a photo that cannot be read."""
         self.trunk.eval().to(self.device, memory_format=torch.channels_last)
         return encode_files(photos, self._encode, self.pixels.size)
 
     @torch.inference_mode()
-    def _encode(self, pictures: Sequence[Image.Image]) -> Vectors:
+    def _encode(self, pictures: Sequence[Image.Image]) -> Floats:
         pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures])).to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            features: Vectors = self.trunk(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+            features: Floats = self.trunk(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
         return features

@@ -17,10 +17,11 @@ from distill.feeds.cached import CorpusFeed, Feed
 from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed
 from distill.files import locate
+from distill.progress import ReportProgress
 from distill.reinforce.run import assemble_teachers
 from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
-from distill.teachers.ensemble import Report, make_banks, make_teachers, trunk_features
+from distill.teachers.ensemble import make_banks, make_teachers, trunk_features
 from distill.teachers.trunk_features import TrunkEncoder
 from distill.training.initialize import align_by_batches, align_to_teacher, deepen, inherit, interpolate
 from distill.training.task import HALF
@@ -85,7 +86,7 @@ def prepare(
     base: Path,
     data: Path,
     out: Path,
-    report: Report,
+    report: ReportProgress,
     workers: int = 1,
     device: torch.device | None = None,
 ) -> Run:
@@ -129,7 +130,7 @@ def make_feed(
     out: Path,
     model: CLIP,
     tokenizer: Tokenizer,
-    report: Report,
+    report: ReportProgress,
     workers: int,
 ) -> Feed:
     """Return what the recipe's sources and `teach` ask for: reinforced data, a live teacher, or cached vectors."""
@@ -175,7 +176,7 @@ def _begin_classes(classes: ClassVectors, bank: TeacherBank) -> None:
 
 
 def _align(
-    recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: Report
+    recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: ReportProgress
 ) -> None:
     """Align a student that starts from another one to its first teacher; resuming replaces its weights anyway."""
     if recipe.starts_from_student and bank.texts.shape[1] == model.config.embed_dim:

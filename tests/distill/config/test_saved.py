@@ -18,7 +18,7 @@ def test_a_saved_recipe_is_complete(tmp_path: Path) -> None:
         merges="merges.txt.gz",
         photos=(PhotoSource("cats", "captions", "cats/captions.jsonl", use=("train", "more")),),
         stages=(Stage(2, 48), Stage(3, texts_only=True)),
-        open_clip=(OpenClipConfig("ViT-B-32", "weights.pt"),),
+        teacher_tables={"open_clip": (OpenClipConfig("ViT-B-32", "weights.pt"),)},
         optim=OptimConfig(lr=0.002),
     )
     save_recipe(tmp_path / "new/run", recipe)

@@ -92,7 +92,7 @@ def test_the_checks_follow_from_what_a_loss_needs(need: Need, teachers: tuple[in
 @pytest.mark.parametrize(
     ("need", "stages", "said"),
     [
-        (Need.POSTERIOR, "[[stages]]\nepochs = 1\npx = 32", r"loss.cosine needs a teacher with class_names"),
+        (Need.POSTERIOR, "[[stages]]\nepochs = 1\npx = 32", "loss.cosine needs a first teacher with classes"),
         (Need.MASKED, "[[stages]]\nepochs = 1\nfeatures = true", "loss.cosine needs photos, not features"),
         (Need.TEACHER, "[[stages]]\nepochs = 1\ntexts_only = true", "texts_only needs loss.feature, or loss.affinity"),
     ],

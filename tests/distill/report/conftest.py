@@ -22,7 +22,7 @@ def recipe() -> Recipe:
         merges="merges.txt.gz",
         photos=(PhotoSource("cats", "captions", "cats/captions.jsonl", use=("train", "more")),),
         stages=(Stage(2, 48), Stage(1, 64), Stage(3, texts_only=True)),
-        open_clip=(OpenClipConfig("ViT-B-32", "weights.pt"),),
+        teacher_tables={"open_clip": (OpenClipConfig("ViT-B-32", "weights.pt"),)},
         optim=OptimConfig(lr=0.002),
         licence="CC0",
         provenance="drawn by a test",

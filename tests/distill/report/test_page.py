@@ -156,7 +156,7 @@ def test_changed_settings_come_before_all_settings(log: Log, recipe: Recipe) -> 
     assert chosen["optim.lr"] == "0.002" and chosen["photos[cats].use"] == "train, more"
     assert chosen["stages[3].texts_only"] == "yes" and chosen["open_clip[1].model"] == "ViT-B-32"
     assert "optim.clip" not in chosen and made["optim.clip"].value == str(OptimConfig().clip)
-    assert "aligned" not in chosen and made["aligned"].value == ""
+    assert "validate" not in chosen and made["validate"].value == ""
     tables = re.findall(r'<table class="settings">.*?</table>', write_report(log(2), recipe).read_text(), re.DOTALL)
     assert [table.count("<tr>") for table in tables] == [len(chosen), len(made)]
 

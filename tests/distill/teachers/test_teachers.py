@@ -47,10 +47,9 @@ def test_a_student_teaches_with_its_own_pixels_and_words(student: Path, data: Pa
 def test_an_aligned_pair_encodes_pictures_as_it_recalls_files(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "classes.csv"})
-    assert recipe.aligned is not None
     paths = [sample.path for sample in Corpus.read(recipe, data).samples][:5]
     for weight in (0.0, 0.5):
-        config = dataclasses.replace(recipe.aligned, conse_weight=weight)
+        config = dataclasses.replace(recipe.teachers[0], conse_weight=weight)
         pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path))
         recalled = pair.recall_images(paths)
         assert np.allclose(pair.encode_images(paths), recalled, atol=1e-5)
@@ -62,8 +61,7 @@ def test_an_aligned_pair_encodes_pictures_as_it_recalls_files(recipe_folder: Pat
 def test_imagenet_s_classes_are_called_as_open_clip_calls_them(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {"aligned.class_names": "open_clip", "aligned.class_texts": {"daisy": "daisy flower"}}
     recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
-    assert recipe.aligned is not None
-    prompts = AlignedPair(recipe.aligned, recipe_folder, data, VectorCache(tmp_path)).class_prompts()
+    prompts = AlignedPair(recipe.teachers[0], recipe_folder, data, VectorCache(tmp_path)).class_prompts()
     assert len(prompts) == 1000 and prompts[0] == "a photo of a tench"
     assert prompts[134] == "a photo of a crane bird" and prompts[985] == "a photo of a daisy flower"
 

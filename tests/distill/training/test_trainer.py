@@ -173,7 +173,7 @@ def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, 
 
 
 def test_a_posterior_needs_a_classifier(recipe_folder: Path) -> None:
-    with pytest.raises(ConfigError, match="needs a teacher with class_names"):
+    with pytest.raises(ConfigError, match="needs a first teacher with classes"):
         Recipe.load(recipe_folder / "recipe.toml", {"loss.posterior": 0.5})
     task = DistillTask(create_model(recipe_folder / "tiny.toml"), LossConfig({"posterior": 1.0}), (32,))
     batch = Batch(
@@ -296,10 +296,9 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
     names = [" ".join(three) for three in product(words, repeat=3)]
     (data / "kinds.csv").write_text("file,label\n" + "".join(f"{i:04}.png,{name}\n" for i, name in enumerate(names)))
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "kinds.csv"})
-    assert recipe.aligned is not None
     corpus = Corpus.read(recipe, data)
     photos = [sample.path for sample in corpus.samples][:5]
-    config = dataclasses.replace(recipe.aligned, class_texts={names[7]: "red disc"})
+    config = dataclasses.replace(recipe.teachers[0], class_texts={names[7]: "red disc"})
     plain, mixed = (
         AlignedPair(dataclasses.replace(config, conse_weight=weight), recipe_folder, data, VectorCache(tmp_path))
         for weight in (0.0, 0.5)
@@ -330,17 +329,16 @@ def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Pa
     from distill.teachers.aligned import AlignedPair
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 60})
-    assert recipe.aligned is not None
     corpus = Corpus.read(recipe, data)
     photos = [sample.path for sample in corpus.samples]
     reports: list[int] = []
 
     def fitted(config: object, on: Corpus) -> AlignedPair:
         pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path / "cache"))
-        pair.fit(on, tmp_path, 0, lambda epoch, *_: reports.append(epoch))
+        pair.fit(on, tmp_path, 0, lambda what, epoch, *_: reports.append(epoch))
         return pair
 
-    first = fitted(recipe.aligned, corpus)
+    first = fitted(recipe.teachers[0], corpus)
     assert reports == list(range(1, 61))
     vectors = first.encode_images(photos)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -348,9 +346,9 @@ def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Pa
     said = (vectors @ first.encode_texts(names).T).argmax(axis=1)
     shown = np.array([int(path.stem) % 4 for path in photos])
     assert (said == shown).mean() > 0.6
-    again = fitted(recipe.aligned, corpus)
+    again = fitted(recipe.teachers[0], corpus)
     assert len(reports) == 60 and np.array_equal(again.encode_images(photos), vectors)
-    fitted(recipe.aligned, dataclasses.replace(corpus, shares=(0.5, 0.5)))
+    fitted(recipe.teachers[0], dataclasses.replace(corpus, shares=(0.5, 0.5)))
     assert len(reports) == 120
 
 
@@ -364,7 +362,6 @@ def test_several_pairs_of_heads_teach_the_mean_of_their_similarities(
     from distill.teachers.aligned import AlignedPair
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 4, "aligned.heads": 3})
-    assert recipe.aligned is not None
     corpus = Corpus.read(recipe, data)
     photos = [sample.path for sample in corpus.samples]
     texts = ["a red square", "a blue disc", *corpus.texts[:20]]
@@ -372,22 +369,22 @@ def test_several_pairs_of_heads_teach_the_mean_of_their_similarities(
 
     def fitted(config: object) -> AlignedPair:
         pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path / "cache"))
-        pair.fit(corpus, tmp_path, 0, lambda epoch, epochs, _: reports.append((epoch, epochs)))
+        pair.fit(corpus, tmp_path, 0, lambda what, epoch, epochs, note: reports.append((epoch, epochs)))
         return pair
 
-    joined = fitted(recipe.aligned)
+    joined = fitted(recipe.teachers[0])
     assert reports == [(epoch, 12) for epoch in range(1, 13)]
     images, words = joined.encode_images(photos), joined.encode_texts(texts)
-    assert images.shape[1] == words.shape[1] == recipe.aligned.embed_dim
+    assert images.shape[1] == words.shape[1] == recipe.teachers[0].embed_dim
     assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
     alone = []
     for heads in joined.pairs:
-        one = AlignedPair(dataclasses.replace(recipe.aligned, heads=1), recipe_folder, data, joined.cache)
+        one = AlignedPair(dataclasses.replace(recipe.teachers[0], heads=1), recipe_folder, data, joined.cache)
         one.pairs[0].load_state_dict(heads.state_dict())
         alone.append(one.encode_images(photos) @ one.encode_texts(texts).T)
     assert not np.allclose(alone[0], alone[1], atol=0.05), "each starts from weights of its own"
     assert np.abs(images @ words.T - np.mean(alone, axis=0)).max() < 0.05
-    again = fitted(recipe.aligned)
+    again = fitted(recipe.teachers[0])
     assert len(reports) == 12 and np.array_equal(again.encode_images(photos), images)
     with pytest.raises(ConfigError, match="heads"):
         Recipe.load(recipe_folder / "recipe.toml", {"aligned.heads": 0})
