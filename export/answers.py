@@ -1,4 +1,4 @@
-"""Known answers: inputs, and the vectors that a right engine gives for them on any machine."""
+"""Known answers: inputs, and the vectors that a correct engine returns for them on any machine."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from export.measure.variants import Encoder, Variant, running
+from export.measure.variants import RunningTowers, Variant, running
 from mobileclip.model import KNOWN_ANSWER_COSINE
 from mobileclip.torch_model import TorchModel
 
 TEXTS: Final = ("a photo of a dog", "two people on a beach at sunset", "a receipt")
 SAFE: Final = (1 + KNOWN_ANSWER_COSINE) / 2
-"""Towers this near to the exact answers are checked against those; others against what they said themselves here."""
+"""Towers this close to the exact answers are checked against those; others against their own answers at export."""
 
 
-def known_answers(encoder: TorchModel | Encoder) -> bytes:
-    """Two drawn pictures and three texts with the vectors that `encoder` gives for them, as .npz."""
+def known_answers(encoder: TorchModel | RunningTowers) -> bytes:
+    """Two drawn pictures and three texts with the vectors that `encoder` returns for them, as .npz."""
     pixels = _pictures(encoder.recipe.size)
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
         pixels=pixels,
         tokens=encoder.tokenizer(TEXTS),
-        image_vectors=encoder.encode_pixels(encoder.recipe.normalize_uint8(pixels)),
+        image_vectors=encoder.encode_pixels(pixels),
         text_vectors=encoder.encode_texts(TEXTS),
     )
     return stream.getvalue()
 
 
 def own_answers(variant: Variant, exact: TorchModel, threads: int | None) -> bytes | None:
-    """Answers of a variant's own, where it is rightly too far from the exact ones to be checked against them.
+    """A variant's own answers, if quantization moves it too far from the exact answers to be checked against them.
 
     Raises:
         EngineError: a tower fails.
     """
     with running(variant, exact, threads) as towers:
-        pixels = exact.recipe.normalize_uint8(_pictures(exact.recipe.size))
+        pixels = _pictures(exact.recipe.size)
         photos = (towers.encode_pixels(pixels) * exact.encode_pixels(pixels)).sum(axis=1)
         texts = (towers.encode_texts(TEXTS) * exact.encode_texts(TEXTS)).sum(axis=1)
         if min(photos.min(), texts.min()) >= SAFE:
@@ -54,7 +54,7 @@ def npy(array: NDArray[Any]) -> bytes:
 
 
 def _pictures(size: int) -> NDArray[np.uint8]:
-    """Smooth colours, and shapes with hard edges: uint8 (2, size, size, 3)."""
+    """Smooth colors, and shapes with hard edges: uint8 (2, size, size, 3)."""
     y, x = np.mgrid[0:size, 0:size] / size
     smooth = np.stack([x, y, (x + y) / 2], axis=-1)
     hard = np.stack([np.hypot(x - 0.5, y - 0.5) < 0.3, y > 0.6, (16 * x).astype(int) % 2 == 0], axis=-1)

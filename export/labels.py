@@ -1,4 +1,4 @@
-"""Label thresholds, fitted for the vectors of each engine and precision on its own."""
+"""Label thresholds, fitted separately for the vectors of each engine and precision."""
 
 from __future__ import annotations
 
@@ -12,29 +12,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.calibration import Fit, fit_thresholds
-from distill.evaluate.evidence import MEASURE, SEEN, KnownPhoto, LabelEvidence, truth
+from distill.evaluate.evidence import (
+    MEASURE,
+    SEEN,
+    KnownPhoto,
+    LabelEvidence,
+    read_evidence,
+    read_known_photos,
+    truth,
+)
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Ranking, tagging
-from export.measure.variants import Encoder, Variant, running
+from export.measure.variants import RunningTowers, Variant, running
+from mobileclip.files import PathLike
 from mobileclip.torch_model import TorchModel
+from mobileclip.vectors import Floats
 from mobileclip.zeroshot import Label, LabelSet, average_prompts
 
-Floats = NDArray[np.float32]
-Report = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Called with a phase, how many of its photos are done, and how many there are."""
 
-FEW: Final = 1500
-"""Photos that thresholds are fitted and measured on where an interpreter makes the vectors."""
+INTERPRETED_PHOTOS: Final = 1500
+"""Most photos that thresholds are fitted and measured on if an interpreter makes the vectors."""
 
 
 @dataclass(frozen=True)
-class Fitted:
+class LabelData:
+    """Labels, and photos of which is known what they show.
+
+    Attributes:
+        labels: with their prompts; may be empty.
+        photos: those that thresholds are fitted on, and those held out.
+        vectors: float32 (labels, d), unit rows, by float32 PyTorch: every engine uses the same.
+    """
+
+    labels: Sequence[LabelEvidence]
+    photos: Sequence[KnownPhoto]
+    vectors: Floats
+
+
+def read_labels(file: PathLike | None, data: PathLike | None, encoder: TorchModel) -> LabelData:
+    """Read a labels file and the data sets that its evidence names; without either, there are no labels.
+
+    Raises:
+        DataError: a file or data set is missing or damaged.
+    """
+    if file is None or data is None:
+        return LabelData((), (), np.zeros((0, encoder.dim), np.float32))
+    evidence = read_evidence(file)
+    photos = read_known_photos(data, evidence.collections)
+    vectors = [average_prompts(encoder.encode_texts(label.prompts)) for label in evidence.labels]
+    return LabelData(evidence.labels, photos, np.array(vectors, np.float32).reshape(-1, encoder.dim))
+
+
+@dataclass(frozen=True)
+class LabelFit:
     """The labels of one variant.
 
     Attributes:
         fit: thresholds and slopes.
         map: mean average precision on held-out photos.
-        map_exact: the same of float32 torch, on the same photos.
-        calibration: how many photos and labels that rests on.
+        map_exact: the same for float32 PyTorch, on the same photos.
+        calibration: on how many photos and labels this is based.
         cosines: (photos, labels) of the held-out photos.
         known: (photos, labels), see `truth`.
     """
@@ -47,17 +86,10 @@ class Fitted:
     known: NDArray[np.int8]
 
     def tagging(self) -> dict[str, Any]:
-        """Figures of tags on the held-out photos, with their intervals; it takes a while."""
+        """Figures of tags on the held-out photos, with their intervals; this takes a while."""
         figures = tagging(self.cosines, self.known, self.fit.scores(self.cosines), ENOUGH)
         short = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
         return {"photos": len(self.cosines), **short}
-
-
-def label_vectors(encoder: TorchModel, labels: Sequence[LabelEvidence]) -> Floats:
-    """One unit row a label, float32 (labels, d), by float32 torch: every engine uses the same."""
-    if not labels:
-        return np.zeros((0, encoder.model.config.embed_dim), np.float32)
-    return np.stack([average_prompts(encoder.encode_texts(label.prompts)) for label in labels]).astype(np.float32)
 
 
 def labels_toml(labels: Sequence[LabelEvidence], fit: Fit) -> bytes:
@@ -77,101 +109,103 @@ def labels_toml(labels: Sequence[LabelEvidence], fit: Fit) -> bytes:
 
 
 def fit_variants(
-    variants: Sequence[Variant],
-    exact: TorchModel,
-    labels: Sequence[LabelEvidence],
-    photos: Sequence[KnownPhoto],
-    rows: Floats,
-    threads: int | None,
-    report: Report,
-) -> dict[str, Fitted]:
-    """Fit each variant's thresholds on its own vectors of the same photos; each photo is decoded once for all.
+    variants: Sequence[Variant], exact: TorchModel, data: LabelData, threads: int | None, progress: Progress
+) -> dict[str, LabelFit]:
+    """Fit each variant's thresholds on its own vectors of the same photos. Each photo is decoded once for all.
 
     Args:
         variants: the towers.
-        exact: float32 torch, to compare the ranking of held-out photos with.
-        labels: (l,).
-        photos: with what is known of them.
-        rows: `label_vectors`, (l, d).
+        exact: float32 PyTorch; the variants' ranking of held-out photos is compared with its own.
+        data: labels and photos.
         threads: of the engines.
-        report: told of the progress.
+        progress: called after each batch of photos.
 
     Returns:
         `str(variant)` → its labels.
 
     Raises:
-        EngineError: a tower crashes or gives what is no vector.
+        EngineError: a tower crashes, or returns a vector that is zero, NaN or infinite.
     """
-    found: dict[str, Fitted] = {}
-    for slow in (False, True):
-        chosen = [variant for variant in variants if variant.format.interpreted == slow]
+    fits: dict[str, LabelFit] = {}
+    for interpreted in (False, True):
+        chosen = [variant for variant in variants if variant.format.interpreted == interpreted]
         if not chosen:
             continue
-        some = list(photos)
-        if slow and len(some) > FEW:
-            some = [some[int(i)] for i in np.linspace(0, len(some) - 1, FEW)]
+        photos = list(data.photos)
+        if interpreted and len(photos) > INTERPRETED_PHOTOS:
+            photos = [photos[int(i)] for i in np.linspace(0, len(photos) - 1, INTERPRETED_PHOTOS)]
+        some = LabelData(data.labels, photos, data.vectors)
         with ExitStack() as stack:
             towers = [stack.enter_context(running(variant, exact, threads)) for variant in chosen]
-            fitted = _fit(towers, exact, labels, some, rows, report)
-        found |= {str(variant): one for variant, one in zip(chosen, fitted, strict=True)}
-    return found
+            found = _fit(towers, exact, some, progress)
+        fits |= {str(variant): fit for variant, fit in zip(chosen, found, strict=True)}
+    return fits
 
 
-def _fit(
-    towers: Sequence[Encoder],
-    exact: TorchModel,
-    labels: Sequence[LabelEvidence],
-    photos: Sequence[KnownPhoto],
-    rows: Floats,
-    report: Report,
-) -> list[Fitted]:
-    held_out = [photo for photo in photos if photo.role == MEASURE]
-    others = [photo for photo in photos if photo.role != MEASURE]
-    measured, measured_photos, failed = _cosines([exact, *towers], held_out, rows, "held-out photos", report)
-    fitting, fitting_photos, more_failed = _cosines(towers, others, rows, "photos", report)
-    known, seen_known = truth(measured_photos, labels), truth(fitting_photos, labels)
-    seen = np.array([photo.role == SEEN for photo in fitting_photos], bool)
-    result = []
-    for cosines, held in zip(fitting, measured[1:], strict=True):
-        fit = fit_thresholds(cosines, seen_known, seen)
+def _fit(towers: Sequence[RunningTowers], exact: TorchModel, data: LabelData, progress: Progress) -> list[LabelFit]:
+    held_out = [photo for photo in data.photos if photo.role == MEASURE]
+    others = [photo for photo in data.photos if photo.role != MEASURE]
+    measured = _cosines([exact, *towers], held_out, data.vectors, "held-out photos", progress)
+    fitting = _cosines(towers, others, data.vectors, "photos", progress)
+    known, fitting_known = truth(measured.photos, data.labels), truth(fitting.photos, data.labels)
+    seen = np.array([photo.role == SEEN for photo in fitting.photos], bool)
+    map_exact = _map(measured.cosines[0], known)
+    fits = []
+    for cosines, held in zip(fitting.cosines, measured.cosines[1:], strict=True):
+        fit = fit_thresholds(cosines, fitting_known, seen)
         calibration = {
-            "photos": len(measured_photos) + len(fitting_photos),
-            "unreadable": failed + more_failed,
+            "photos": len(measured.photos) + len(fitting.photos),
+            "unreadable": measured.unreadable + fitting.unreadable,
             "optimism": round(fit.optimism, 3),
             "labels_fitted": int((fit.positives > 0).sum()),
             "labels_pooled": int((fit.positives == 0).sum()),
         }
-        result.append(Fitted(fit, _map(held, known), _map(measured[0], known), calibration, held, known))
-    return result
+        fits.append(LabelFit(fit, _map(held, known), map_exact, calibration, held, known))
+    return fits
+
+
+@dataclass(frozen=True)
+class _Cosines:
+    """Of the photos that could be read.
+
+    Attributes:
+        cosines: (photos, labels) by each encoder.
+        photos: those that could be read.
+        unreadable: number of the others.
+    """
+
+    cosines: list[Floats]
+    photos: list[KnownPhoto]
+    unreadable: int
 
 
 def _cosines(
-    encoders: Sequence[Encoder | TorchModel],
+    encoders: Sequence[RunningTowers | TorchModel],
     photos: Sequence[KnownPhoto],
-    rows: Floats,
-    what: str,
-    report: Report,
-) -> tuple[list[Floats], list[KnownPhoto], int]:
-    """Cosines (photos, labels) by each encoder, the photos that could be read, and the number of the others."""
-    several = _Several(encoders)
+    label_vectors: Floats,
+    phase: str,
+    progress: Progress,
+) -> _Cosines:
     paths = [photo.path for photo in photos]
-    vectors, kept, errors = encode_photos(several, paths, lambda done, total: report(what, done, total))
+    vectors, kept, errors = encode_photos(
+        _SideBySide(encoders), paths, lambda done, total: progress(phase, done, total)
+    )
     if not kept:
-        return [np.zeros((0, len(rows)), np.float32)] * len(encoders), [], len(errors)
+        return _Cosines([np.zeros((0, len(label_vectors)), np.float32)] * len(encoders), [], len(errors))
     parts = np.split(vectors, len(encoders), axis=1)
-    return [part @ rows.T for part in parts], [photos[i] for i in kept], len(errors)
+    return _Cosines([part @ label_vectors.T for part in parts], [photos[i] for i in kept], len(errors))
 
 
-class _Several:
-    """Several models whose vectors stand beside each other, so that each photo is read once."""
+class _SideBySide:
+    """Several models as one, with their vectors side by side, so that each photo is read once."""
 
-    def __init__(self, encoders: Sequence[Encoder | TorchModel]) -> None:
+    def __init__(self, encoders: Sequence[RunningTowers | TorchModel]) -> None:
         self._encoders = encoders
         self.recipe, self.labels = encoders[0].recipe, LabelSet(())
         self.label_vectors = np.zeros((0, 0), np.float32)
 
-    def encode_pixels(self, pixels: Floats) -> Floats:
-        """Map normalised pixels (n, 3, s, s) to (n, models × d)."""
+    def encode_pixels(self, pixels: NDArray[Any]) -> Floats:
+        """Map pixels to (n, models × d), see `RunningTowers.encode_pixels`."""
         return np.concatenate([encoder.encode_pixels(pixels) for encoder in self._encoders], axis=1)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
@@ -180,7 +214,7 @@ class _Several:
 
 
 def _map(cosines: Floats, known: NDArray[np.int8]) -> float:
-    """Mean average precision as `tagging` has it; 0 where no label can be measured."""
+    """Mean average precision as in `tagging`; 0 if no label can be measured."""
     measured = ((known == 1).sum(axis=0) >= ENOUGH) & (known == 0).any(axis=0)
     if not measured.any():
         return 0.0

@@ -1,4 +1,4 @@
-"""Converters talk a lot, some of them from native code."""
+"""Silence for converters, which print a lot, some of them from native code."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from export.formats import ExportError
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import PocketclipError, one_line
 
 
 @contextmanager
 def converting(failure: str) -> Iterator[None]:
-    """Let a converter work, in silence.
+    """Run a converter silently, and turn what it raises into an `ExportError`.
 
     Args:
-        failure: how the line begins that tells what it raised, whatever that was.
+        failure: how the message begins; what the converter raised follows.
 
     Raises:
-        ExportError: in one line.
+        ExportError: the converter raised an exception of any kind. Errors of this project pass unchanged.
     """
     try:
         with quiet():
             yield
     except PocketclipError:
         raise
-    except Exception as error:  # converters raise anything, and often on many lines
-        raise ExportError(f"{failure}: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # converters raise anything
+        raise ExportError(f"{failure}: {one_line(error, 300)}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep everything off stdout and stderr, native code's too, and no warning; exceptions pass as ever.
+    """Discard warnings and everything printed on stdout and stderr, by native code too. Exceptions pass.
 
-    The whole process is silent meanwhile, so only the converter's own call belongs in here.
+    The whole process is silent in the meantime, so put only the converter's own call inside.
     """
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
     kept = [os.dup(number) for number in (1, 2)]
     try:
-        # A file, not the null device: some libraries ask whether they may seek.
+        # A file, not the null device: some libraries seek in it.
         with tempfile.TemporaryFile() as nowhere, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for number in (1, 2):

@@ -1,7 +1,7 @@
 """Both towers as Core ML packages (.mlpackage, an mlprogram for iOS 16 and later), made by coremltools.
 
-The image tower takes an image, as the camera and Photos give it; the pixel recipe's scale and shift are inside. Core
-ML itself is on macOS alone: elsewhere a package is checked by `export.coreml.interpreter`. Tried with coremltools 9.0.
+The image tower takes an image, as from the camera or Photos; the pixel recipe's scale and shift are inside. Core ML
+itself runs only on macOS; elsewhere `export.coreml.interpreter` checks a package. Tested with coremltools 9.0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from export.coreml.interpreter import Program
 from export.formats import ExportError, Side
 from export.onnx.convert import IMAGE_OUTPUTS, pools_by_mean
 from export.quiet import converting, quiet
-from mobileclip.errors import EngineError
+from mobileclip.errors import EngineError, one_line
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes import Tower
 from mobileclip.towers import CLIP
@@ -36,7 +37,7 @@ with quiet():
     import coremltools as ct
     import coremltools.optimize.coreml as cto
     from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
-    from coremltools.models.utils import _apply_graph_pass  # what its own compressors are made with
+    from coremltools.models.utils import _apply_graph_pass  # its own compressors use this
 
 INPUTS: Final[dict[Side, str]] = {"image": "image", "text": "tokens"}
 _RECIPE: Final = "pocketclip.pixels"
@@ -50,7 +51,7 @@ _OUTPUTS: Final = {
 
 
 class _Image(nn.Module):
-    """The image tower behind an image input, whose scale does what one scale for all channels can."""
+    """The image tower after an image input; that input scales pixels if one scale is enough for all channels."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
@@ -87,8 +88,8 @@ class _Text(nn.Module):
 class CoreML:
     """The `export.formats.Format` of Core ML; its bytes are a zipped .mlpackage.
 
-    Precisions: `fp16` weights and arithmetic; with the same arithmetic, `int8-weights` linear, a scale a channel, and
-    `palette8` and `palette6`, 256 or 64 values for every 16 channels, which need iOS 18.
+    Precisions: `fp16` has float16 weights and arithmetic. With the same arithmetic, `int8-weights` has linear weights
+    with a scale per channel; `palette8` and `palette6` have 256 or 64 values for every 16 channels and need iOS 18.
     """
 
     engine: str = "coreml"
@@ -105,9 +106,9 @@ class CoreML:
         else:
             module = _Text(model)
             example, names = torch.zeros(1, length, dtype=torch.int32), ("text_embeds",)
-        with converting(f"the {side} tower cannot be converted to Core ML"), tempfile.TemporaryDirectory() as folder:
+        with converting(f"the {side} tower can't be converted to Core ML"), tempfile.TemporaryDirectory() as folder:
             program = torch.export.export(module.eval(), (example,)).run_decompositions({})
-            made = ct.convert(
+            package = ct.convert(
                 program,
                 inputs=[_input(module, example)],
                 outputs=[ct.TensorType(name=name, dtype=np.float32) for name in names],
@@ -116,8 +117,8 @@ class CoreML:
                 compute_precision=ct.precision.FLOAT32,
                 skip_model_load=True,
             )
-            _describe(made, model, side, names)
-            return _zipped(made, Path(folder))
+            _describe(package, model, side, names)
+            return _zip(package, Path(folder))
 
     def quantize(self, data: bytes, side: Side, precision: str, calibration: Sequence[NDArray[Any]]) -> bytes:
         """Make a converted tower smaller; see `export.formats.Format`. No precision needs calibration."""
@@ -125,24 +126,28 @@ class CoreML:
             raise ExportError(f"Core ML has no precision {precision!r}, only {', '.join(self.precisions)}")
         if precision == "fp32":
             return data
-        failure = f"the {side} tower cannot be made {precision} for Core ML"
+        failure = f"the {side} tower can't be quantized to {precision} for Core ML"
         with converting(failure), unpacked(data) as package, tempfile.TemporaryDirectory() as folder:
             wide = ct.models.MLModel(str(package), skip_model_load=True)
             target = ct.target.iOS18 if precision.startswith("palette") else ct.target.iOS16
             half = _apply_graph_pass(
                 wide, FP16ComputePrecision(op_selector=lambda op: True), spec_version=target, skip_model_load=True
             )
-            return _zipped(_COMPRESS[precision](half), Path(folder))
+            return _zip(_COMPRESS[precision](half), Path(folder))
 
     def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
         """Name the files of the package's folder; see `export.formats.Format`."""
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {f"{side}-{precision}.mlpackage/{name}": archive.read(name) for name in archive.namelist()}
 
-    def open(self, data: bytes, threads: int | None) -> Tower:
-        """Load a tower by Core ML on macOS, by `export.coreml.interpreter` elsewhere; see `export.formats.Format`.
+    def cpu_operators(self, data: bytes) -> Counter[str]:
+        """Nothing is known: Core ML decides on the device."""
+        return Counter()
 
-        Core ML chooses its threads itself.
+    def open(self, data: bytes, threads: int | None) -> Tower:
+        """Load a tower in Core ML on macOS, elsewhere in `export.coreml.interpreter`; see `export.formats.Format`.
+
+        Core ML chooses its number of threads itself.
         """
         return _Tower(data)
 
@@ -162,21 +167,22 @@ def _input(module: nn.Module, example: Tensor) -> Any:
     )
 
 
-def _describe(made: Any, model: CLIP, side: Side, names: Sequence[str]) -> None:
-    """What Xcode shows of a package."""
+def _describe(package: Any, model: CLIP, side: Side, names: Sequence[str]) -> None:
+    """Add what Xcode shows about a package."""
     config = model.config
-    made.short_description = f"{config.name}: the {side} tower of a CLIP model, by pocketclip."
-    made.version = "1"
+    package.short_description = f"{config.name}: the {side} tower of a CLIP model, by pocketclip."
+    package.version = "1"
     recipe = config.pixels
     if side == "image":
         crop = "shorter side scaled, centre cropped" if recipe.resize == "shortest" else "squashed"
-        told = f"An upright picture, {crop} to {recipe.size} × {recipe.size} pixels ({recipe.interpolation})."
+        description = f"An upright picture, {crop} to {recipe.size} × {recipe.size} pixels ({recipe.interpolation})."
     else:
-        told = f"Token ids, padded with 0 to {config.text.context_length}; {config.text.vocab_size - 1} ends the text."
-    made.input_description[INPUTS[side]] = told
+        end = config.text.vocab_size - 1
+        description = f"Token ids, padded with 0 to {config.text.context_length}; {end} ends the text."
+    package.input_description[INPUTS[side]] = description
     for name in names:
-        made.output_description[name] = _OUTPUTS[name]
-    made.user_defined_metadata[_RECIPE] = json.dumps(recipe.to_dict())
+        package.output_description[name] = _OUTPUTS[name]
+    package.user_defined_metadata[_RECIPE] = json.dumps(recipe.to_dict())
 
 
 def _int8(half: Any) -> Any:
@@ -195,26 +201,26 @@ def _palette(bits: int, mode: str) -> Callable[[Any], Any]:
 _COMPRESS: Final[dict[str, Callable[[Any], Any]]] = {
     "fp16": lambda half: half,
     "int8-weights": _int8,
-    # k-means takes a minute for `pocket`; even steps would take seconds, but be worse than int8 with as many values.
+    # k-means takes a minute for `pocket`. Even steps take seconds, but are worse than int8 with as many values.
     "palette8": _palette(8, "kmeans"),
     "palette6": _palette(6, "kmeans"),
 }
 
 
-def _zipped(made: Any, folder: Path) -> bytes:
-    """The package as bytes: the same for the same package, whenever it is made."""
-    package = folder / "tower.mlpackage"
-    made.save(str(package))
+def _zip(package: Any, folder: Path) -> bytes:
+    """The package as bytes, which don't depend on the time."""
+    saved = folder / "tower.mlpackage"
+    package.save(str(saved))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(path for path in package.rglob("*") if path.is_file()):
-            archive.writestr(zipfile.ZipInfo(path.relative_to(package).as_posix()), path.read_bytes())
+        for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+            archive.writestr(zipfile.ZipInfo(path.relative_to(saved).as_posix()), path.read_bytes())
     return stream.getvalue()
 
 
 @contextmanager
 def unpacked(data: bytes) -> Iterator[Path]:
-    """The folder of a zipped package, for as long as it is needed.
+    """The folder of a zipped package, for as long as the context lasts.
 
     Raises:
         EngineError: not a zipped package.
@@ -225,15 +231,15 @@ def unpacked(data: bytes) -> Iterator[Path]:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 archive.extractall(package)
         except (zipfile.BadZipFile, OSError) as error:
-            raise EngineError(f"not a zipped Core ML package: {error}") from None
+            raise EngineError(f"not a zipped Core ML package ({one_line(error)})") from None
         yield package
 
 
 class _Tower:
-    """A package, run on its pictures or texts one by one.
+    """A package, run on pictures or texts one at a time.
 
     Attributes:
-        dtype: of the inputs: int32 ids or float32 pixels, which are made into the picture that the program takes.
+        dtype: of the inputs: int32 ids, or float32 pixels, which are turned into the picture that the program takes.
         shape: of the program's input.
     """
 
@@ -246,9 +252,7 @@ class _Tower:
             except ExportError:
                 raise
             except Exception as error:  # coremltools raises anything
-                raise EngineError(
-                    f"the Core ML package cannot be loaded: {' '.join(str(error).split())[:300]}"
-                ) from None
+                raise EngineError(f"the Core ML package can't be loaded: {one_line(error, 300)}") from None
         stored = model.user_defined_metadata.get(_RECIPE)
         self.recipe = PixelRecipe.from_dict(json.loads(stored))
         self.model = model if sys.platform == "darwin" else None
@@ -265,18 +269,18 @@ class _Tower:
         return vectors, features
 
     def _run(self, inputs: NDArray[Any], names: list[str]) -> list[NDArray[np.float32]]:
-        rows = [self._one(self._taken(one[None])) for one in inputs]
+        rows = [self._run_one(self._as_taken(given[None])) for given in inputs]
         return [np.concatenate([row[name] for row in rows]).astype(np.float32) for name in names]
 
-    def _taken(self, one: NDArray[Any]) -> NDArray[Any]:
+    def _as_taken(self, given: NDArray[Any]) -> NDArray[Any]:
         """An input as the program takes it: pixels of 0 … 255, or ids padded to its length."""
         if self.input == INPUTS["text"]:
-            return np.pad(one, ((0, 0), (0, self.shape[1] - one.shape[1]))).astype(np.int32)
+            return np.pad(given, ((0, 0), (0, self.shape[1] - given.shape[1]))).astype(np.int32)
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.recipe.mean, self.recipe.std))
-        levels: NDArray[np.float32] = np.clip(np.rint((one * std + mean) * 255), 0, 255)
+        levels: NDArray[np.float32] = np.clip(np.rint((given * std + mean) * 255), 0, 255)
         return levels
 
-    def _one(self, taken: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def _run_one(self, taken: NDArray[Any]) -> dict[str, NDArray[Any]]:
         if self.model is None:
             outputs = self.program({self.input: torch.from_numpy(taken)})
             return {name: value.numpy() for name, value in outputs.items()}

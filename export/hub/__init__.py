@@ -1,1 +1,1 @@
-"""`pocketclip models`: bundles from ready ONNX towers on a model hub."""
+"""`pocketclip models available` and `pull`: bundles from ready-made ONNX towers on a model hub."""

@@ -1,4 +1,4 @@
-"""`pocketclip models available` and `pull`: models of the Hugging Face hub."""
+"""`pocketclip models available` and `pull`: models on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export.hub.download import (
     HubError,
     NoNetworkError,
     Repository,
-    catalogue,
+    catalog,
     fetch,
     find_entry,
     look_up,
@@ -22,6 +22,7 @@ from export.hub.download import (
 )
 from mobileclip.bundle import named_bundles
 from mobileclip.checkpoint_files import OPENCLIP_CONFIG, OPENCLIP_SAFETENSORS
+from mobileclip.extras import install_hint
 from mobileclip.home import models_folder, user_folders
 from mobileclip.terminal import say, show_json, size
 
@@ -44,7 +45,7 @@ def available(as_json: Annotated[bool, typer.Option("--json", help="Print one JS
     \b
     pocketclip models available
     """
-    offers = [_offer(entry) for entry in catalogue()]
+    offers = [_offer(entry) for entry in catalog()]
     if as_json:
         show_json({"available": offers})
         return
@@ -93,7 +94,7 @@ def pull(
 
 def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
     local = Path(model).expanduser()
-    known = {entry.name for entry in catalogue()}
+    known = {entry.name for entry in catalog()}
     if model.startswith((".", "~")) or local.is_absolute() or (local.is_dir() and model not in known):
         if not local.is_dir():
             raise HubError(f"there is no folder {model}")
@@ -113,9 +114,9 @@ def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
     if entry.homepage:
         provenance += f", see {entry.homepage}"
     source = Source(entry.name, repository.licence, provenance, entry.research_only, repository.commit)
-    made = _build(staging, ready, source, out, quiet)
+    bundle = _build(staging, ready, source, out, quiet)
     shutil.rmtree(staging, ignore_errors=True)
-    return made
+    return bundle
 
 
 def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path:
@@ -126,29 +127,29 @@ def _from_folder(folder: Path, precision: str, force: bool, quiet: bool) -> Path
     if ready is None and OPENCLIP_CONFIG in files:
         raise HubError(f"{folder} is a checkpoint; {_how_to_export(folder)}")
     if ready is None:
-        raise HubError(f"{folder} holds neither vision_model.onnx and text_model.onnx nor a checkpoint")
+        raise HubError(f"{folder}: no vision_model.onnx with text_model.onnx here, and no checkpoint")
     name = plain_name(folder.name)
     out = _free(name, force)
-    source = Source(name, "not stated; see where the folder came from", f"made of the folder {folder.name}")
+    source = Source(name, "not stated; see where the folder came from", f"made from the folder {folder.name}")
     return _build(folder, ready, source, out, quiet)
 
 
 def _build(folder: Path, ready: Ready, source: Source, out: Path, quiet: bool) -> Path:
     from export.hub.ready import build_bundle
 
-    made = build_bundle(folder, ready, source, out, lambda text: say(text, quiet=quiet))
+    bundle = build_bundle(folder, ready, source, out, lambda text: say(text, quiet=quiet))
     if source.research_only:
         say(f"{source.name}: for research only ({source.licence})", quiet=quiet)
-    return made
+    return bundle
 
 
 def _checkpoint(entry: Entry, repository: Repository, precision: str, force: bool, quiet: bool) -> Path:
-    """Fetch safetensors; pickled weights are never read, so they are not fetched either."""
+    """Download safetensors. Pickled weights are never read, so they aren't downloaded either."""
     weights = next((name for name in OPENCLIP_SAFETENSORS if name in repository.files), None)
     if weights is None or OPENCLIP_CONFIG not in repository.files:
-        raise HubError(f"{entry.repo} has neither ready ONNX towers nor safetensors with {OPENCLIP_CONFIG}")
+        raise HubError(f"{entry.repo} has neither ready-made ONNX towers nor safetensors with {OPENCLIP_CONFIG}")
     if precision:
-        raise HubError(f"{entry.repo} has no ready ONNX towers, so there is no {precision} to choose")
+        raise HubError(f"{entry.repo} has no ready-made ONNX towers; pull it without --precision")
     out = _free(f"{entry.name}.checkpoint", force)
     names = [weights, OPENCLIP_CONFIG, *(name for name in ("LICENSE", "README.md") if name in repository.files)]
     staging = _download(entry, repository, names, quiet)
@@ -164,29 +165,29 @@ def _checkpoint(entry: Entry, repository: Repository, precision: str, force: boo
 
 
 def _how_to_export(folder: Path) -> str:
-    return f"`pocketclip export {folder} -o …` makes a bundle of it (pip install 'pocketclip[train,export]')"
+    return f"`pocketclip export {folder} -o …` makes a bundle from it (first: {install_hint('train,export')})"
 
 
 def _download(entry: Entry, repository: Repository, names: Sequence[str], quiet: bool) -> Path:
-    """Fetch into the cache, where an interrupted download goes on; returns the folder."""
+    """Download into the cache, where an interrupted download resumes; returns the folder."""
     staging = user_folders().cache / "hub" / entry.repo.replace("/", "--")
     total = sum(repository.files[name].bytes for name in names)
-    say(f"fetching {size(total)} of {entry.repo}", quiet=quiet)
+    say(f"downloading {size(total)} of {entry.repo}", quiet=quiet)
     staging.mkdir(parents=True, exist_ok=True)
     fetch(repository, names, staging, entry.sha256, quiet=quiet)
     return staging
 
 
 def _free(name: str, force: bool) -> Path:
-    """The folder for a new model of this name."""
+    """The folder for a new model with this name."""
     parent = models_folder()
     if parent is None:
-        raise HubError("set POCKETCLIP_HOME: the models folder is unknown")
+        raise HubError("the models folder is unknown: set POCKETCLIP_HOME")
     there = named_bundles().get(name)
     if there is not None and there.parent != parent:
-        raise HubError(f"{name} is the name of an embedded model; rename the folder")
+        raise HubError(f"{name} is the name of a model that ships with pocketclip; rename the folder")
     if (parent / name).exists() and not force:
-        raise HubError(f"{name} is there already: {parent / name} (--force replaces it)")
+        raise HubError(f"{name} already exists: {parent / name} (--force replaces it)")
     return parent / name
 
 

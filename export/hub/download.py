@@ -1,6 +1,6 @@
-"""Models on the Hugging Face hub: the catalogue, what a repository holds, and its checked download.
+"""Models on the Hugging Face hub: the catalog, what a repository holds, and its verified download.
 
-The only module of the project that downloads anything, and only for `pocketclip models pull`.
+No other module of the project downloads anything, and only `pocketclip models pull` uses this one.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mobileclip.errors import PocketclipError
+from mobileclip.errors import PocketclipError, one_line
+from mobileclip.extras import MissingExtraError
+from mobileclip.files import PathLike
 
 __all__ = [
-    "CATALOGUE",
+    "CATALOG",
     "Entry",
     "HubError",
     "NoNetworkError",
     "Repository",
-    "catalogue",
+    "catalog",
     "fetch",
     "find_entry",
     "look_up",
     "plain_name",
 ]
 
-CATALOGUE = Path(__file__).with_name("catalog.toml")
+CATALOG = Path(__file__).with_name("catalog.toml")
 
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w./-]+))?", re.ASCII)
-_LICENCE_UNKNOWN = "not stated; ask whoever made these weights"
+_LICENSE_UNKNOWN = "not stated; ask whoever made these weights"
 
 
 class HubError(PocketclipError):
-    """A model that cannot be found or fetched, or is not what it should be."""
+    """A model that can't be found or downloaded, or isn't what it should be."""
 
 
 class NoNetworkError(HubError):
-    """The hub cannot be reached."""
+    """The hub can't be reached."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,12 @@ class Entry:
         name: of the bundle.
         repo: owner/name.
         revision: a commit, or a branch.
-        licence: of the weights; empty where only the repository itself can tell.
-        kind: "onnx", "openclip", or empty where the file list is to tell.
-        research_only: whether the licence allows nothing but research.
-        bytes: of what is fetched by default; 0 where it is not known.
+        licence: of the weights; empty if only the repository says.
+        kind: "onnx", "openclip", or empty if the list of files decides.
+        research_only: whether the license allows only research.
+        bytes: of what is downloaded by default; 0 if unknown.
         homepage: of the model.
-        folder: of the towers; empty where there is only one.
+        folder: of the towers; empty if there is only one.
         sha256: path → hash that a file must have.
     """
 
@@ -78,7 +80,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What the hub says of one file; its SHA-256 where it is a large one, else its git hash."""
+    """What the hub says about one file: SHA-256 of a large file, git hash of a small one."""
 
     bytes: int
     sha256: str
@@ -95,23 +97,23 @@ class Repository:
     files: Mapping[str, RemoteFile]
 
 
-def catalogue() -> list[Entry]:
-    """All models that are known by name."""
-    return [Entry(**table) for table in tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))["model"]]
+def catalog() -> list[Entry]:
+    """All models that can be pulled by name."""
+    return [Entry(**table) for table in tomllib.loads(CATALOG.read_text(encoding="utf-8"))["model"]]
 
 
 def plain_name(text: str) -> str:
-    """`text` as the name of a bundle: lower-case letters, digits, dots and hyphens."""
+    """`text` as the name of a bundle: lowercase letters, digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "model"
 
 
 def find_entry(name: str) -> Entry:
-    """The catalogue's model of a name, or any repository given as OWNER/REPO or OWNER/REPO/FOLDER.
+    """The model with a name from the catalog, or any repository given as OWNER/REPO or OWNER/REPO/FOLDER.
 
     Raises:
-        HubError: neither.
+        HubError: `name` is neither.
     """
-    entries = {entry.name: entry for entry in catalogue()}
+    entries = {entry.name: entry for entry in catalog()}
     if name in entries:
         return entries[name]
     if match := _REPOSITORY.fullmatch(name):
@@ -127,8 +129,9 @@ def look_up(entry: Entry) -> Repository:
     """Ask the hub what a repository holds at a revision, and which exact commit that is.
 
     Raises:
-        HubError: no such repository or revision, or no permission; or the `hub` extra is missing.
-        NoNetworkError: the hub cannot be reached.
+        HubError: no such repository or revision, or no permission.
+        MissingExtraError: the `hub` extra isn't installed.
+        NoNetworkError: the hub can't be reached.
     """
     hub = _hub()
     with _explained(entry.repo):
@@ -140,25 +143,25 @@ def look_up(entry: Entry) -> Repository:
         for sibling in info.siblings or ()
     }
     card: Any = info.card_data or {}
-    licence = card.get("license_name") or card.get("license") or _LICENCE_UNKNOWN
-    return Repository(entry.repo, info.sha or entry.revision, entry.licence or str(licence), files)
+    license_name = card.get("license_name") or card.get("license") or _LICENSE_UNKNOWN
+    return Repository(entry.repo, info.sha or entry.revision, entry.licence or str(license_name), files)
 
 
 def fetch(
-    repository: Repository, names: Sequence[str], folder: Path, expected: Mapping[str, str], *, quiet: bool
+    repository: Repository, names: Sequence[str], folder: PathLike, expected: Mapping[str, str], *, quiet: bool
 ) -> None:
-    """Download files into `folder` and check each; what is there already and right is kept.
+    """Download files into `folder` and verify each. Files that are already there and correct are kept.
 
     Args:
         repository: see `look_up`.
         names: paths in the repository.
-        folder: takes them under the same paths; an interrupted download goes on from there.
-        expected: path → SHA-256, on top of what the hub itself states.
-        quiet: no progress, also where somebody looks.
+        folder: gets them under the same paths; an interrupted download resumes there.
+        expected: path → SHA-256, checked in addition to what the hub itself states.
+        quiet: show no progress, even on a terminal.
 
     Raises:
-        HubError: a file is not what it should be; it has been deleted.
-        NoNetworkError: the hub cannot be reached.
+        HubError: a file has the wrong hash; it has been deleted.
+        NoNetworkError: the hub can't be reached.
     """
     hub = _hub()
     utils = importlib.import_module("huggingface_hub.utils")
@@ -169,16 +172,14 @@ def fetch(
     for name in names:
         with _explained(repository.repo):
             path = Path(hub.hf_hub_download(repository.repo, name, revision=repository.commit, local_dir=str(folder)))
-        if not _is_right(path, repository.files[name], expected.get(name, "")):
+        if not _is_correct(path, repository.files[name], expected.get(name, "")):
             path.unlink()
-            raise HubError(
-                f"{repository.repo}: {name} does not have the hash it should have and was deleted; try again"
-            )
+            raise HubError(f"{repository.repo}: {name} has the wrong hash and was deleted; try again")
 
 
-def _is_right(path: Path, remote: RemoteFile, expected: str) -> bool:
+def _is_correct(path: Path, remote: RemoteFile, expected: str) -> bool:
     sha256 = hashlib.sha256()
-    # Small files have no SHA-256 on the hub, but git's own hash over length and content.
+    # For small files the hub states no SHA-256, only git's hash over length and content.
     git = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -192,51 +193,47 @@ def _is_right(path: Path, remote: RemoteFile, expected: str) -> bool:
 
 
 def _hub() -> Any:
-    # Read when the library is imported: it would tell its makers about each use.
+    # Otherwise the library reports each use to its makers. It reads this when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
-        raise HubError(f"pulling from the hub needs {error.name}: pip install 'pocketclip[hub]'") from None
+        raise MissingExtraError("pulling from the hub", "hub", error.name) from None
 
 
 @contextmanager
 def _explained(repo: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one line."""
+    """Turn what huggingface_hub raises into errors of one line."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
         yield
     except errors.GatedRepoError:
-        raise HubError(f"{repo} is open only to those who accepted its terms on the hub and are logged in") from None
+        raise HubError(f"{repo} is only for people who accepted its terms on the hub and are logged in") from None
     except errors.RepositoryNotFoundError:
         raise HubError(f"there is no public repository {repo} on the hub") from None
     except errors.RevisionNotFoundError:
-        raise HubError(f"{repo} does not have this version any more; update pocketclip") from None
-    except errors.LocalEntryNotFoundError:  # what a download says when it cannot ask the hub
+        raise HubError(f"{repo} no longer has this version; update pocketclip") from None
+    except errors.LocalEntryNotFoundError:  # what a download raises if it can't ask the hub
         raise NoNetworkError(_no_network(repo)) from None
     except errors.EntryNotFoundError as error:
-        raise HubError(f"{repo}: a file is missing ({_one_line(error)})") from None
+        raise HubError(f"{repo}: a file is missing ({one_line(error)})") from None
     except errors.HFValidationError as error:
-        raise HubError(f"{repo!r} is no name of a repository ({_one_line(error)})") from None
+        raise HubError(f"{repo!r} isn't the name of a repository ({one_line(error)})") from None
     except Exception as error:
         if isinstance(error, errors.HfHubHTTPError):
-            raise HubError(f"the hub refuses {repo}: {_one_line(error)}") from None
+            raise HubError(f"the hub refuses {repo}: {one_line(error)}") from None
         if _is_network(error):
             raise NoNetworkError(_no_network(repo)) from None
         if isinstance(error, OSError):
-            raise HubError(f"{repo} cannot be stored: {_one_line(error)}") from None
+            raise HubError(f"{repo} can't be stored: {one_line(error)}") from None
         raise
 
 
 def _is_network(error: Exception) -> bool:
-    # Which HTTP library it stands on has changed three times; all have these names.
+    # It has changed its HTTP library three times; all of them use these names.
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError", "XetDownloadError"})
 
 
 def _no_network(repo: str) -> str:
-    return f"the Hugging Face hub cannot be reached, so {repo} was not pulled; try again when there is a network"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return f"the Hugging Face hub can't be reached, so {repo} was not pulled; try again with a network connection"

@@ -1,7 +1,7 @@
-"""What the configuration files beside ready ONNX towers say, in our own terms: pixels, merges, context length.
+"""Reads the configuration files of ready-made ONNX towers: pixel recipe, merges, context length.
 
 The files are those of the transformers library: `preprocessor_config.json`, `tokenizer.json`, `config.json`,
-`tokenizer_config.json`. What we cannot do exactly as they ask is refused, with the reason.
+`tokenizer_config.json`. What can't be done exactly as they say is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _MOST_TOKENS = 4096
 
 
 class ReadyError(PocketclipError):
-    """Ready towers, or the files beside them, that cannot become a bundle."""
+    """Ready-made towers, or the files that come with them, that can't become a bundle."""
 
 
 def pixel_recipe(config: Config) -> PixelRecipe:
     """Recipe of a `preprocessor_config.json`.
 
-    transformers crops the centre half a pixel to the upper left where a remainder is odd, torchvision to the nearest
-    even pixel. These models were trained with torchvision, so its way, which is ours, is kept.
+    If a remainder is odd, transformers crops the center half a pixel to the upper left, and torchvision to the nearest
+    even pixel. These models were trained with torchvision, so our recipe, which crops as torchvision does, is kept.
 
     Raises:
-        ReadyError: it asks for anything that a `PixelRecipe` cannot express exactly.
+        ReadyError: a setting can't be expressed exactly as a `PixelRecipe`.
     """
 
-    def need(sound: object, reason: str) -> None:
-        if not sound:
+    def need(condition: object, reason: str) -> None:
+        if not condition:
             raise ReadyError(f"preprocessor_config.json: {reason}")
 
     need(config.get("do_resize", True) is True, "photos that are not resized are not supported")
@@ -50,7 +50,7 @@ def pixel_recipe(config: Config) -> PixelRecipe:
     crops = config.get("do_center_crop", kind.startswith("CLIP")) is True
     need(kind.startswith("CLIP") or not isinstance(config.get("size"), int), f"a bare size for {kind} is not supported")
     resize, size = _resize(config.get("size"), crops)
-    need(size, f"a size of {config.get('size')!r} is not supported: it must make a square")
+    need(size, f"a size of {config.get('size')!r} is not supported: it must be a square")
     if crops:
         crop = config.get("crop_size", size)
         sides = {crop.get("height"), crop.get("width")} if isinstance(crop, Mapping) else {crop}
@@ -68,7 +68,7 @@ def pixel_recipe(config: Config) -> PixelRecipe:
 
 
 def _resize(size: object, crops: bool) -> tuple[Literal["shortest", "squash"], int]:
-    """How to resize and to what side; 0 for what does not end in a square."""
+    """How to resize and to which side length; 0 if the result isn't a square."""
     if isinstance(size, int):
         size = {"shortest_edge": size}  # as CLIP's processor reads a bare number
     if isinstance(size, Mapping):
@@ -80,14 +80,14 @@ def _resize(size: object, crops: bool) -> tuple[Literal["shortest", "squash"], i
 
 
 def merges_file(config: Config) -> tuple[bytes, Tokenizer]:
-    """Our gzipped merges file of a `tokenizer.json`, and the tokenizer that it makes (context length 77).
+    """Convert a `tokenizer.json` to our gzipped merges file, and to its tokenizer (context length 77).
 
     Raises:
-        ReadyError: another kind of tokenizer than CLIP's, or one that numbers its symbols otherwise.
+        ReadyError: not CLIP's kind of tokenizer, or it numbers its symbols differently.
     """
     model = config.get("model")
     if not isinstance(model, Mapping):
-        raise ReadyError("tokenizer.json: there is no model in it")
+        raise ReadyError("tokenizer.json: it has no model")
     kind, suffix = model.get("type", "BPE"), model.get("end_of_word_suffix")
     if kind != "BPE" or suffix != "</w>" or model.get("byte_fallback"):
         found = f"BPE with the word ending {suffix!r}" if kind == "BPE" else str(kind)
@@ -95,12 +95,12 @@ def merges_file(config: Config) -> tuple[bytes, Tokenizer]:
             found = "SentencePiece (Unigram)"
         raise ReadyError(f"tokenizer.json: only CLIP's byte-level BPE with </w> is supported, not {found}")
     if "Lowercase" not in str(config.get("normalizer")):
-        raise ReadyError("tokenizer.json: only lower-casing tokenizers are supported")
+        raise ReadyError("tokenizer.json: only tokenizers that lowercase text are supported")
     pairs: list[tuple[str, str]] = []
     for merge in model.get("merges", ()):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-            raise ReadyError(f"tokenizer.json: {merge!r} is no pair of symbols")
+            raise ReadyError(f"tokenizer.json: {merge!r} isn't a pair of symbols")
         pairs.append((parts[0], parts[1]))
     try:
         tokenizer = Tokenizer(pairs)
@@ -112,7 +112,7 @@ def merges_file(config: Config) -> tuple[bytes, Tokenizer]:
 
 
 def _check_ids(config: Config, vocabulary: Mapping[str, int], tokenizer: Tokenizer) -> None:
-    """Every symbol must have the id that we give it: the tower's embeddings stand in that order."""
+    """Check that every symbol has the id that we give it, because the tower's embeddings have that order."""
     theirs = dict(vocabulary)
     for token in config.get("added_tokens") or ():
         theirs[token["content"]] = token["id"]
@@ -129,23 +129,23 @@ def _check_ids(config: Config, vocabulary: Mapping[str, int], tokenizer: Tokeniz
 
 
 def context_length(config: Config, tokenizer_config: Config, fixed: object) -> int:
-    """Columns of a token matrix.
+    """Number of columns of a token matrix.
 
     Args:
         config: `config.json`.
         tokenizer_config: `tokenizer_config.json`.
-        fixed: what the text tower's graph itself declares; only a number counts.
+        fixed: what the text tower's graph itself declares; ignored unless it is a number.
 
     Raises:
-        ReadyError: none of the three says it.
+        ReadyError: none of the three states it.
     """
     text = config.get("text_config")
     for length in (
         fixed,
         text.get("max_position_embeddings") if isinstance(text, Mapping) else None,
         config.get("max_position_embeddings"),
-        tokenizer_config.get("model_max_length"),  # an absurdly large number where nobody has set it
+        tokenizer_config.get("model_max_length"),  # an absurdly large number if nobody has set it
     ):
         if isinstance(length, int) and 2 <= length <= _MOST_TOKENS:
             return length
-    raise ReadyError("neither config.json nor tokenizer_config.json nor the text tower tells the context length")
+    raise ReadyError("neither config.json nor tokenizer_config.json nor the text tower states the context length")

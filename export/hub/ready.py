@@ -1,9 +1,9 @@
-"""A bundle from ready ONNX towers, laid out as model hubs lay them out for transformers.js.
+"""A bundle from ready-made ONNX towers, in the layout that model hubs use for transformers.js.
 
     onnx/vision_model.onnx  onnx/text_model.onnx     also _fp16, _int8, _quantized, _q4, …
     preprocessor_config.json  tokenizer.json  config.json  tokenizer_config.json
 
-Needs what the light install has: NumPy and ONNX Runtime.
+Needs only the light install: NumPy and ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from export.hub.processors import ReadyError, context_length, merges_file, pixel_recipe
 from mobileclip.bundle import write_bundle
-from mobileclip.errors import EngineError
+from mobileclip.errors import EngineError, one_line
+from mobileclip.files import PathLike
 from mobileclip.manifest import EngineTowers, Manifest, TokenizerSpec
 from mobileclip.model import KNOWN_ANSWER_COSINE
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.runtimes.onnx import Tower
-from mobileclip.tokenizer import Tokenizer
+from mobileclip.tokenizer import Tokenizer, without_padding
+from mobileclip.vectors import Floats, unit_rows
 
 __all__ = ["Ready", "Source", "build_bundle", "choose_towers", "folder_files"]
-
-Floats = NDArray[np.float32]
 
 FULL = "fp32"
 _IMAGE, _TEXT = "vision_model", "text_model"
@@ -38,7 +38,7 @@ _HELPFUL = ("config.json", "tokenizer_config.json")
 _ALL = (*_NEEDED, *_HELPFUL)
 
 # The trained value of OpenAI's and Apple's models, which all stop at this bound. `logit_scale_init_value` in
-# config.json is only where training began, and the graphs do not carry the scale.
+# config.json is only where training began, and the graphs don't include the scale.
 _LOGIT_SCALE = 100.0
 
 _SAME = 0.9999
@@ -50,10 +50,10 @@ class Ready:
     """Which files of a repository or folder make a bundle; all paths are relative to it, with forward slashes.
 
     Attributes:
-        precision: what the towers' file names say; "fp32" for those that say nothing.
+        precision: as in the towers' file names; "fp32" if they don't name one.
         image: the image tower.
         text: the text tower.
-        configs: file name → where it lies.
+        configs: file name → path.
     """
 
     precision: str
@@ -63,20 +63,20 @@ class Ready:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Everything that is needed."""
+        """All files that are needed."""
         return (self.image, self.text, *self.configs.values())
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a bundle says of where it comes from.
+    """What a bundle says about where it comes from.
 
     Attributes:
         name: the bundle's name.
         licence: of the weights, in one sentence.
         provenance: who made them and where they were found.
-        research_only: whether the licence allows nothing but research.
-        revision: the exact version, where there is one.
+        research_only: whether the license allows only research.
+        revision: the exact version, if there is one.
     """
 
     name: str
@@ -86,9 +86,9 @@ class Source:
     revision: str = ""
 
 
-def folder_files(folder: Path) -> dict[str, int]:
-    """Path → bytes of every file below `folder`, hidden ones left out."""
-    found = {}
+def folder_files(folder: PathLike) -> dict[str, int]:
+    """Path → bytes of every file below `folder`, without hidden files."""
+    folder, found = Path(folder), {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
@@ -97,18 +97,18 @@ def folder_files(folder: Path) -> dict[str, int]:
 
 
 def choose_towers(files: Mapping[str, int], precision: str = "", inside: str = "") -> Ready | None:
-    """Pick the two towers of one precision, and the files beside them.
+    """Choose the two towers of one precision, and the files that come with them.
 
     Args:
-        files: path → bytes of everything there is.
-        precision: "fp32", "fp16", "int8", …; empty for fp32, or else the largest there is.
-        inside: the folder of the towers, where there are several.
+        files: path → bytes of all files.
+        precision: "fp32", "fp16", "int8", …; empty for fp32, or the largest if there is no fp32.
+        inside: the folder of the towers, if there are several.
 
     Returns:
-        None where there are no towers at all.
+        None if there are no towers at all.
 
     Raises:
-        ReadyError: no towers of this precision, several models, or a file missing beside them.
+        ReadyError: no towers of this precision, several models, or a missing configuration file.
     """
     pairs = _pairs(files)
     folders = sorted({folder for folder, _ in pairs if not inside or folder == inside.strip("/")})
@@ -125,10 +125,10 @@ def choose_towers(files: Mapping[str, int], precision: str = "", inside: str = "
     image, text = pairs[folder, wanted]
     for tower in (image, text):
         if any(name.startswith(f"{tower}_data") or name == f"{tower}.data" for name in files):
-            raise ReadyError(f"{tower} keeps its weights in a second file, which a bundle cannot hold")
+            raise ReadyError(f"{tower} keeps its weights in a second file, which a bundle can't hold")
     configs = {name: at for name in _ALL if (at := _beside(files, folder, name))}
     if missing := [name for name in _NEEDED if name not in configs]:
-        raise ReadyError(f"{' and '.join(missing)} missing: without it nobody knows what to feed the towers")
+        raise ReadyError(f"{' and '.join(missing)} missing: needed to prepare the towers' inputs")
     return Ready(wanted, image, text, configs)
 
 
@@ -146,96 +146,96 @@ def _pairs(files: Mapping[str, int]) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def _beside(files: Mapping[str, int], folder: str, name: str) -> str:
-    """Where a file lies: with the towers, or in the nearest folder above them."""
+    """The path of a file: next to the towers, or in the nearest folder above them; empty if there is none."""
     for parent in (PurePosixPath(folder), *PurePosixPath(folder).parents):
         if (parent / name).as_posix() in files:
             return (parent / name).as_posix()
     return ""
 
 
-def build_bundle(folder: Path, ready: Ready, source: Source, out: Path, report: Callable[[str], None]) -> Path:
-    """Write a bundle of ready towers, all of it or nothing; it has no labels.
+def build_bundle(folder: PathLike, ready: Ready, source: Source, out: PathLike, report: Callable[[str], None]) -> Path:
+    """Write a bundle of ready-made towers, all of it or nothing. It has no labels.
 
     Args:
         folder: holds the files that `ready` names.
         ready: see `choose_towers`.
-        source: what the bundle says of itself.
+        source: what the bundle says about itself.
         out: the bundle to make; an older one there is replaced.
-        report: told what is being done.
+        report: shows messages about what is being done.
 
     Returns:
         `out`.
 
     Raises:
-        ReadyError: the files ask for something that we cannot do exactly.
-        EngineError: ONNX Runtime cannot run a tower, or its optimised graph gives other vectors.
+        ReadyError: the files need something that we can't do exactly.
+        EngineError: ONNX Runtime can't run a tower, or its optimized graph returns other vectors.
     """
-    configs = {name: _json(folder, ready.configs[name]) if name in ready.configs else {} for name in _ALL}
+    folder = Path(folder)
+    configs = {name: _read_json(folder, ready.configs[name]) if name in ready.configs else {} for name in _ALL}
     try:
         recipe = pixel_recipe(configs["preprocessor_config.json"])
         merges, tokenizer = merges_file(configs["tokenizer.json"])
-    except (TypeError, ValueError, KeyError, AttributeError) as error:  # a value of a type that nobody writes
-        raise ReadyError(f"preprocessor_config.json or tokenizer.json is not understood ({error!r})") from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # a value of an unexpected type
+        raise ReadyError(f"preprocessor_config.json or tokenizer.json can't be understood ({error!r})") from None
     report("checking the text tower")
     text = (folder / ready.text).read_bytes()
-    tower = Tower(text, optimize=False)
-    tokenizer.context_length = context_length(
-        configs["config.json"], configs["tokenizer_config.json"], _last_side(tower)
-    )
-    tokens = tokenizer(_TEXTS)
-    words = _vectors(tower, tokens, ready.text)
-    _check_optimized(text, tokens, words, ready.text)
-    causal = _is_causal(tower, tokenizer, words)
-    del tower
+    tokens, text_vectors, causal = _check_text_tower(text, ready.text, tokenizer, configs)
     report("checking the image tower")
     image = (folder / ready.image).read_bytes()
     pixels = _pictures(recipe.size)
-    photos = _image_vectors(image, recipe, pixels, ready.image)
-    if photos.shape[1] != words.shape[1]:
-        raise ReadyError(f"the towers do not share a space: {photos.shape[1]} and {words.shape[1]} dimensions")
+    image_vectors = _check_image_tower(image, ready.image, recipe, pixels)
+    if image_vectors.shape[1] != text_vectors.shape[1]:
+        dims = f"{image_vectors.shape[1]} and {text_vectors.shape[1]} dimensions"
+        raise ReadyError(f"the towers don't share an embedding space: {dims}")
     report("writing the bundle")
-    manifest = Manifest(
+    manifest = _manifest(source, ready.precision, recipe, tokenizer, text_vectors.shape[1], causal)
+    answers: dict[str, NDArray[Any]] = {
+        "pixels": pixels,
+        "tokens": tokens,
+        "image_vectors": image_vectors,
+        "text_vectors": text_vectors,
+    }
+    files = {
+        "image.onnx": image,
+        "text.onnx": text,
+        "merges.txt.gz": merges,
+        # Thresholds are fitted on labeled photos, which nobody has done for these towers.
+        "labels.toml": b"",
+        "label_vectors.npy": _saved(np.save, np.empty((0, text_vectors.shape[1]), np.float32)),
+        "known_answers.npz": _saved(np.savez_compressed, **answers),
+    }
+    return write_bundle(out, manifest, files)
+
+
+def _manifest(
+    source: Source, precision: str, recipe: PixelRecipe, tokenizer: Tokenizer, dim: int, causal: bool
+) -> Manifest:
+    return Manifest(
         name=source.name,
         version="1",
         license=source.licence,
         provenance=source.provenance,
         research_only=source.research_only,
         revision=source.revision,
-        embed_dim=words.shape[1],
+        embed_dim=dim,
         logit_scale=_LOGIT_SCALE,
         pixels=recipe,
         tokenizer=TokenizerSpec("merges.txt.gz", tokenizer.context_length, tokenizer.vocab_size, causal),
-        towers={"onnx": EngineTowers(precision=ready.precision, image="image.onnx", text="text.onnx")},
+        towers={"onnx": EngineTowers(precision=precision, image="image.onnx", text="text.onnx")},
         labels="labels.toml",
         label_vectors="label_vectors.npy",
         known_answers="known_answers.npz",
     )
-    answers: dict[str, NDArray[Any]] = {
-        "pixels": pixels,
-        "tokens": tokens,
-        "image_vectors": photos,
-        "text_vectors": words,
-    }
-    files = {
-        "image.onnx": image,
-        "text.onnx": text,
-        "merges.txt.gz": merges,
-        # Thresholds are fitted on labelled photos, and nobody has done that for these towers.
-        "labels.toml": b"",
-        "label_vectors.npy": _saved(np.save, np.empty((0, words.shape[1]), np.float32)),
-        "known_answers.npz": _saved(np.savez_compressed, **answers),
-    }
-    return write_bundle(out, manifest, files)
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        found = json.loads((folder / name).read_bytes())
+        content = json.loads((folder / name).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ReadyError(f"{name} cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise ReadyError(f"{name} holds no JSON object")
-    return found
+        raise ReadyError(f"{name} can't be read ({one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise ReadyError(f"{name} doesn't hold a JSON object")
+    return content
 
 
 def _last_side(tower: Tower) -> object:
@@ -243,47 +243,62 @@ def _last_side(tower: Tower) -> object:
 
 
 def _vectors(tower: Tower, inputs: NDArray[Any], name: str) -> Floats:
-    """Unit rows; towers on hubs do not always end in a normalisation."""
+    """Unit rows; towers on hubs don't always end in a normalization."""
     try:
-        rows = tower(inputs)
+        return unit_rows(tower(inputs))
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from None
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 1e-6):
-        raise ReadyError(f"{name} gives vectors that are zero or not numbers; try another --precision")
-    units: Floats = rows / lengths
-    return units
+    except ValueError:
+        raise ReadyError(f"{name} returns vectors that are zero, NaN or infinite; try another --precision") from None
 
 
-def _image_vectors(data: bytes, recipe: PixelRecipe, pixels: NDArray[np.uint8], name: str) -> Floats:
+def _check_text_tower(
+    data: bytes, name: str, tokenizer: Tokenizer, configs: Mapping[str, Mapping[str, Any]]
+) -> tuple[NDArray[np.int32], Floats, bool]:
+    """Set the tokenizer's context length and run the tower.
+
+    Returns:
+        int32 tokens (n, L) of some texts, their vectors (n, d), and whether the tower is causal.
+    """
+    tower = Tower(data, optimize=False)
+    tokenizer.context_length = context_length(
+        configs["config.json"], configs["tokenizer_config.json"], _last_side(tower)
+    )
+    tokens = tokenizer(_TEXTS)
+    vectors = _vectors(tower, tokens, name)
+    _check_optimized(data, tokens, vectors, name)
+    return tokens, vectors, _is_causal(tower, tokenizer, vectors)
+
+
+def _check_image_tower(data: bytes, name: str, recipe: PixelRecipe, pixels: NDArray[np.uint8]) -> Floats:
+    """Run the tower: vectors (n, d) of crops, uint8 (n, s, s, 3)."""
     tower = Tower(data, optimize=False)
     side = _last_side(tower)
     if isinstance(side, int) and side != recipe.size:
-        raise ReadyError(f"{name} wants {side} pixels, but preprocessor_config.json makes {recipe.size}")
+        raise ReadyError(f"{name} takes {side} pixels, but preprocessor_config.json makes {recipe.size}")
     inputs = recipe.normalize_uint8(pixels)
-    photos = _vectors(tower, inputs, name)
-    del tower
-    _check_optimized(data, inputs, photos, name)
-    return photos
+    vectors = _vectors(tower, inputs, name)
+    del tower  # the next one needs as much memory
+    _check_optimized(data, inputs, vectors, name)
+    return vectors
 
 
 def _check_optimized(data: bytes, inputs: NDArray[Any], expected: Floats, name: str) -> None:
     """Compare the graph as the engine will run it with the graph as it is written."""
     worst = float((_vectors(Tower(data), inputs, name) * expected).sum(axis=1).min())
     if not worst >= KNOWN_ANSWER_COSINE:
-        raise EngineError(f"{name}: ONNX Runtime's optimised graph gives other vectors (cosine {worst:.4f})")
+        raise EngineError(f"{name}: ONNX Runtime's optimized graph returns other vectors (cosine {worst:.4f})")
 
 
-def _is_causal(tower: Tower, tokenizer: Tokenizer, words: Floats) -> bool:
-    """Whether trailing padding changes nothing, so that it may be left away.
+def _is_causal(tower: Tower, tokenizer: Tokenizer, expected: Floats) -> bool:
+    """Whether trailing padding changes nothing and may be dropped.
 
-    Padding is 0 here, while CLIP's tokenizer on hubs pads with the end mark. For a causal tower, which reads its
-    answer at the first end mark, both are the same; bidirectional ones were trained with 0.
+    Padding is 0 here, while CLIP's tokenizer on hubs pads with the end mark. A causal tower reads its answer at the
+    first end mark, so for it both are the same; bidirectional towers were trained with 0.
     """
-    for row, text in zip(words, _TEXTS, strict=True):
-        tokens = tokenizer([text])
+    for row, text in zip(expected, _TEXTS, strict=True):
         try:
-            short = _vectors(tower, tokens[:, : int(tokens.argmax()) + 1], "text tower")
+            short = _vectors(tower, without_padding(tokenizer([text])), "text tower")
         except EngineError:  # a graph of fixed length
             return False
         if not float((short[0] * row).sum()) > _SAME:
@@ -292,7 +307,7 @@ def _is_causal(tower: Tower, tokenizer: Tokenizer, words: Floats) -> bool:
 
 
 def _pictures(size: int) -> NDArray[np.uint8]:
-    """Two drawn pictures, uint8 (2, size, size, 3): smooth colours, and shapes with hard edges."""
+    """Two drawn pictures, uint8 (2, size, size, 3): smooth colors, and shapes with hard edges."""
     y, x = np.mgrid[0:size, 0:size] / size
     smooth = np.stack([x, y, (2 - x - y) / 2], axis=-1)
     hard = np.stack([np.abs(x - 0.5) + np.abs(y - 0.5) < 0.4, x > 0.7, (8 * y).astype(int) % 2 == 0], axis=-1)

@@ -1,11 +1,13 @@
 """Both towers as LiteRT (.tflite) files, made by litert-torch and quantized by ai-edge-quantizer.
 
-A batch of one; pixels (1, s, s, 3) as Android's bitmaps lie, token ids int32 (1, L). Tried with litert-torch 0.10.
+A batch of one; pixels (1, s, s, 3) in the order of Android's bitmaps, token ids int32 (1, L). Tested with
+litert-torch 0.10.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.formats import ExportError, Side
-from export.litert.tflite import check_operators, layers, pixel_recipe, with_recipe
+from export.litert.tflite import check_operators, gpu_fallbacks, layers, pixel_recipe, with_recipe
 from export.measure.sensitivity import BUDGET, Trial, leave_exact
 from export.onnx.convert import IMAGE_OUTPUTS, pools_by_mean
 from export.quiet import converting, quiet
@@ -38,18 +40,18 @@ _INPUTS: Final[dict[Side, str]] = {"image": "pixels", "text": "tokens"}
 _SIGNATURE: Final = "serving_default"
 
 
-# The next two are modules because the quantizer knows operations by the modules they came from.
+# The next two are modules because the quantizer identifies operations by the module they came from.
 
 
 class _Unit(nn.Module):
-    """Vectors to unit length, by multiplications and one reciprocal root."""
+    """Vectors to unit length, with multiplications and one reciprocal square root."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         return vectors * torch.rsqrt((vectors * vectors).sum(dim=-1, keepdim=True))
 
 
 class _Scale(nn.Module):
-    """Bytes (1, s, s, 3) to normalised pixels."""
+    """Bytes (1, s, s, 3) to normalized pixels."""
 
     def __init__(self, recipe: PixelRecipe) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class _Scale(nn.Module):
 
 
 class _Image(nn.Module):
-    """Pixels (1, s, s, 3) to unit vectors and, where the tower pools by mean, to the map (1, h, w, c) before that."""
+    """Pixels (1, s, s, 3) to unit vectors and, if the tower pools by mean, to the map (1, h, w, c) that it pools."""
 
     def __init__(self, model: CLIP, scales_inside: bool) -> None:
         super().__init__()
@@ -93,10 +95,11 @@ class _Text(nn.Module):
 class LiteRT:
     """The `export.formats.Format` of LiteRT.
 
-    Precisions: `fp16` and `int8-weights` are stored small and widened when the file is loaded; `int8-dynamic`
-    multiplies int8 weights with activations that are rounded as they come; `int8` is that for text, and for images
-    int8 throughout with ranges measured on calibration photos. With calibration inputs, `int8-weights` leaves those
-    layers exact that the vectors suffer from, see `export.measure.sensitivity`; `int8` would have to leave nearly all.
+    Precisions: `fp16` and `int8-weights` are stored in fewer bits and become float32 when the file is loaded.
+    `int8-dynamic` multiplies int8 weights with activations that are rounded in each run. `int8` is the same for text;
+    images are int8 throughout, with ranges measured on calibration photos. With calibration inputs, `int8-weights`
+    keeps layers exact that would change the vectors too much, see `export.measure.sensitivity`; `int8` would have to
+    keep almost all.
 
     Attributes:
         scales_inside: whether image towers take bytes, uint8, and hold the pixel recipe's scale and shift.
@@ -116,9 +119,8 @@ class LiteRT:
         else:
             example = torch.zeros(1, model.config.text.context_length, dtype=torch.int32)
             module = _Text(model)
-        with converting(f"the {side} tower cannot be converted to LiteRT"):
-            made = litert_torch.convert(module.eval(), sample_kwargs={_INPUTS[side]: example})
-            data = bytes(made.model_content())
+        with converting(f"the {side} tower can't be converted to LiteRT"):
+            data = bytes(litert_torch.convert(module.eval(), sample_kwargs={_INPUTS[side]: example}).model_content())
         check_operators(data)
         if side == "image" and self.scales_inside:
             return with_recipe(data, model.config.pixels)
@@ -132,28 +134,36 @@ class LiteRT:
             return data
         static = (side, precision) == ("image", "int8")
         if static and not calibration:
-            raise ExportError("int8 image towers for LiteRT need calibration photos: give some, or use int8-weights")
-        with converting(f"the {side} tower cannot be made {precision} for LiteRT"):
-            coarse = _Coarse(data, _static if static else _RECIPES[precision])
+            raise ExportError(
+                "int8 image towers for LiteRT need calibration photos: give --photos, --captions or --data"
+            )
+        with converting(f"the {side} tower can't be quantized to {precision} for LiteRT"):
+            layered = _LayerQuantizer(data, _static if static else _RECIPES[precision])
             if static:
-                coarse.measure_ranges([{_INPUTS[side]: _as_taken(data, one)} for one in calibration])
+                layered.measure_ranges([{_INPUTS[side]: _as_taken(data, given)} for given in calibration])
             exact: frozenset[str] = frozenset()
             if calibration and precision == "int8-weights":
-                trial = Trial(data, calibration, lambda made: self.open(made, None))
-                exact = leave_exact(
-                    list(coarse.layers), coarse.layers, lambda some: trial.damage(coarse.but(set(some))), BUDGET
-                )
-            made = coarse.build(exact)
-        check_operators(made)
-        return made
+                trial = Trial(data, calibration, lambda small: self.open(small, None))
+
+                def damage(coarse: Collection[str]) -> float:
+                    return trial.damage(layered.build(layered.layers.keys() - set(coarse)))
+
+                exact = leave_exact(list(layered.layers), layered.layers, damage, BUDGET)
+            small = layered.build(exact)
+        check_operators(small)
+        return small
 
     def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
         """Name the file; see `export.formats.Format`."""
         bytes_in = "-uint8" if self.scales_inside and side == "image" else ""
         return {f"{side}{bytes_in}-{precision}.tflite": data}
 
+    def cpu_operators(self, data: bytes) -> Counter[str]:
+        """What the GPU delegate leaves to the CPU; see `gpu_fallbacks`."""
+        return gpu_fallbacks(data)
+
     def open(self, data: bytes, threads: int | None) -> Tower:
-        """Load a tower that takes float32 pixels, though the file may take bytes; see `export.formats.Format`."""
+        """Load a tower that takes float32 pixels even if the file takes bytes; see `export.formats.Format`."""
         tower = runtime.Tower(data, threads=threads)
         recipe = pixel_recipe(data)
         return tower if recipe is None else _FromFloats(tower, recipe)
@@ -164,7 +174,7 @@ LITERT_UINT8: Final = LiteRT(scales_inside=True)
 
 
 class _FromFloats:
-    """A tower that takes bytes, run with the normalised pixels that other towers take."""
+    """A tower that takes bytes, run with the normalized pixels that other towers take."""
 
     def __init__(self, tower: runtime.Tower, recipe: PixelRecipe) -> None:
         self.tower, self.recipe, self.shape = tower, recipe, tower.shape
@@ -184,11 +194,11 @@ def _as_taken(data: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(taken.transpose(0, 2, 3, 1)) if taken.ndim == 4 else taken
 
 
-class _Coarse:
-    """Quantizes any choice of a tower's layers.
+class _LayerQuantizer:
+    """Quantizes any selection of a tower's layers.
 
     Attributes:
-        layers: names, in their order, and what leaving each exact costs: its weights.
+        layers: names in the tower's order → number of weights, which is what keeping the layer exact costs.
     """
 
     def __init__(self, data: bytes, recipe: Callable[[quantizer.Quantizer], None]) -> None:
@@ -196,27 +206,23 @@ class _Coarse:
         self.ranges: Any = None
 
     def measure_ranges(self, inputs: list[dict[str, NDArray[Any]]]) -> None:
-        """Find the ranges of activations."""
+        """Measure the ranges of activations."""
         work = quantizer.Quantizer(bytearray(self.data))
         self.recipe(work)
         self.ranges = work.calibrate({_SIGNATURE: inputs}, num_threads=1)
 
-    def but(self, coarse: Collection[str]) -> bytes:
-        """Make the layers named coarse, and leave all others exact."""
-        return self.build([name for name in self.layers if name not in coarse])
-
     def build(self, exact: Collection[str]) -> bytes:
-        """Make all coarse but the layers named."""
+        """The file with all layers quantized except those in `exact`."""
         work = quantizer.Quantizer(bytearray(self.data))
         self.recipe(work)
-        for name in exact:
-            # The quantizer looks for a pattern in names; ours must not be the beginning of another.
+        for name in (name for name in self.layers if name in exact):
+            # The quantizer searches names for a pattern, and this name may be the beginning of another.
             work.update_quantization_recipe(
                 rf"{re.escape(name)}(?!\d)", Operation.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
             )
-        made = work.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
-        assert made is not None
-        return bytes(made)
+        small = work.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
+        assert small is not None
+        return bytes(small)
 
 
 def _weights(algorithm: AlgorithmName, bits: int) -> Callable[[quantizer.Quantizer], None]:
@@ -231,11 +237,11 @@ def _dynamic(work: quantizer.Quantizer) -> None:
 
 
 def _static(work: quantizer.Quantizer) -> None:
-    """Int8 weights and activations, but for both ends.
+    """Int8 weights and activations, except at both ends.
 
-    The square of a vector's length has no range that 255 levels could hold, and neither has its root. Pixels are
-    scaled in float32, which is faster here: products of a picture and one value a channel have no int8 kernel. A
-    classifier in words has both a softmax and a length; its weights alone are int8.
+    255 levels can't hold the range of a vector's squared length, nor of its root. Pixels are scaled in float32, which
+    is faster here: there is no int8 kernel to multiply a picture by one value per channel. A head of class vectors has
+    both a softmax and a length, so only its weights are int8.
     """
     work.add_static_config(".*", Operation.ALL_SUPPORTED, 8, 8)
     for operation in (Operation.INPUT, Operation.OUTPUT):

@@ -1,4 +1,4 @@
-"""What is in a .tflite file: its operators, and the pixel recipe of a tower that scales inside."""
+"""What a .tflite file holds: its operators, and the pixel recipe of a tower that scales pixels inside."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _RECIPE: Final = b"pocketclip.pixels"
 
 
 def operators(data: bytes) -> Counter[str]:
-    """How often a .tflite file uses which operator; custom ones by their own name behind "CUSTOM "."""
+    """How often a .tflite file uses each operator; custom operators are named "CUSTOM …"."""
     return Counter(name for name, _ in _operations(data))
 
 
 def check_operators(data: bytes) -> None:
-    """Refuse a file with operators that LiteRT's built-in set lacks: an app would have to bring their kernels.
+    """Refuse a file with operators outside LiteRT's built-in set: an app would have to bring their kernels.
 
     Raises:
-        ExportError: naming them.
+        ExportError: there are such operators; it names them.
     """
     foreign = sorted(name for name in operators(data) if name.startswith(("CUSTOM ", "STABLEHLO_")))
     if foreign:
@@ -36,7 +36,7 @@ _WEIGHTED: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDIN
 
 
 def layers(data: bytes) -> dict[str, int]:
-    """Name of each operation with weights, that of its output, in their order; and how many weights it has."""
+    """Number of weights of each operation that has any, by the name of its output and in the tower's order."""
     names = _names(schema.BuiltinOperator)
     model = schema.Model.GetRootAs(data, 0)
     found = {}
@@ -61,13 +61,13 @@ _GPU: Final = frozenset((
     "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TILE", "TRANSPOSE", "TRANSPOSE_CONV",
 ))
 # fmt: on
-"""What the GPU delegate takes, of the operators that towers are made of: `CheckGpuDelegateCompatibility` in LiteRT's
-tflite/tools/versioning/gpu_compatibility.cc (google-ai-edge/LiteRT, 007226f), which looks at shapes besides."""
+"""The operators that the GPU delegate takes, of those that occur in towers: `CheckGpuDelegateCompatibility` in LiteRT's
+tflite/tools/versioning/gpu_compatibility.cc (google-ai-edge/LiteRT, 007226f), which also checks shapes."""
 _GPU_CASTS: Final = {("BOOL", "FLOAT32"), ("FLOAT32", "BOOL"), ("INT32", "FLOAT32"), ("FLOAT32", "INT32")}
 
 
 def gpu_fallbacks(data: bytes) -> Counter[str]:
-    """Operators that the GPU delegate would leave to the CPU, by the table of its own check; a cast with its types."""
+    """Operators that the GPU delegate would leave to the CPU, by the table of its own check; casts with their types."""
     found: Counter[str] = Counter()
     for name, types in _operations(data):
         if name == "CAST" and types not in _GPU_CASTS:
@@ -85,7 +85,7 @@ def _operations(data: bytes) -> list[tuple[str, tuple[str, str]]]:
     codes = []
     for index in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(index)
-        # Files made before there were 128 operators hold the number in the older field alone.
+        # Files from before there were 128 operators have the number only in the older field.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         custom = code.CustomCode()
         codes.append(f"CUSTOM {custom.decode()}" if names[number] == "CUSTOM" and custom else names[number])
@@ -105,7 +105,7 @@ def _names(enum: type) -> dict[int, str]:
 
 
 def with_recipe(data: bytes, recipe: PixelRecipe) -> bytes:
-    """The file with the pixel recipe in its metadata, for those who have only the file."""
+    """The file with the pixel recipe in its metadata, for readers who have only the file."""
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(json.dumps(recipe.to_dict()).encode(), np.uint8)
@@ -116,7 +116,7 @@ def with_recipe(data: bytes, recipe: PixelRecipe) -> bytes:
 
 
 def pixel_recipe(data: bytes) -> PixelRecipe | None:
-    """The recipe whose scale and shift a tower that takes bytes holds; None for one that takes normalised pixels."""
+    """The recipe whose scale and shift are inside a tower that takes bytes; None if it takes normalized pixels."""
     model = schema.Model.GetRootAs(data, 0)
     for index in range(model.MetadataLength()):
         entry = model.Metadata(index)

@@ -1,1 +1,1 @@
-"""Measure exported towers beside float32 torch: accuracy, size, time and memory."""
+"""Exported towers compared with float32 PyTorch: accuracy, size, time and memory."""

@@ -1,4 +1,4 @@
-"""Towers in processes of their own: one that crashes takes nothing with it, and the memory measured is its alone."""
+"""Towers in separate processes: a crash ends nothing else, and the memory measured is that of one tower."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """A tower that runs in a process of its own.
+    """A tower that runs in a separate process.
 
     Attributes:
-        load_ms: how long the engine took to load it.
-        memory_mb: the process's peak beyond what it held before the tower was loaded, as of the last run.
+        load_ms: milliseconds that the engine took to load it.
+        memory_mb: the process's peak in MB, as of the last run, minus what it held before the tower was loaded.
     """
 
     def __init__(self, engine: str, file: Path, threads: int | None, recipe: PixelRecipe) -> None:
         """Start the process and load the tower.
 
         Args:
-            engine: the runtime's, or, where there is none here, the format's name.
-            file: what `Format.quantize` gave.
-            threads: None leaves it to the engine.
-            recipe: to make bytes of pixels, for towers that take those.
+            engine: name of the runtime, or of the format if there is no such runtime here.
+            file: what `Format.quantize` returned.
+            threads: of the engine; None for its default.
+            recipe: turns pixels into bytes, for towers that take those.
 
         Raises:
-            EngineError: the tower does not load, or crashes.
+            EngineError: the tower doesn't load, or crashes.
         """
         self._recipe = recipe
         paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -73,15 +73,15 @@ class Child:
         self._process.communicate()
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Vectors of a batch of float32 pixels (n, 3, s, s) or int32 tokens (n, L), as the tower gives them.
+        """Vectors of a batch of float32 pixels (n, 3, s, s) or int32 tokens (n, L), as the tower returns them.
 
         Raises:
             EngineError: the tower failed, or the process crashed.
         """
-        return _received(self._out, self._ask({"rounds": 0}, inputs))
+        return _receive(self._out, self._ask({"rounds": 0}, inputs))
 
     def latency(self, inputs: NDArray[Any], rounds: int) -> float:
-        """Median milliseconds of so many runs, after one that does not count.
+        """Median milliseconds of `rounds` runs, after one to warm up.
 
         Raises:
             EngineError: the tower failed, or the process crashed.
@@ -105,8 +105,8 @@ class Child:
             line = b""
         if not line:
             code = self._process.wait()
-            told = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise EngineError(f"the engine crashed ({told})")
+            reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise EngineError(f"the engine crashed ({reason})")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise EngineError(answer["error"])
@@ -114,30 +114,30 @@ class Child:
         return answer
 
 
-def _send(stream: IO[bytes], told: dict[str, Any], array: NDArray[Any] | None) -> None:
-    """Write a line of JSON, and behind it the array's bytes where there is one."""
+def _send(stream: IO[bytes], message: dict[str, Any], array: NDArray[Any] | None) -> None:
+    """Write a line of JSON, followed by the array's bytes if there is one."""
     if array is not None:
-        told = {**told, "shape": array.shape, "dtype": array.dtype.str}
-    stream.write(json.dumps(told).encode() + b"\n")
+        message = {**message, "shape": array.shape, "dtype": array.dtype.str}
+    stream.write(json.dumps(message).encode() + b"\n")
     if array is not None:
         stream.write(np.ascontiguousarray(array).tobytes())
     stream.flush()
 
 
-def _received(stream: IO[bytes], told: dict[str, Any]) -> NDArray[Any]:
-    """Read the array that a line announced."""
-    dtype = np.dtype(told["dtype"])
-    data = stream.read(dtype.itemsize * int(np.prod(told["shape"])))
-    return np.frombuffer(data, dtype).reshape(told["shape"])
+def _receive(stream: IO[bytes], message: dict[str, Any]) -> NDArray[Any]:
+    """Read the array that a message announced."""
+    dtype = np.dtype(message["dtype"])
+    data = stream.read(dtype.itemsize * int(np.prod(message["shape"])))
+    return np.frombuffer(data, dtype).reshape(message["shape"])
 
 
-def peak_mb() -> float:
+def _peak_mb() -> float:
     """The most memory that this process has held so far, in MB."""
-    try:  # the kernel's other count, `ru_maxrss`, starts with what the parent held when it forked
+    try:  # `ru_maxrss`, the kernel's other count, starts at what the parent held when it forked
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024 / 1e6
     except (OSError, StopIteration):
-        import resource  # not on Windows, where there is no such count either
+        import resource  # Windows has no such module
 
         # Linux counts in KiB, macOS in bytes.
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -154,13 +154,13 @@ def _open(engine: str, data: bytes, threads: int | None) -> Tower:
 
 def main() -> None:
     """Serve one tower: a line of JSON and perhaps an array in, a line of JSON and perhaps an array out."""
-    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # engines that print must not be taken for an answer
-    order = json.loads(asked.readline())
-    before = peak_mb()
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what an engine prints must not look like an answer
+    order = json.loads(orders.readline())
+    before = _peak_mb()
 
-    def answer(vectors: NDArray[np.float32] | None = None, **told: Any) -> None:
-        _send(answers, {"memory_mb": peak_mb() - before, **told}, vectors)
+    def answer(vectors: NDArray[np.float32] | None = None, **message: Any) -> None:
+        _send(answers, {"memory_mb": _peak_mb() - before, **message}, vectors)
 
     try:
         started = time.perf_counter()
@@ -170,9 +170,9 @@ def main() -> None:
     except PocketclipError as error:
         answer(error=str(error))
         return
-    while line := asked.readline():
+    while line := orders.readline():
         order = json.loads(line)
-        rounds, inputs = order["rounds"], _received(asked, order)
+        rounds, inputs = order["rounds"], _receive(orders, order)
         try:
             vectors = tower(inputs)
             if rounds:

@@ -1,4 +1,4 @@
-"""How near exported towers are to float32 torch, what they cost, and whether that is good enough to ship."""
+"""How close exported towers are to float32 PyTorch, what they cost, and whether that is good enough to ship."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluate.metrics import ranks
-
-Floats = NDArray[np.float32]
+from mobileclip.vectors import Floats
 
 NEAREST: Final = 10
 OVERLAP: Final = 0.95
-"""Of the ten photos nearest to a text, so many must stay."""
+"""Share of the ten photos nearest to a text that must stay the same."""
 RECALL_LOSS: Final = 0.005
 """Half a point of text → photo recall@10."""
 
@@ -27,7 +26,7 @@ class Closeness:
     Attributes:
         max_abs: largest difference of any component.
         cosine_median: of all inputs.
-        cosine_p1: the first percentile; one in a hundred is worse.
+        cosine_p1: the first percentile; 1 % of the inputs are worse.
     """
 
     max_abs: float
@@ -37,13 +36,13 @@ class Closeness:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one tower takes.
+    """What one tower costs.
 
     Attributes:
         bytes: of its file or files.
-        load_ms: until it is ready.
-        memory_mb: the most that the process grew by while it loaded the tower and ran one input.
-        ms_1_thread: median of one input on one thread; None where the engine itself does not run here.
+        load_ms: milliseconds until it is ready.
+        memory_mb: how much the process grew at most, in MB, while it loaded the tower and ran one input.
+        ms_1_thread: median for one input on one thread; None if the engine doesn't run on this machine.
         ms_all_threads: the same on all threads.
     """
 
@@ -56,22 +55,22 @@ class Cost:
 
 @dataclass(frozen=True)
 class Figures:
-    """Everything measured of one engine and precision.
+    """Everything measured for one engine and precision.
 
     Attributes:
         engine: the runtime.
         precision: of both towers.
-        image: the image tower's vectors of the gallery's photos against float32 torch.
-        text: the text tower's of the gallery's texts.
-        image_cost: what the image tower takes.
-        text_cost: what the text tower takes.
-        photos: in the gallery that this was measured on.
-        texts: that were asked of it.
-        overlap: of each text's nearest photos by the exact towers, the share that these towers find, in the mean.
+        image: the image tower's vectors of the photos, compared with float32 PyTorch.
+        text: the same for the text tower.
+        image_cost: what the image tower costs.
+        text_cost: what the text tower costs.
+        photos: number of photos that this was measured on.
+        texts: number of texts.
+        overlap: the share of each text's nearest photos by the exact towers that these towers find, on average.
         recall: text → photo recall@10; None without captions.
-        recall_exact: the same of float32 torch, on the same photos.
+        recall_exact: the same for float32 PyTorch, on the same photos.
         map: mean average precision of the labels on held-out photos; None without labels.
-        map_exact: the same of float32 torch.
+        map_exact: the same for float32 PyTorch.
     """
 
     engine: str
@@ -94,14 +93,14 @@ class Figures:
         return self.image_cost.bytes + self.text_cost.bytes
 
     def misses(self) -> str:
-        """What is beyond the budget, in words; empty where it may be shipped."""
+        """What exceeds the budget, in words; empty for a variant that may be shipped."""
         found = []
         if not self.overlap >= OVERLAP:
-            found.append(f"{self.overlap:.1%} of the nearest photos stay, {OVERLAP:.0%} must")
+            found.append(f"{self.overlap:.1%} of the nearest photos stay the same, at least {OVERLAP:.0%} must")
         if self.recall is not None and self.recall_exact is not None:
             lost = self.recall_exact - self.recall
             if not lost <= RECALL_LOSS:
-                found.append(f"recall@10 falls by {100 * lost:.2f} points, {100 * RECALL_LOSS:.1f} are allowed")
+                found.append(f"recall@10 falls by {100 * lost:.2f} points, at most {100 * RECALL_LOSS:.1f} are allowed")
         return "; ".join(found)
 
     def with_map(self, mean: float, exact: float) -> Figures:
@@ -127,7 +126,7 @@ def closeness(vectors: Floats, exact: Floats) -> Closeness:
 def overlap(photos: Floats, texts: Floats, exact_photos: Floats, exact_texts: Floats) -> float:
     """Share of each text's ten nearest photos by the exact vectors that are among its ten nearest by the others.
 
-    Of a gallery with fewer than thirty photos, a third of them instead of ten.
+    With fewer than thirty photos, the nearest third instead of ten.
 
     Args:
         photos: unit rows (n, d).

@@ -1,4 +1,4 @@
-"""The parity report: a table for the terminal, JSON, and a plot of the trade."""
+"""The parity report: a table for the terminal, JSON, and a plot of accuracy and latency by size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from export.measure.parity import OVERLAP
 
 SOURCES = {
     "captions": "photos with their captions",
-    "labels": "held-out labelled photos, asked for the labels",
-    "photos": "photos of a folder, asked for everyday things",
-    "drawn": "DRAWN pictures, for no photos were given: they say little of real ones",
+    "labels": "held-out labeled photos, searched for the labels",
+    "photos": "photos of a folder, searched for everyday things",
+    "drawn": "DRAWN pictures, because no photos were given: they say little about real ones",
 }
 
 
 def machine() -> dict[str, Any]:
-    """Where latencies were measured: compare those of one report only."""
+    """Where latencies were measured. Compare only those of one report."""
     return {"system": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
 
 
@@ -33,10 +33,10 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 
 def table(report: Mapping[str, Any]) -> Table:
-    """The figures of all variants, a row each; the best of each engine is marked with *."""
+    """One row of figures for each variant; the default of each engine is marked with *."""
     gallery = report["gallery"]
     head = f"{gallery['photos']:,} {SOURCES[gallery['source']]}; {gallery['texts']:,} texts"
-    made = Table(title=head, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    rows = Table(title=head, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     columns = (
         "",
         "MB",
@@ -52,10 +52,10 @@ def table(report: Mapping[str, Any]) -> Table:
         "peak MB",
     )
     for number, title in enumerate(columns):
-        made.add_column(title, justify="right" if number else "left", no_wrap=True)
+        rows.add_column(title, justify="right" if number else "left", no_wrap=True)
     for row in report["variants"]:
-        made.add_row(*_cells(row))
-    return made
+        rows.add_row(*_cells(row))
+    return rows
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -84,12 +84,12 @@ def _change(value: float | None, exact: float | None) -> str:
 
 
 def _times(side: Mapping[str, Any]) -> str:
-    one, every = side["ms_1_thread"], side["ms_all_threads"]
-    return "–" if one is None or every is None else f"{one:.1f} / {every:.1f}"
+    single, parallel = side["ms_1_thread"], side["ms_all_threads"]
+    return "–" if single is None or parallel is None else f"{single:.1f} / {parallel:.1f}"
 
 
 def plot(report: Mapping[str, Any]) -> bytes:
-    """PNG: what each variant keeps of the nearest photos, and how long it takes, against its size."""
+    """PNG: the nearest photos that each variant keeps, and its latency, by its size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -108,7 +108,7 @@ def plot(report: Mapping[str, Any]) -> bytes:
             kept.annotate(row["precision"], (row["bytes"] / 1e6, 100 * row["overlap"]), **_label(number))
         for row, milliseconds in zip(timed, total, strict=True):
             speed.annotate(row["precision"], (row["bytes"] / 1e6, milliseconds), **_label(number))
-    kept.axhline(100 * OVERLAP, color="grey", linewidth=0.8, linestyle="--")
+    kept.axhline(100 * OVERLAP, color="gray", linewidth=0.8, linestyle="--")
     kept.set_ylabel("nearest 10 photos that stay the same, %")
     speed.set_ylabel("one photo and one text, 1 thread, ms")
     for axes in (kept, speed):
@@ -127,7 +127,7 @@ def plot(report: Mapping[str, Any]) -> bytes:
 
 
 def _label(engine: int) -> dict[str, Any]:
-    """Engines come near each other: labels lean up from the points of one and down from those of the next."""
+    """Points of two engines are often close: labels lean up from those of one and down from those of the next."""
     side = 1 if engine % 2 == 0 else -1
     return {
         "fontsize": 8,

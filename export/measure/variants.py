@@ -1,8 +1,8 @@
-"""The towers of one engine and precision: made, run in processes of their own, measured."""
+"""The towers of one engine and precision: made, run in separate processes, and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from export.formats import SIDES, Format, Side
 from export.measure.child import Child
-from export.measure.parity import Closeness, Cost, Figures, closeness, overlap, recall
-from export.measure.photos import Gallery
+from export.measure.parity import Cost, Figures, closeness, overlap, recall
+from export.measure.photos import MeasurementPhotos
 from mobileclip.errors import EngineError
 from mobileclip.preprocess import PixelRecipe
-from mobileclip.tokenizer import Tokenizer
+from mobileclip.tokenizer import Tokenizer, pad_after_end, without_padding
 from mobileclip.torch_model import TorchModel
+from mobileclip.vectors import Floats, unit_rows
 from mobileclip.zeroshot import LabelSet
-
-Floats = NDArray[np.float32]
 
 PHOTO_BATCH: Final = 32
 TEXT_BATCH: Final = 64
 ROUNDS: Final = 15
-FEW: Final = 64
-"""Photos that an interpreter is measured on."""
+INTERPRETED_PHOTOS: Final = 64
+"""Most photos that a tower is measured on if an interpreter runs it."""
+CALIBRATION_TEXTS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,29 @@ class Variant:
     """Both towers of one engine and precision.
 
     Attributes:
-        format: what made them.
+        format: the converter that made them.
         precision: one of its precisions.
-        data: side → what `Format.quantize` gave.
-        folder: where `data` lies as files, for the processes that run it.
+        data: side → what `Format.quantize` returned.
+        folder: where `data` is on disk, for the processes that run it.
     """
 
     format: Format
     precision: str
-    data: dict[Side, bytes]
+    data: Mapping[Side, bytes]
     folder: Path
 
     def __str__(self) -> str:
         return f"{self.format.engine} {self.precision}"
 
     def files(self) -> dict[str, bytes]:
-        """All files as they lie in a bundle."""
+        """All files as they are named in a bundle."""
         named = {}
         for side in SIDES:
             named.update(self.format.files(self.data[side], side, self.precision))
         return named
 
     def name(self, side: Side) -> str:
-        """The tower's file, or the folder of its files, as it lies in a bundle."""
+        """The name of the tower's file, or of the folder of its files, in a bundle."""
         return next(iter(self.format.files(self.data[side], side, self.precision))).split("/")[0]
 
     def start(self, side: Side, threads: int | None, recipe: PixelRecipe) -> Child:
@@ -66,131 +66,159 @@ class Variant:
 
 
 def make_variant(
-    made_by: Format, converted: dict[Side, bytes], precision: str, calibration: dict[Side, list[NDArray[Any]]], at: Path
+    made_by: Format,
+    converted: Mapping[Side, bytes],
+    precision: str,
+    calibration: Mapping[Side, Sequence[NDArray[Any]]],
+    folder: Path,
 ) -> Variant:
-    """Quantize both towers of an engine and write them below `at`.
+    """Quantize both towers of an engine and write them below `folder`.
 
     Raises:
-        ExportError: it cannot be done.
+        ExportError: the converter can't do this.
     """
-    folder = at / f"{made_by.engine}-{precision}"
-    folder.mkdir()
+    own = folder / f"{made_by.engine}-{precision}"
+    own.mkdir()
     data = {side: made_by.quantize(converted[side], side, precision, calibration[side]) for side in SIDES}
     for side, content in data.items():
-        (folder / side).write_bytes(content)
-    return Variant(made_by, precision, data, folder)
+        (own / side).write_bytes(content)
+    return Variant(made_by, precision, data, own)
 
 
-class Encoder:
-    """Both towers of a variant as `distill.evaluate` wants them: unit vectors, and no labels."""
+class RunningTowers:
+    """Both towers of a variant as a `distill.evaluate.encoders.DualEncoder` without labels."""
 
     def __init__(self, image: Child, text: Child, tokenizer: Tokenizer, recipe: PixelRecipe, causal: bool) -> None:
         self.recipe, self.labels = recipe, LabelSet(())
         self.label_vectors = np.zeros((0, 0), np.float32)
         self.image, self.text, self.tokenizer, self._causal = image, text, tokenizer, causal
 
-    def encode_pixels(self, pixels: Floats) -> Floats:
-        """Map normalised pixels (n, 3, s, s) to unit vectors (n, d)."""
-        parts = [self.image(pixels[start : start + PHOTO_BATCH]) for start in range(0, len(pixels), PHOTO_BATCH)]
-        return _units(np.concatenate(parts))
+    def encode_pixels(self, pixels: NDArray[Any]) -> Floats:
+        """Map pixels, float32 (n, 3, s, s) normalized or uint8 (n, s, s, 3), to unit vectors (n, d)."""
+        if pixels.dtype == np.uint8:
+            pixels = self.recipe.normalize_uint8(pixels)
+        return _run(self.image, pixels, PHOTO_BATCH)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Map texts to unit vectors (n, d)."""
-        tokens = self.tokenizer(list(texts))
-        if self._causal:  # as `mobileclip.Model` does
-            tokens = tokens[:, : int((tokens != 0).sum(axis=1).max())]
-        parts = [self.text(tokens[start : start + TEXT_BATCH]) for start in range(0, len(tokens), TEXT_BATCH)]
-        return _units(np.concatenate(parts))
+        tokens = pad_after_end(self.tokenizer(list(texts)), self.tokenizer.eot)
+        return _run(self.text, without_padding(tokens) if self._causal else tokens, TEXT_BATCH)
 
 
-def _units(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all() or not (lengths > 1e-6).all():
-        raise EngineError("a vector is zero or not a number")
-    units: Floats = vectors / lengths
-    return units
+def _run(tower: Child, inputs: NDArray[Any], batch: int) -> Floats:
+    parts = [tower(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
+    try:
+        return unit_rows(np.concatenate(parts))
+    except ValueError as error:
+        raise EngineError(str(error)) from None
 
 
 @contextmanager
-def running(variant: Variant, exact: TorchModel, threads: int | None) -> Iterator[Encoder]:
+def running(variant: Variant, exact: TorchModel, threads: int | None) -> Iterator[RunningTowers]:
     """Both towers of a variant, in two processes, for as long as the context lasts.
 
     Raises:
-        EngineError: a tower does not load, or crashes.
+        EngineError: a tower doesn't load, or crashes.
     """
     with ExitStack() as stack:
         image, text = (stack.enter_context(variant.start(side, threads, exact.recipe)) for side in SIDES)
-        yield Encoder(image, text, exact.tokenizer, exact.recipe, exact.model.config.text.causal)
+        yield RunningTowers(image, text, exact.tokenizer, exact.recipe, exact.model.config.text.causal)
 
 
 @dataclass(frozen=True)
-class Exact:
-    """What float32 torch says of a gallery: unit rows."""
+class Reference:
+    """What float32 PyTorch makes of photos and texts; every variant is compared with it.
 
-    gallery: Gallery
-    photos: Floats
-    texts: Floats
+    Attributes:
+        encoder: the checkpoint.
+        photos: photos and texts.
+        photo_vectors: float32 (photos, d), unit rows.
+        text_vectors: float32 (texts, d), unit rows.
+    """
 
-    def head(self, most: int) -> Exact:
-        """Of the gallery's first photos, see `Gallery.head`."""
-        fewer = self.gallery.head(most)
-        if fewer is self.gallery:
+    encoder: TorchModel
+    photos: MeasurementPhotos
+    photo_vectors: Floats
+    text_vectors: Floats
+
+    @classmethod
+    def of(cls, encoder: TorchModel, photos: MeasurementPhotos) -> Reference:
+        """Embed photos and texts with float32 PyTorch."""
+        return cls(encoder, photos, _encode_crops(encoder, photos.pixels), encoder.encode_texts(photos.texts))
+
+    def head(self, most: int) -> Reference:
+        """The same for the first photos, see `MeasurementPhotos.head`."""
+        fewer = self.photos.head(most)
+        if fewer is self.photos:
             return self
-        kept = [i for i, row in enumerate(self.gallery.owner) if row < most]
-        texts = self.texts[kept] if self.gallery.owner else self.texts[:most]
-        return Exact(fewer, self.photos[:most], texts)
+        kept = [i for i, row in enumerate(self.photos.owner) if row < most]
+        texts = self.text_vectors[kept] if self.photos.owner else self.text_vectors[:most]
+        return Reference(self.encoder, fewer, self.photo_vectors[:most], texts)
+
+    def calibration_inputs(self) -> dict[Side, list[NDArray[Any]]]:
+        """Inputs to find ranges of activations with, one per array: float32 pixels (1, 3, s, s), int32 tokens (1, L).
+
+        There are no pixels if the photos to measure with were drawn.
+        """
+        recipe, texts = self.encoder.recipe, self.photos.texts
+        step = max(1, len(texts) // CALIBRATION_TEXTS)
+        tokens = self.encoder.tokenizer(list(texts[::step][:CALIBRATION_TEXTS]))
+        return {
+            "image": [recipe.normalize_uint8(crop[None]) for crop in self.photos.calibration],
+            "text": [row[None] for row in tokens],
+        }
 
 
-def exact_vectors(encoder: TorchModel, gallery: Gallery) -> Exact:
-    """Run float32 torch over a gallery."""
-    return Exact(gallery, _encode_bytes(encoder, gallery.pixels), encoder.encode_texts(gallery.texts))
+def _encode_crops(encoder: TorchModel | RunningTowers, crops: NDArray[np.uint8]) -> Floats:
+    starts = range(0, len(crops), PHOTO_BATCH)
+    return np.concatenate([encoder.encode_pixels(crops[start : start + PHOTO_BATCH]) for start in starts])
 
 
-def _encode_bytes(encoder: TorchModel | Encoder, pixels: NDArray[np.uint8]) -> Floats:
-    recipe = encoder.recipe
-    starts = range(0, len(pixels), PHOTO_BATCH)
-    parts = [encoder.encode_pixels(recipe.normalize_uint8(pixels[start : start + PHOTO_BATCH])) for start in starts]
-    return np.concatenate(parts)
-
-
-def measure(variant: Variant, encoder: TorchModel, exact: Exact, threads: int | None) -> Figures:
+def measure(variant: Variant, reference: Reference, threads: int | None) -> Figures:
     """Measure a variant's vectors and costs.
 
     Raises:
-        EngineError: a tower does not load, fails, or crashes.
+        EngineError: a tower doesn't load, fails, or crashes.
     """
-    slow = variant.format.interpreted
-    exact = exact.head(FEW) if slow else exact
-    gallery = exact.gallery
-    tokens = encoder.tokenizer(["a photo of two dogs on a beach"])
-    if encoder.model.config.text.causal:
-        tokens = tokens[:, : int((tokens != 0).sum())]
-    one: dict[Side, NDArray[Any]] = {"image": encoder.recipe.normalize_uint8(gallery.pixels[:1]), "text": tokens}
-    costs = {side: _cost(variant, side, one[side], threads, encoder.recipe) for side in SIDES}
+    if variant.format.interpreted:
+        reference = reference.head(INTERPRETED_PHOTOS)
+    encoder, asked = reference.encoder, reference.photos
+    costs = _costs(variant, reference, threads)
     with running(variant, encoder, threads) as towers:
-        photos, texts = _encode_bytes(towers, gallery.pixels), towers.encode_texts(gallery.texts)
-    near: dict[str, Closeness] = {"image": closeness(photos, exact.photos), "text": closeness(texts, exact.texts)}
+        photos, texts = _encode_crops(towers, asked.pixels), towers.encode_texts(asked.texts)
     return Figures(
         engine=variant.format.engine,
         precision=variant.precision,
-        image=near["image"],
-        text=near["text"],
+        image=closeness(photos, reference.photo_vectors),
+        text=closeness(texts, reference.text_vectors),
         image_cost=costs["image"],
         text_cost=costs["text"],
         photos=len(photos),
         texts=len(texts),
-        overlap=overlap(photos, texts, exact.photos, exact.texts),
-        recall=recall(photos, texts, gallery.owner),
-        recall_exact=recall(exact.photos, exact.texts, gallery.owner),
+        overlap=overlap(photos, texts, reference.photo_vectors, reference.text_vectors),
+        recall=recall(photos, texts, asked.owner),
+        recall_exact=recall(reference.photo_vectors, reference.text_vectors, asked.owner),
     )
 
 
-def _cost(variant: Variant, side: Side, one: NDArray[Any], threads: int | None, recipe: PixelRecipe) -> Cost:
+def _costs(variant: Variant, reference: Reference, threads: int | None) -> dict[Side, Cost]:
+    encoder = reference.encoder
+    tokens = encoder.tokenizer(["a photo of two dogs on a beach"])
+    if encoder.model.config.text.causal:
+        tokens = without_padding(tokens)
+    inputs: dict[Side, NDArray[Any]] = {
+        "image": encoder.recipe.normalize_uint8(reference.photos.pixels[:1]),
+        "text": tokens,
+    }
+    return {side: _cost(variant, side, inputs[side], threads, encoder.recipe) for side in SIDES}
+
+
+def _cost(variant: Variant, side: Side, inputs: NDArray[Any], threads: int | None, recipe: PixelRecipe) -> Cost:
     times: list[float | None] = []
     rounds = 0 if variant.format.interpreted else ROUNDS
-    for count in (threads, 1):  # the last one's load time and memory are told
+    for count in (threads, 1):  # load time and memory are those of the last run
         with variant.start(side, count, recipe) as child:
-            child(one)
-            times.append(child.latency(one, rounds) if rounds else None)
+            child(inputs)
+            times.append(child.latency(inputs, rounds) if rounds else None)
             load, memory = child.load_ms, child.memory_mb
     return Cost(len(variant.data[side]), load, memory, times[1], times[0])

@@ -1,10 +1,11 @@
-"""Both towers as ONNX files: converted in float32, then stored or computed in less."""
+"""Both towers as ONNX files: converted in float32, then stored or computed in fewer bits."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,22 +21,22 @@ from export.formats import ExportError, Side
 from export.onnx.pixels import take_bytes, with_recipe
 from export.onnx.quantize import compute_half, quantize_image, quantize_text, round_weights
 from export.onnx.weights import MIN_SHRUNK, finished, shrink_weights
+from mobileclip.errors import one_line
 from mobileclip.runtimes import Tower, load_tower
 from mobileclip.towers import CLIP
 
 OPSET = 18
-"""Of every graph: the first with all that the towers need, and old enough for engines on phones."""
+"""The first operator set with all that the towers need, and old enough for engines on phones."""
 IMAGE_OUTPUTS = ("image_embeds", "features")
-"""Vectors by the name that ready towers use, and that readers of one output look for among several; and the last
-feature map before pooling."""
+"""The vectors, under the name that ready-made towers use; and the last feature map before pooling."""
 
 FITTED_COSINE = 0.25
-"""Between a photo's vector and what a fitted head makes of its map. Photos are above 0.9, and nothing drawn is promised
-more; a map that an accelerator has spoiled is near 0."""
+"""Least cosine between a photo's vector and what a fitted head makes of its feature map. Photos are above 0.9, drawn
+pictures may be lower; a map that an accelerator has spoiled is near 0."""
 
 
 class _Image(nn.Module):
-    """Normalised pixels to unit vectors."""
+    """Normalized pixels to unit vectors."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class _Image(nn.Module):
 
 
 class _LocalImage(nn.Module):
-    """Normalised pixels to unit vectors, and to the feature map whose mean they are a projection of."""
+    """Normalized pixels to unit vectors, and to the feature map whose mean they are a projection of."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
@@ -70,11 +71,11 @@ class _Text(nn.Module):
 
 
 def pools_by_mean(model: CLIP) -> bool:
-    """Whether the image tower's vector is a projection of the plain mean of its last feature map, or near to one.
+    """Whether the image tower's vector is a projection of the plain mean of its last feature map, or close to one.
 
-    True for convolutional trunks with average pooling (EfficientNet, FastViT and so MobileCLIP's S towers); false for
-    those that pool by a class token, by attention, or through further layers. Found out by running the tower, because
-    timm's names for pooling do not tell the layers between.
+    True for convolutional trunks with average pooling (EfficientNet, and FastViT, which MobileCLIP's S towers use);
+    false for those that pool by a class token, by attention, or through further layers. The tower is run to find out,
+    because timm's names for pooling don't mention layers in between.
     """
     if model.image.local_projection() is None:
         return False
@@ -91,8 +92,8 @@ def pools_by_mean(model: CLIP) -> bool:
 def export_image(model: CLIP) -> bytes:
     """Convert the image tower: `pixels` (n, 3, s, s) float32 to `image_embeds` (n, d) float32 of unit length.
 
-    Where it `pools_by_mean`, a second output `features` (n, c, h, w) float32 is the map that was pooled: computed in
-    any case, so that it costs nothing.
+    If it `pools_by_mean`, a second output `features` (n, c, h, w) float32 is the map that was pooled. The tower
+    computes it anyway, so it costs nothing.
     """
     size = model.config.pixels.size
     example = torch.rand(2, 3, size, size)
@@ -102,13 +103,13 @@ def export_image(model: CLIP) -> bytes:
 
 
 def export_head(model: CLIP) -> bytes:
-    """The projection behind the pooling as an .npz: `weight` (d, c) and, where there is one, `bias` (d,).
+    """The projection after the pooling as an .npz: `weight` (d, c) and, if there is one, `bias` (d,).
 
-    The weight is float16, rounded as in the tower itself, so that both project alike. Where more than a projection
-    stands on the trunk it is the fitted one, and `cosine` says how near it comes at least.
+    The weight is float16, rounded as in the tower itself, so both project alike. If the trunk has a head with more than
+    a projection, this is the projection fitted to it, and `cosine` says how close to it vectors are at least.
     """
     local = model.image.local_projection()
-    assert local is not None, "asked for only where the tower pools by mean"
+    assert local is not None, "only for towers that pool by mean"
     weight = local[0].detach().numpy()
     arrays: dict[str, Any] = {"weight": weight.astype(np.float16 if weight.size >= MIN_SHRUNK else np.float32)}
     if local[1] is not None:
@@ -123,7 +124,7 @@ def export_head(model: CLIP) -> bytes:
 def export_text(model: CLIP) -> bytes:
     """Convert the text tower: `tokens` (n, length) int32 to `text_embeds` (n, d) float32 of unit length.
 
-    A causal tower takes any length up to the context length, the others just that one.
+    A causal tower takes any length up to the context length, other towers only that length.
     """
     text = model.config.text
     length = text.context_length
@@ -158,9 +159,9 @@ def _convert(module: nn.Module, example: Tensor, name: str, dynamic: dict[int, s
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise ExportError(f"the {name} tower cannot be converted: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"the {name} tower can't be converted: {one_line(error, 300)}") from error
     if program is None:
-        raise ExportError(f"the {name} tower cannot be converted")
+        raise ExportError(f"the {name} tower can't be converted")
     return finished(program.model_proto)
 
 
@@ -170,10 +171,10 @@ class OnnxFormat:
 
     - `fp32`: as converted.
     - `fp16-weights`: weights stored in float16 and the token table in int8; arithmetic in float32.
-    - `fp16`: stored and computed in float16, but for layer norms.
-    - `int8-weights`: weights stored in int8, but for those that the vectors suffer from; arithmetic in float32.
-    - `int8`: computed in int8, image towers with ranges found on photos (static), text towers with ranges found as they
-      run (dynamic).
+    - `fp16`: stored and computed in float16, except layer norms.
+    - `int8-weights`: weights stored in int8, except those that change the vectors too much; arithmetic in float32.
+    - `int8`: computed in int8, image towers with ranges measured on photos (static), text towers with ranges measured
+      as they run (dynamic).
 
     Attributes:
         scales_inside: whether image towers take uint8 (n, s, s, 3) and do the pixel recipe's arithmetic themselves.
@@ -185,7 +186,7 @@ class OnnxFormat:
     interpreted: bool = False
 
     def convert(self, model: CLIP, side: Side) -> bytes:
-        """Convert a tower; see `export_image` and `export_text`. Bytes come in only with `quantize`."""
+        """Convert a tower; see `export_image` and `export_text`. Only `quantize` makes it take bytes."""
         if side == "text":
             return export_text(model)
         return with_recipe(export_image(model), model.config.pixels) if self.scales_inside else export_image(model)
@@ -193,9 +194,9 @@ class OnnxFormat:
     def quantize(self, data: bytes, side: Side, precision: str, calibration: Sequence[NDArray[Any]]) -> bytes:
         """Make a converted tower smaller."""
         if precision not in self.precisions:
-            raise ExportError(f"onnx has no precision {precision!r}: there is {', '.join(self.precisions)}")
-        made = self._quantize(data, side, precision, calibration)
-        return take_bytes(made) if side == "image" and self.scales_inside else made
+            raise ExportError(f"onnx has no precision {precision!r}: choose from {', '.join(self.precisions)}")
+        small = self._quantize(data, side, precision, calibration)
+        return take_bytes(small) if side == "image" and self.scales_inside else small
 
     def _quantize(self, data: bytes, side: Side, precision: str, calibration: Sequence[NDArray[Any]]) -> bytes:
         if precision == "fp32":
@@ -211,6 +212,10 @@ class OnnxFormat:
     def files(self, data: bytes, side: Side, precision: str) -> dict[str, bytes]:
         """One .onnx file."""
         return {f"{side}-{precision}.onnx": data}
+
+    def cpu_operators(self, data: bytes) -> Counter[str]:
+        """Nothing is known: ONNX Runtime has many accelerators."""
+        return Counter()
 
     def open(self, data: bytes, threads: int | None) -> Tower:
         """Load the tower in ONNX Runtime, on the CPU."""

@@ -1,4 +1,4 @@
-"""Image towers in ONNX that take bytes as a camera or decoder has them, and do the pixel recipe's arithmetic inside."""
+"""ONNX image towers that take bytes, as from a camera or decoder, and do the pixel recipe's arithmetic inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEY: Final = "pixel_recipe"
 
 
 def with_recipe(data: bytes, recipe: PixelRecipe) -> bytes:
-    """Write the pixel recipe into a tower's metadata, where `take_bytes` looks for it."""
+    """Write the pixel recipe into a tower's metadata, where `take_bytes` finds it."""
     model = onnx.load_from_string(data)
     helper.set_model_props(model, {_KEY: json.dumps(recipe.to_dict())})
     kept: bytes = model.SerializeToString()
@@ -24,10 +24,9 @@ def with_recipe(data: bytes, recipe: PixelRecipe) -> bytes:
 
 
 def take_bytes(data: bytes) -> bytes:
-    """Let a tower that takes normalised pixels, float32 (n, 3, s, s), take uint8 (n, s, s, 3) instead.
+    """Let a tower that takes normalized pixels, float32 (n, 3, s, s), take uint8 (n, s, s, 3) instead.
 
-    The vectors are the same but for rounding in the last bits: the tower itself is left as it is, in whatever
-    precision.
+    The vectors are the same except for rounding in the last bits. The tower itself doesn't change, nor its precision.
     """
     model = onnx.load_from_string(data)
     (stored,) = (entry.value for entry in model.metadata_props if entry.key == _KEY)

@@ -1,4 +1,4 @@
-"""ONNX towers in fewer bits, as few as leave their vectors nearly where they were."""
+"""ONNX towers in fewer bits, as few as keep their vectors almost unchanged."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mobileclip.runtimes.onnx import Tower
 
 KERNELS: Final = ("Conv", "MatMul", "Gemm")
 ACTIVATIONS: Final = ("Clip", "Relu")
-"""What ONNX Runtime runs as part of the layer before."""
+"""What ONNX Runtime runs as part of the layer before it."""
 
 
 def compute_half(data: bytes) -> bytes:
     """Store and compute in float16; inputs and outputs stay float32.
 
-    Layer norms stay float32: ONNX Runtime crashes on a graph with them in float16 when it is fully optimised (1.32).
+    Layer norms stay float32: with all optimizations, ONNX Runtime crashes on a graph with float16 layer norms (1.32).
     """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
@@ -42,9 +42,9 @@ def compute_half(data: bytes) -> bytes:
 
 
 def round_weights(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
-    """Store weights in int8, a scale for each output channel; those that cost too much, in float16.
+    """Store weights in int8 with a scale for each output channel, or in float16 if int8 changes the vectors too much.
 
-    Without calibration inputs all of them are int8.
+    Without calibration inputs, all weights are int8.
     """
     model = onnx.load_from_string(data)
     names = [name for name, (kind, _) in channel_axes(model).items() if kind in KERNELS]
@@ -61,44 +61,44 @@ def round_weights(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
 
 
 def quantize_text(data: bytes) -> bytes:
-    """Compute matrix products in int8, their inputs' ranges found anew in each run; the token table is stored in int8.
+    """Compute matrix products in int8, with ranges measured in each run; the token table is stored in int8.
 
-    Vectors depend a little on the other texts of a batch, which share a range.
+    Vectors depend slightly on the other texts of a batch, which share a range.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        given, made = Path(folder) / "given.onnx", Path(folder) / "made.onnx"
+        given, small = Path(folder) / "given.onnx", Path(folder) / "small.onnx"
         given.write_bytes(data)
         quantize_dynamic(
-            given, made, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+            given, small, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
         )
-        return shrink_weights(onnx.load(made))
+        return shrink_weights(onnx.load(small))
 
 
 def quantize_image(data: bytes, calibration: Sequence[NDArray[Any]]) -> bytes:
-    """Compute layers in int8 (QDQ): weights with a scale a channel, activations with ranges found on photos.
+    """Compute layers in int8 (QDQ): weights with a scale per channel, activations with ranges measured on photos.
 
-    Layers that the vectors suffer from stay float32, see `leave_exact`.
+    Layers that change the vectors too much stay float32, see `leave_exact`.
 
     Raises:
         ExportError: there are no photos.
     """
     if not calibration:
-        raise ExportError("int8 needs photos to find the ranges of activations on: give --photos, --captions or --data")
+        raise ExportError("int8 needs photos to measure the ranges of activations: give --photos, --captions or --data")
     with _quiet():
-        static = _Static(data, calibration)
+        static = _StaticQuantizer(data, calibration)
         trial = Trial(data, calibration, Tower)
         exact = leave_exact(static.layers, static.cost, lambda coarse: trial.damage(static.build(coarse)), BUDGET)
         return static.build([name for name in static.layers if name not in exact])
 
 
-class _Static:
-    """Quantizes any choice of a graph's layers, from ranges that are found once.
+class _StaticQuantizer:
+    """Quantizes any selection of a graph's layers, with ranges that are measured once.
 
     Attributes:
-        layers: names of the nodes that may be coarse, in the graph's order.
-        cost: of leaving each exact, its weights.
+        layers: names of the nodes that can be quantized, in the graph's order.
+        cost: layer → number of its weights, which is what keeping it exact costs.
     """
 
     def __init__(self, data: bytes, calibration: Sequence[NDArray[Any]]) -> None:
@@ -109,7 +109,7 @@ class _Static:
         sizes = {weight.name: float(np.prod(weight.dims)) for weight in self.model.graph.initializer}
         weighted = [n for n in self.model.graph.node if n.op_type in KERNELS and n.input[1] in sizes]
         if not weighted or not axes:
-            raise ExportError("int8: no layer with weights of its own in the image tower")
+            raise ExportError("int8: the image tower has no layer with its own weights")
         self.layers = [node.name for node in weighted]
         self.cost = {node.name: sizes[node.input[1]] for node in weighted}
         made_by = {output: node.name for node in weighted for output in node.output}
@@ -145,7 +145,7 @@ class _Static:
             return calibrator.compute_data()
 
     def build(self, coarse: Collection[str]) -> bytes:
-        """The file with these layers in int8, and the weights of all others in float16."""
+        """The file with these layers in int8, and the weights of all other layers in float16."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -165,13 +165,13 @@ class _Static:
             {},
         )
         quantizer.quantize_model()
-        made: onnx.ModelProto = quantizer.model.model
-        return shrink_weights(made)
+        quantized: onnx.ModelProto = quantizer.model.model
+        return shrink_weights(quantized)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice that ONNX Runtime's tools log."""
+    """Suppress the advice that ONNX Runtime's tools log."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,8 +1,8 @@
-"""How an ONNX file keeps its weights: small ones, each behind the few nodes that make it float32 again.
+"""How an ONNX file stores its weights: in few bits, each with the nodes that turn it back into float32.
 
-The engine folds those nodes once when it loads the file, so arithmetic is in float32 as before, on every machine, and
-only the rounding of the weights is lost. `DequantizeLinear` would say the same of int8 in one node, but ONNX Runtime
-does not fold it: it would make the weights anew in every run.
+The engine folds those nodes once when it loads the file. So arithmetic stays float32 on every machine, and rounding the
+weights is the only loss. `DequantizeLinear` would do the same for int8 in one node, but ONNX Runtime doesn't fold it
+and would compute the weights again in every run.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.formats import ExportError
+from mobileclip.errors import one_line
 
 MIN_SHRUNK = 1024
-"""Weights of fewer elements stay float32: they are biases and norms, and cost nothing."""
+"""Weights with fewer elements stay float32: they are biases and norms, and take little space."""
 LEVELS: Final = 127
 
 Stored = tuple[list[TensorProto], list[NodeProto]]
-"""Weights as they lie in the file, and the nodes that make one float32 tensor of them."""
+"""Weights as the file stores them, and the nodes that turn them into one float32 tensor."""
 
 
 def shrink_weights(model: onnx.ModelProto, int8: Collection[str] = ()) -> bytes:
-    """Store an ONNX model's large float32 weights small.
+    """Store an ONNX model's large float32 weights in fewer bits.
 
-    Tables that rows are looked up in (token embeddings) become int8 with a scale a row, and so do the weights named in
-    `int8`, with a scale an output channel; all others become float16. The model itself is changed.
+    Lookup tables (token embeddings) become int8 with a scale per row. The weights named in `int8` become int8 with a
+    scale per output channel. All others become float16. The model itself is changed.
 
     Raises:
-        ExportError: a weight does not fit float16, or the model is not sound afterwards.
+        ExportError: a weight doesn't fit float16, or the model isn't valid afterwards.
     """
     axes = channel_axes(model)
     tables = {name for name, kind in axes.items() if kind[0] == "Gather"}
@@ -57,12 +58,12 @@ def shrink_weights(model: onnx.ModelProto, int8: Collection[str] = ()) -> bytes:
 
 
 def finished(model: onnx.ModelProto) -> bytes:
-    """Check a model, shapes and all, and return its file without the notes of the exporter.
+    """Check a model including its shapes, and return its file without the exporter's notes.
 
     Raises:
         ExportError: the checker or shape inference refuses it.
     """
-    # Names of source lines help nobody here and would be a fifth of the file.
+    # Names of source lines help nobody here and would take a fifth of the file.
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -71,13 +72,13 @@ def finished(model: onnx.ModelProto) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the ONNX graph is not sound: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"the ONNX graph isn't valid: {one_line(error, 300)}") from error
     data: bytes = model.SerializeToString()
     return data
 
 
 def _sort(model: onnx.ModelProto) -> None:
-    """Bring nodes into an order in which each value is made before it is read; the libraries' tools do not care."""
+    """Sort nodes so that each value is computed before it is read, which the libraries' tools don't ensure."""
     known = {"", *(value.name for value in model.graph.input), *(weight.name for weight in model.graph.initializer)}
     waiting: list[NodeProto] = list(model.graph.node)
     ordered: list[NodeProto] = []
@@ -90,7 +91,7 @@ def _sort(model: onnx.ModelProto) -> None:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            raise ExportError(f"the ONNX graph is not sound: nothing makes an input of {later[0].name}")
+            raise ExportError(f"the ONNX graph isn't valid: an input of {later[0].name} is never computed")
         waiting = later
     del model.graph.node[:]
     model.graph.node.extend(ordered)
@@ -99,7 +100,7 @@ def _sort(model: onnx.ModelProto) -> None:
 def channel_axes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
     """Name of each float32 weight of layers and tables → the operator that reads it, and its axis of output channels.
 
-    Weights that several kinds of operators read are left out, and so are those of fewer elements than pay.
+    Weights that several kinds of operators read are left out, and so are those with fewer than `MIN_SHRUNK` elements.
     """
     large = {
         weight.name: len(weight.dims)
@@ -115,7 +116,7 @@ def channel_axes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
 
 
 def _axis(node: NodeProto, position: int, rank: int) -> int:
-    """The axis of output channels of an operator's weight; −1 for an input that is no weight."""
+    """The axis of output channels of an operator's weight; −1 for an input that isn't a weight."""
     if node.op_type == "Gather":
         return 0 if position == 0 else -1
     if position != 1:
@@ -132,7 +133,7 @@ def _axis(node: NodeProto, position: int, rank: int) -> int:
 
 def _half(name: str, array: NDArray[np.float32]) -> Stored:
     if np.abs(array).max() > np.finfo(np.float16).max:
-        raise ExportError(f"weight {name} does not fit float16")
+        raise ExportError(f"weight {name} doesn't fit float16")
     stored = numpy_helper.from_array(array.astype(np.float16), f"{name}_half")
     return [stored], [helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT)]
 
@@ -148,7 +149,7 @@ def _levels(name: str, array: NDArray[np.float32], axis: int) -> Stored:
 
 
 def rounded(array: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round each channel to 255 levels of its own largest magnitude.
+    """Round each channel to 255 levels, scaled to its own largest magnitude.
 
     Returns:
         int8 of the same shape, and float32 scales that broadcast over it.

@@ -12,14 +12,14 @@ from mobileclip.checkpoints import save_checkpoint
 from mobileclip.towers import CLIP, ModelConfig, create_model
 
 MODEL = Path(__file__).parent / "tiny.toml"
-COLOURS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200)}
+COLORS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200)}
 LABELS = """
 [[label]]
 name = "red"
-group = "colours"
+group = "colors"
 prompts = ["something red", "a red thing"]
 [label.evidence]
-classes = ["colours:red"]
+classes = ["colors:red"]
 [[label]]
 name = "unicorn"
 group = "animals"
@@ -28,7 +28,7 @@ prompts = ["a unicorn"]
 
 
 def unsettle(model: CLIP) -> CLIP:
-    """Give BatchNorm statistics that are not all 0 and 1, so that folding it is put to the test."""
+    """Give BatchNorm statistics that are not all 0 and 1, so that folding it is tested."""
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
@@ -66,19 +66,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
     root = tmp_path_factory.mktemp("data")
-    (root / "colours/images").mkdir(parents=True)
+    (root / "colors/images").mkdir(parents=True)
     random, lines = np.random.default_rng(0), ["file,label,split"]
     for number in range(90):
-        colour = list(COLOURS)[number % 3]
-        # Each photo has shapes of its own, so that which are nearest to a text is no matter of noise.
+        color = list(COLORS)[number % 3]
+        # Each photo has its own shapes, so that noise doesn't decide which are nearest to a text.
         small = random.integers(-90, 90, (5, 6, 3)).repeat(14, axis=0).repeat(14, axis=1)[:70, :80]
-        pixels = np.clip(np.array(COLOURS[colour]) + small, 0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(root / f"colours/images/{number}.png")
-        lines.append(f"images/{number}.png,{colour},{'test' if number >= 60 else 'train'}")
-    (root / "colours/labels.csv").write_text("\n".join(lines) + "\n")
+        pixels = np.clip(np.array(COLORS[color]) + small, 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"colors/images/{number}.png")
+        lines.append(f"images/{number}.png,{color},{'test' if number >= 60 else 'train'}")
+    (root / "colors/labels.csv").write_text("\n".join(lines) + "\n")
     (root / "labels.toml").write_text(LABELS)
-    said = [f'{{"file": "images/{n}.png", "caption": "a {list(COLOURS)[n % 3]} thing, number {n}"}}' for n in range(90)]
-    (root / "colours/captions.jsonl").write_text("\n".join(said) + "\n")
+    said = [f'{{"file": "images/{n}.png", "caption": "a {list(COLORS)[n % 3]} thing, number {n}"}}' for n in range(90)]
+    (root / "colors/captions.jsonl").write_text("\n".join(said) + "\n")
     parts = [f"images/{n}.png,{'test' if n >= 50 else 'train'}" for n in range(90)]
-    (root / "colours/splits.csv").write_text("\n".join(["file,split", *parts]) + "\n")
+    (root / "colors/splits.csv").write_text("\n".join(["file,split", *parts]) + "\n")
     return root

@@ -1,10 +1,12 @@
-"""From a checkpoint to a bundle: several precisions, figures that can be recomputed, and what goes wrong."""
+"""From a checkpoint to a bundle: several precisions, figures that can be recomputed, and errors."""
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from export.formats import ExportError
 from export.measure import parity
 from export.onnx.convert import ONNX
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
+from mobileclip.extras import MissingExtraError, install_hint
 from mobileclip.localize import contributions, local_vectors
 from mobileclip.towers import ModelConfig, create_model, reparameterize
 
@@ -32,19 +35,19 @@ from .conftest import MODEL, unsettle
 PRECISIONS = ("fp32", "fp16-weights", "int8-weights", "int8")
 
 
-def no_report(*_: Any) -> None:
-    """Nobody watches."""
+def no_progress(*_: Any) -> None:
+    """Show nothing."""
 
 
 @pytest.fixture(scope="module")
-def asked(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportConfig:
+def settings(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportConfig:
     return ExportConfig(
         checkpoint=checkpoint,
         out=tmp_path_factory.mktemp("exported") / "bundle",
         labels=data / "labels.toml",
         data=data,
-        captions=data / "colours/captions.jsonl",
-        splits=data / "colours/splits.csv",
+        captions=data / "colors/captions.jsonl",
+        splits=data / "colors/splits.csv",
         split="test",
         precisions=PRECISIONS,
         force=True,  # a tower that was never trained need not meet a budget
@@ -53,21 +56,21 @@ def asked(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def exported(asked: ExportConfig) -> dict[str, Any]:
+def exported(settings: ExportConfig) -> dict[str, Any]:
     """The report of a bundle of the tiny checkpoint in four precisions."""
-    return export_bundle(asked, no_report)
+    return export_bundle(settings, no_progress)
 
 
 @pytest.fixture
-def bare(asked: ExportConfig, tmp_path: Path) -> ExportConfig:
-    """As little as can be asked for."""
-    return ExportConfig(checkpoint=asked.checkpoint, out=tmp_path / "bare", threads=1)
+def bare(settings: ExportConfig, tmp_path: Path) -> ExportConfig:
+    """The smallest export."""
+    return ExportConfig(checkpoint=settings.checkpoint, out=tmp_path / "bare", threads=1)
 
 
-def test_a_bundle_speaks_like_its_checkpoint(asked: ExportConfig, exported: dict[str, Any]) -> None:
+def test_a_bundle_has_the_vectors_and_name_of_its_checkpoint(settings: ExportConfig, exported: dict[str, Any]) -> None:
     assert exported["left_out"] == {} and exported["name"] == "tiny"
     assert exported["calibration"]["labels_fitted"] == 1 and exported["calibration"]["labels_pooled"] == 1
-    bundle, student = mobileclip.load(asked.out, precision="fp32"), load_checkpoint(asked.checkpoint)
+    bundle, student = mobileclip.load(settings.out, precision="fp32"), load_checkpoint(settings.checkpoint)
     assert bundle.name == "tiny" and bundle.manifest.license == "L"
     texts = ["something red", "a unicorn", ""]
     with torch.inference_mode():
@@ -78,33 +81,33 @@ def test_a_bundle_speaks_like_its_checkpoint(asked: ExportConfig, exported: dict
 
 
 def test_every_precision_loads_with_thresholds_and_a_fingerprint_of_its_own(
-    asked: ExportConfig, exported: dict[str, Any]
+    settings: ExportConfig, exported: dict[str, Any]
 ) -> None:
-    models = {name: mobileclip.load(asked.out, precision=name, threads=1) for name in PRECISIONS}
+    models = {name: mobileclip.load(settings.out, precision=name, threads=1) for name in PRECISIONS}
     for model in models.values():
         model.encode_texts(["something red"])  # checks the known answers
         model.encode_pixels(np.zeros((1, 3, 64, 64), np.float32))
     assert len({model.fingerprint for model in models.values()}) == len(PRECISIONS)
     assert len({model.labels["red"].threshold for model in models.values()}) > 1
-    assert getattr(open_encoder(str(asked.out), precision="int8"), "fingerprint", "") == models["int8"].fingerprint
+    assert getattr(open_encoder(str(settings.out), precision="int8"), "fingerprint", "") == models["int8"].fingerprint
     (default,) = (row for row in exported["variants"] if row["default"])
-    assert mobileclip.load(asked.out).precision == default["precision"]
+    assert mobileclip.load(settings.out).precision == default["precision"]
     within = [row for row in exported["variants"] if not row["misses_budget"]]
     assert within and default["bytes"] == min(row["bytes"] for row in within)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_figures_are_those_of_the_bundle(asked: ExportConfig, exported: dict[str, Any], precision: str) -> None:
-    """Through the public way in, and by evaluate's own code, not export's."""
-    assert json.loads((asked.out / "parity.json").read_text())["variants"] == exported["variants"]
-    assert (asked.out / "parity.png").read_bytes().startswith(b"\x89PNG")
+def test_figures_are_those_of_the_bundle(settings: ExportConfig, exported: dict[str, Any], precision: str) -> None:
+    """Computed through the public API and by the code of `evaluate`, not of `export`."""
+    assert json.loads((settings.out / "parity.json").read_text())["variants"] == exported["variants"]
+    assert (settings.out / "parity.png").read_bytes().startswith(b"\x89PNG")
     row = next(row for row in exported["variants"] if row["precision"] == precision)
-    student = load_checkpoint(asked.checkpoint)
-    assert asked.captions is not None
-    lines = [json.loads(line) for line in asked.captions.read_text().splitlines()][50:]
-    photos = [asked.captions.parent / line["file"] for line in lines]
+    student = load_checkpoint(settings.checkpoint)
+    assert settings.captions is not None
+    lines = [json.loads(line) for line in settings.captions.read_text().splitlines()][50:]
+    photos = [settings.captions.parent / line["file"] for line in lines]
     texts = [line["caption"] for line in lines]
-    model = mobileclip.load(asked.out, precision=precision, threads=1)
+    model = mobileclip.load(settings.out, precision=precision, threads=1)
     mine, words = model.encode_images(photos), model.encode_texts(texts)
     pixels = np.stack([model.recipe(open_upright(path)) for path in photos])
     with torch.inference_mode():
@@ -116,7 +119,7 @@ def test_figures_are_those_of_the_bundle(asked: ExportConfig, exported: dict[str
     nearest = [[set(np.argsort(-scores)[:10]) for scores in w @ p.T] for w, p in ((words, mine), (exact_words, exact))]
     same = np.mean([len(a & b) / 10 for a, b in zip(*nearest, strict=True)])
     assert row["overlap"] == pytest.approx(same, abs=0.03) and row["photos"] == row["texts"] == 40
-    files = [asked.out / f"{side}-{precision}.onnx" for side in ("image", "text")]
+    files = [settings.out / f"{side}-{precision}.onnx" for side in ("image", "text")]
     assert row["bytes"] == sum(file.stat().st_size for file in files)
     for side in ("image", "text"):
         assert row[side]["load_ms"] > 0 and row[side]["ms_1_thread"] > 0 and row[side]["memory_mb"] > 0
@@ -128,11 +131,11 @@ def open_upright(path: Path) -> Any:
     return open_photo(path, min_side=128)
 
 
-def test_a_bundle_carries_the_map_that_its_vectors_are_pooled_from(
-    asked: ExportConfig, exported: dict[str, Any]
+def test_a_bundle_has_the_map_that_its_vectors_are_pooled_from(
+    settings: ExportConfig, exported: dict[str, Any]
 ) -> None:
-    bundle = mobileclip.load(asked.out, precision="fp16-weights", threads=1)
-    student = load_checkpoint(asked.checkpoint).model
+    bundle = mobileclip.load(settings.out, precision="fp16-weights", threads=1)
+    student = load_checkpoint(settings.checkpoint).model
     pixels = torch.rand(3, 3, 64, 64)
     with torch.inference_mode():
         features = student.image.trunk.forward_features(pixels)
@@ -148,13 +151,15 @@ def test_a_bundle_carries_the_map_that_its_vectors_are_pooled_from(
     np.testing.assert_allclose(maps.mean(axis=(2, 3)), bundle.encode_pixels(pixels.numpy()) @ words.T, atol=1e-4)
 
 
-def test_the_command_prints_a_table_and_bytes_go_in(asked: ExportConfig, data: Path, tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_towers_take_bytes(settings: ExportConfig, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "bytes"
-    done = run(asked.checkpoint, "-o", out, "--photos", data, "--uint8-pixels", "--precision", "fp32", "--threads", "1")
+    done = run(
+        settings.checkpoint, "-o", out, "--photos", data, "--uint8-pixels", "--precision", "fp32", "--threads", "1"
+    )
     assert done.returncode == 0, done.stderr
     assert "onnx fp32 *" in done.stdout and "everyday things" in done.stdout
     assert "converting the image tower" in done.stderr and f"writing {out}" in done.stderr
-    floats, levels = mobileclip.load(asked.out, precision="fp32", threads=1), mobileclip.load(out, threads=1)
+    floats, levels = mobileclip.load(settings.out, precision="fp32", threads=1), mobileclip.load(out, threads=1)
     photos = sorted(data.rglob("*.png"))[:3]
     np.testing.assert_allclose(levels.encode_images(photos), floats.encode_images(photos), atol=1e-5)
     assert len(levels.labels) == 0 and "tagging" not in levels.manifest.figures
@@ -166,7 +171,7 @@ def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(asked: ExportConfig, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(settings: ExportConfig, tmp_path: Path) -> None:
     out = tmp_path / "full"
 
     def small_disk() -> None:
@@ -176,59 +181,65 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(asked: ExportConfig, tmp_pat
 
     # Without this, the system ends the process instead of refusing the write.
     code = "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from app.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "export", str(asked.checkpoint), "-o", str(out), "--quiet"]
+    command = [sys.executable, "-c", code, "export", str(settings.checkpoint), "-o", str(out), "--quiet"]
     failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_disk)
     assert signal.SIGXFSZ and failed.returncode == 4
     assert failed.stderr == f"pocketclip: {out}: cannot be written (File too large)\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_beyond_the_budget_is_written_but_by_force(
+def test_only_force_writes_what_misses_the_budget(
     bare: ExportConfig, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parity, "OVERLAP", 1.01)
     with pytest.raises(ExportError, match="101% must"):
-        export_bundle(bare, no_report)
+        export_bundle(bare, no_progress)
     assert not bare.out.exists()
-    told = export_bundle(replace(bare, force=True), no_report)
-    assert told["variants"][0]["misses_budget"] and mobileclip.load(bare.out).precision == "fp16-weights"
+    report = export_bundle(replace(bare, force=True), no_progress)
+    assert report["variants"][0]["misses_budget"] and mobileclip.load(bare.out).precision == "fp16-weights"
 
 
-def test_what_cannot_be_made_is_left_out_and_told(bare: ExportConfig) -> None:
-    said: list[str] = []
-    told = export_bundle(replace(bare, precisions=("fp32", "int8")), no_report, said.append)
-    assert list(told["left_out"]) == ["onnx int8"] and "--photos" in told["left_out"]["onnx int8"]
-    assert any("onnx int8 is left out" in line for line in said)
-    towers = json.loads((bare.out / "manifest.json").read_bytes())["towers"]["onnx"]
+def test_what_cannot_be_made_is_left_out_and_reported(bare: ExportConfig) -> None:
+    messages: list[str] = []
+    strings = ExportConfig(str(bare.checkpoint), str(bare.out), formats="onnx", precisions="fp32,int8", threads=1)
+    report = export_bundle(strings, no_progress, messages.append)
+    assert list(report["left_out"]) == ["onnx int8"] and "--photos" in report["left_out"]["onnx int8"]
+    assert any("onnx int8 is left out" in line for line in messages)
+    towers = json.loads((Path(bare.out) / "manifest.json").read_bytes())["towers"]["onnx"]
     assert list(towers) == ["precision", "image", "text", "local"]
     failed = run(bare.checkpoint, "-o", bare.out, "--precision", "fp32,int8", "--quiet", "--threads", "1")
     assert failed.returncode == 3 and len(failed.stderr.strip().splitlines()) == 1
 
 
-class Chosen:
-    """A format that makes what a test wants."""
+class BrokenFormat:
+    """A format whose towers don't load, with an operator that a GPU lacks."""
 
     engine, precisions, interpreted = "onnx", ("fp32",), False
 
     def convert(self, model: Any, side: str) -> bytes:
-        return b"no model at all"
+        return b"not a model"
+
+    def cpu_operators(self, data: bytes) -> Counter[str]:
+        return Counter({"ERF": 2})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(ONNX, name)
 
 
-def test_towers_that_do_not_run_are_told(bare: ExportConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.bundle.load_format", lambda *_, **__: Chosen())
-    with pytest.raises(ExportError, match="nothing could be made: ONNX Runtime cannot load"):
-        export_bundle(replace(bare, precisions=("fp32",)), no_report)
+def test_towers_that_do_not_run_are_reported(bare: ExportConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.bundle.load_format", lambda *_, **__: BrokenFormat())
+    messages: list[str] = []
+    with pytest.raises(ExportError, match="no variant could be made: ONNX Runtime cannot load"):
+        export_bundle(replace(bare, precisions=("fp32",)), no_progress, messages.append)
     assert not bare.out.exists()
+    assert "onnx: on a GPU, the CPU still runs these operators of the text tower: ERF (2)" in messages
 
 
 def test_an_operator_that_cannot_be_converted_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model(ModelConfig.load(MODEL)).eval()
     monkeypatch.setattr(model.image, "forward", lambda pixels: torch.linalg.eigvals(pixels[:, 0]).real[:, :32])
     monkeypatch.setattr(model.image.trunk, "forward_head", lambda features: features)
-    with pytest.raises(ExportError, match="the pixels tower cannot be converted") as caught:
+    with pytest.raises(ExportError, match="the pixels tower can't be converted") as caught:
         ONNX.convert(model, "image")
     assert "\n" not in str(caught.value)
 
@@ -237,31 +248,28 @@ def test_a_missing_converter_names_what_to_install(monkeypatch: pytest.MonkeyPat
     (tmp_path / "needs_abacus.py").write_text("import abacus_converter\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(formats.FORMATS, "onnx", "needs_abacus:ABACUS")
-    with pytest.raises(ExportError, match=r"needs abacus_converter: pip install 'pocketclip\[export\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(f"needs abacus_converter: {install_hint('export')}")):
         formats.load_format("onnx")
 
 
-def test_wrong_wishes_are_one_line(bare: ExportConfig, data: Path, tmp_path: Path) -> None:
+def test_wrong_settings_are_one_line(bare: ExportConfig, data: Path, tmp_path: Path) -> None:
     for change, message in (
-        ({"formats": ("floppy",)}, "unknown format 'floppy'"),
-        ({"precisions": ()}, "at least one"),
-        ({"precisions": ("fp32", "fp32")}, "twice"),
         ({"labels": data / "labels.toml"}, "--data FOLDER"),
         ({"split": "test"}, "--captions FILE"),
-        ({"out": data}, "no bundle; name another folder"),
+        ({"out": data}, "isn't a bundle; name another folder"),
     ):
         with pytest.raises(ExportError, match=message):
             replace(bare, **change)
     for change, error, message in (
-        ({"precisions": ("int3",)}, ExportError, "unknown precision 'int3': there is fp32"),
+        ({"precisions": ("int3",)}, ExportError, "unknown precision 'int3': choose from fp32"),
         ({"checkpoint": tmp_path / "nothing"}, CheckpointError, "no such file or folder"),
         ({"checkpoint": data / "labels.toml"}, CheckpointError, "damaged, or not a weights file"),
         ({"data": tmp_path, "labels": data / "labels.toml"}, DataError, "neither"),
-        ({"data": data}, ExportError, "no labels.toml beside the checkpoint"),
-        ({"photos": tmp_path}, DataError, "0 photos, and at least 20"),
+        ({"data": data}, ExportError, "no labels.toml next to the checkpoint"),
+        ({"photos": tmp_path}, DataError, "0 photos, but at least 20"),
     ):
         with pytest.raises(error, match=message):
-            export_bundle(replace(bare, **change), no_report)
+            export_bundle(replace(bare, **change), no_progress)
         assert not bare.out.exists()
 
 
@@ -272,7 +280,7 @@ def test_pocket_is_the_shipped_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "repmixers"), [("mobileclip-s0", True), ("mobileclip2-s0", False)])
 def test_mobileclip_towers_convert(name: str, repmixers: bool) -> None:
-    """The whole image trunk, branches, attention and all; of the text tower two layers, and the hybrid's ends."""
+    """The whole image trunk with branches and attention; of the text tower two layers, and the hybrid's ends."""
     full = ModelConfig.load(name)
     assert full.text.repmixers is repmixers
     text = replace(full.text, layers=2, width=64, heads=2, vocab_size=600)

@@ -1,4 +1,4 @@
-"""Core ML packages against float32 torch: by Core ML on macOS, by the MIL interpreter elsewhere."""
+"""Core ML packages compared with float32 PyTorch: in Core ML on macOS, in the interpreter elsewhere."""
 
 import dataclasses
 import io
@@ -66,7 +66,7 @@ def test_a_scale_for_each_channel_is_inside_too() -> None:
     assert np.abs(found - towers.vectors(model, "image", batch)).max() < 1e-4
 
 
-def test_xcode_has_something_to_show(packages) -> None:
+def test_a_package_has_the_descriptions_that_xcode_shows(packages) -> None:
     image, text = (spec_of(packages[side]).description for side in SIDES)
     assert [one.name for one in image.input] == ["image"] and image.input[0].type.imageType.width == 64
     assert [one.name for one in image.output] == ["image_embeds", "features"]
@@ -81,7 +81,7 @@ def test_xcode_has_something_to_show(packages) -> None:
 @pytest.mark.parametrize("precision", ["int8-weights", "palette8", "palette6"])
 def test_compressed_packages_keep_names_and_stay_near(precision: str) -> None:
     config = towers.tiny().config
-    # Wide enough for a palette to be smaller than what it stands for.
+    # Wide enough for a palette to be smaller than the weights that it replaces.
     text = dataclasses.replace(config.text, vocab_size=544, width=256, layers=1)
     torch.manual_seed(0)
     model = create_model(dataclasses.replace(config, text=text)).eval()
@@ -116,7 +116,7 @@ def test_bad_requests_are_one_line(packages) -> None:
 
     broken = towers.tiny()
     broken.text = Fails()
-    with pytest.raises(ExportError, match="the text tower cannot be converted to Core ML") as caught:
+    with pytest.raises(ExportError, match="the text tower can't be converted to Core ML") as caught:
         COREML.convert(broken, "text")
     assert "\n" not in str(caught.value)
     assert load_format("coreml") is COREML

@@ -1,4 +1,4 @@
-"""The MIL interpreter: each operation in a program of its own against torch, and whole towers in the other tests."""
+"""The interpreter of Core ML programs: each operation in a separate program, compared with PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def test_compressed_weights_are_those_that_the_formula_gives(kind: str, tmp_path
     assert not torch.equal(stored, weight)
 
 
-def test_unknown_operations_and_wrong_inputs_are_told(tmp_path: Path) -> None:
+def test_unknown_operations_and_wrong_inputs_are_refused(tmp_path: Path) -> None:
     with quiet():
 
         @mb.program(input_specs=[mb.TensorSpec(shape=(4,))], opset_version=ct.target.iOS16)
@@ -155,7 +155,7 @@ def test_unknown_operations_and_wrong_inputs_are_told(tmp_path: Path) -> None:
 
         ct.convert(atan, convert_to="mlprogram", skip_model_load=True).save(str(tmp_path / "atan.mlpackage"))
     assert "atan" not in OPERATIONS
-    with pytest.raises(ExportError, match="does not know the operation atan"):
+    with pytest.raises(ExportError, match="doesn't know the operation atan"):
         Program(tmp_path / "atan.mlpackage")
     program = Program(package(torch.relu, tmp_path))
     with pytest.raises(ValueError, match="the program takes"):

@@ -1,4 +1,4 @@
-"""From a local folder of ready towers to a search, in the light install: nothing of the workstation is loaded."""
+"""From a local folder of ready-made towers to a search, in the light install: nothing of the workstation is loaded."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.export.hub.conftest import Clip
 
 @pytest.fixture
 def pulled(cli: CommandLine, clip: Clip) -> Path:
-    """The bundle; the guard would have told of torch, onnx, transformers, huggingface_hub and sockets."""
+    """The bundle; the guard would have reported torch, onnx, transformers, huggingface_hub and sockets."""
     result = cli("models", "pull", f"{clip.folder}")
     assert result.code == 0, result.err
     return Path(result.out.decode().strip())
@@ -40,7 +40,7 @@ def test_errors_are_one_line(cli: CommandLine, tiny_folder: Path, tmp_path: Path
     for arguments, said in (
         ([tiny_folder], "--force"),
         ([tiny_folder, "--precision", "int8", "--force"], "no int8 towers, only fp32"),
-        ([tmp_path / "empty"], "holds neither"),
+        ([tmp_path / "empty"], "no vision_model.onnx with text_model.onnx"),
         (["./no-such-folder"], "there is no folder"),
         (["clip-vit-b-3"], "did you mean clip-vit-b-32?"),
     ):

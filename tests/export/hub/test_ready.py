@@ -1,4 +1,4 @@
-"""Bundles from ready towers, against transformers' own model, photos and tokens."""
+"""Bundles from ready-made towers, compared with transformers' own model, photos and tokens."""
 
 import json
 from collections.abc import Mapping
@@ -179,9 +179,9 @@ def test_pixel_recipes(changes: Mapping[str, Any], expected: tuple[str, str, flo
     ("changes", "reason"),
     [
         ({"size": {"shortest_edge": 73}}, "the two must be equal"),
-        ({"size": {"height": SIZE, "width": 32}}, "must make a square"),
-        ({"do_center_crop": False}, "must make a square"),
-        ({"size": None}, "must make a square"),
+        ({"size": {"height": SIZE, "width": 32}}, "must be a square"),
+        ({"do_center_crop": False}, "must be a square"),
+        ({"size": None}, "must be a square"),
         ({"size": SIZE, "image_processor_type": "ViTImageProcessor"}, "bare size"),
         ({"resample": 0}, "neither 2"),
         ({"rescale_factor": 1 / 127.5}, "1/255"),
@@ -214,7 +214,7 @@ def test_both_spellings_of_merges_give_one_file(clip: Clip) -> None:
         ({"type": "WordPiece"}, "not WordPiece"),
         ({"type": "Unigram"}, "SentencePiece"),
         ({"end_of_word_suffix": None}, "with the word ending None"),
-        ({"merges": [["a"]]}, "no pair"),
+        ({"merges": [["a"]]}, "a pair of symbols"),
         ({"merges": [["zz", "zz"]]}, "do not exist"),
         ({"merges": [["t", "h"]]}, "as in CLIP's vocabulary"),
     ],
@@ -227,7 +227,7 @@ def test_other_tokenizers_are_refused(clip: Clip, changes: Mapping[str, Any], re
 
 def test_a_tokenizer_that_numbers_or_spells_otherwise_is_refused(clip: Clip) -> None:
     config = json.loads((clip.folder / "tokenizer.json").read_bytes())
-    with pytest.raises(ReadyError, match="lower-casing"):
+    with pytest.raises(ReadyError, match="lowercase"):
         merges_file({**config, "normalizer": {"type": "NFC"}})
     vocabulary = {**config["model"]["vocab"], "dog</w>": 7}
     with pytest.raises(ReadyError, match="'dog</w>' has the id 7, not 1929"):
@@ -250,17 +250,17 @@ def test_towers_that_do_not_fit_are_refused_and_nothing_is_written(clip: Clip, t
     out = tmp_path / "made" / "out"
     text = folder / "onnx" / "text_model.onnx"
     text.write_bytes(text_graph(dim=DIM + 1))
-    with pytest.raises(ReadyError, match="do not share a space: 24 and 25 dimensions"):
+    with pytest.raises(ReadyError, match="don't share an embedding space: 24 and 25 dimensions"):
         build(folder, out)
     text.write_bytes(b"no graph")
     with pytest.raises(EngineError, match="cannot load"):
         build(folder, out)
     text.write_bytes((clip.folder / "onnx" / "text_model.onnx").read_bytes())
     (folder / "preprocessor_config.json").write_text(json.dumps({**PREPROCESSOR, "resample": [3]}))
-    with pytest.raises(ReadyError, match="not understood"):
+    with pytest.raises(ReadyError, match="can't be understood"):
         build(folder, out)
     (folder / "tokenizer.json").write_text("[")
-    with pytest.raises(ReadyError, match="cannot be read"):
+    with pytest.raises(ReadyError, match="can't be read"):
         build(folder, out)
     assert not out.parent.exists()
 

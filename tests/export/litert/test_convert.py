@@ -1,4 +1,4 @@
-"""LiteRT files against float32 torch, and what is in them."""
+"""LiteRT files compared with float32 PyTorch, and what they hold."""
 
 from pathlib import Path
 
@@ -57,12 +57,12 @@ def test_short_rows_are_padded_as_the_tokenizer_pads(model, files) -> None:
         tower(np.zeros((1, 17), np.int32))
 
 
-def test_only_built_in_operators_and_what_a_gpu_leaves(files) -> None:
+def test_operators_are_built_in_and_run_on_a_gpu(files) -> None:
     found = operators(files["image"])
     assert found["CONV_2D"] > 3 and not any(name.startswith("CUSTOM") for name in found)
     assert operators(files["text"])["EMBEDDING_LOOKUP"] == 1
     assert "ARG_MAX" not in operators(files["text"]) and "GATHER_ND" not in operators(files["text"])
-    assert not gpu_fallbacks(files["image"])
+    assert not LITERT.cpu_operators(files["image"])
 
 
 def test_foreign_operators_are_refused(files, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,10 +94,10 @@ def test_smaller_files_stay_near(model, files, side: str, precision: str, least:
     assert all(output["dtype"] == np.float32 for output in given._outputs.values())
 
 
-def test_bytes_go_in_where_the_scale_is_inside(model) -> None:
+def test_towers_with_the_scale_inside_take_bytes(model) -> None:
     data = LITERT_UINT8.convert(towers.fused(model), "image")
     assert pixel_recipe(data) == model.config.pixels
-    assert gpu_fallbacks(data) == {"CAST UINT8 → FLOAT32": 1}
+    assert LITERT_UINT8.cpu_operators(data) == {"CAST UINT8 → FLOAT32": 1}
     assert list(LITERT_UINT8.files(data, "image", "fp32")) == ["image-uint8-fp32.tflite"]
     batch = towers.inputs(model)["image"]
     levels = np.rint((batch * 0.5 + 0.5) * 255).astype(np.uint8)  # the tiny recipe's mean and std
@@ -121,7 +121,7 @@ def test_bad_requests_are_one_line(model, files) -> None:
 
     broken = towers.tiny()
     broken.text = Sorts()
-    with pytest.raises(ExportError, match="the text tower cannot be converted to LiteRT") as caught:
+    with pytest.raises(ExportError, match="the text tower can't be converted to LiteRT") as caught:
         LITERT.convert(broken, "text")
     assert "\n" not in str(caught.value)
     with pytest.raises(ExportError, match="unknown format 'abacus'"):
@@ -129,7 +129,7 @@ def test_bad_requests_are_one_line(model, files) -> None:
     assert load_format("litert") is LITERT
 
 
-def test_layers_that_the_vectors_suffer_from_stay_exact() -> None:
+def test_layers_that_change_the_vectors_too_much_stay_exact() -> None:
     model = towers.pocket()
     data = LITERT.convert(towers.fused(model), "image")
     assert sum(layers(data).values()) > 0.97 * sum(one.numel() for one in model.image.parameters())

@@ -27,12 +27,12 @@ def test_fewest_layers_stay_exact(budget: float) -> None:
     assert len(exact) == len(next(possible))
 
 
-def test_cheap_layers_are_left_exact_before_dear_ones() -> None:
+def test_cheap_layers_stay_exact_before_expensive_ones() -> None:
     exact = leave_exact(list(HARM), COST | {"b": 100.0}, measure, 6.0)
     assert "d" in exact and "b" not in exact
 
 
-def test_no_budget_leaves_everything_that_harms_exact() -> None:
+def test_without_a_budget_every_harmful_layer_stays_exact() -> None:
     assert leave_exact(["b", "d"], COST, measure, 0.0) == {"b", "d"}
 
 
@@ -48,7 +48,7 @@ def test_deep_towers_take_no_more_measurements_than_shallow_ones() -> None:
     assert len(asked) < GROUPS + 10 and 2500 <= len(exact) <= 2500 + 5000 // GROUPS + 1
 
 
-def test_damage_is_the_mean_angle_and_worst_for_what_is_no_number() -> None:
+def test_damage_is_the_mean_of_1_minus_cosine_and_worst_for_nan() -> None:
     exact = np.array([[1.0, 0.0], [0.0, 2.0]])
     assert damage(exact * 3, exact) == pytest.approx(0)
     assert damage(np.array([[0.0, 1.0], [0.0, 1.0]]), exact) == pytest.approx(0.5)

@@ -65,7 +65,7 @@ def test_halved_weights_are_the_rounded_ones_exactly(session: Session) -> None:
     assert np.allclose(session(data).run(None, {"x": x})[0], expected, atol=1e-5)
     huge = numpy_helper.from_array(np.full((64, 32), 1e6, np.float32), "w")
     graph.initializer[0].CopyFrom(huge)
-    with pytest.raises(ExportError, match="does not fit float16"):
+    with pytest.raises(ExportError, match="doesn't fit float16"):
         shrink_weights(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10))
 
 

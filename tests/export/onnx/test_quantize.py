@@ -1,4 +1,4 @@
-"""ONNX in fewer bits, against NumPy and float32 torch."""
+"""ONNX in fewer bits, compared with NumPy and float32 PyTorch."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_every_precision_is_sound_and_stays_near_torch(
     with torch.inference_mode():
         encode = model.encode_image if side == "image" else model.encode_text
         exact = encode(torch.from_numpy(given)).numpy()
-    # In a process of its own: ONNX Runtime has crashed on float16 layer norms.
+    # In a separate process: ONNX Runtime has crashed on float16 layer norms.
     with Child("onnx", tmp_path / "tower", 1, model.config.pixels) as tower:
         vectors = np.concatenate([tower(given[:5]), tower(given[5:6]), tower(given[6:])])
     cosines = (vectors * exact).sum(axis=1) / np.linalg.norm(vectors, axis=1)
@@ -118,6 +118,31 @@ def test_each_precision_is_what_it_says(towers: dict[str, bytes], pixels: np.nda
     shapes = {one.name: list(one.dims) for one in static.graph.initializer}
     weights = {node.input[1] for node in static.graph.node if node.op_type == "DequantizeLinear"}
     assert any(len(shapes.get(name, [])) == 1 and shapes[name][0] > 1 for name in weights)
+
+
+def test_layer_norms_stay_float32_in_fp16(towers: dict[str, bytes]) -> None:
+    """ONNX Runtime crashes on some graphs otherwise, see `compute_half`."""
+    half = onnx.load_from_string(ONNX.quantize(towers["text"], "text", "fp16", []))
+    widened = {
+        output
+        for node in half.graph.node
+        for output in node.output
+        if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT
+    }
+    stored = {weight.name for weight in half.graph.initializer if weight.data_type == TensorProto.FLOAT}
+    norms = [node for node in half.graph.node if node.op_type == "LayerNormalization"]
+    assert norms and all(name in widened | stored for node in norms for name in node.input)
+
+
+def test_text_in_int8_has_a_scale_for_each_output_channel(towers: dict[str, bytes]) -> None:
+    small = onnx.load_from_string(ONNX.quantize(towers["text"], "text", "int8", []))
+    shapes = {weight.name: list(weight.dims) for weight in small.graph.initializer}
+    products = [node for node in small.graph.node if node.op_type == "MatMulInteger"]
+    assert len(products) >= 4
+    for node in products:
+        _, weight, _, zero_point = node.input
+        assert shapes[zero_point] == [shapes[weight][-1]] and shapes[weight][-1] > 1
+        assert shapes[zero_point.replace("zero_point", "scale")] == shapes[zero_point]
 
 
 @pytest.fixture
