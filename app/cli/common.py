@@ -14,7 +14,7 @@ from mobileclip.errors import PocketclipError
 from mobileclip.home import user_folders
 
 if TYPE_CHECKING:
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
     from mobileclip.model import Model
 
 NOTHING, USAGE, SOME_FAILED, TROUBLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 4, 130, 141
@@ -87,7 +87,7 @@ def open_store() -> "Store":
         NothingIndexedError: nothing is indexed yet.
     """
     from app.library.errors import NothingIndexedError
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
 
     path = user_folders().index
     if not path.exists():

@@ -31,10 +31,10 @@ def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
     \b
     pocketclip corrections list --json
     """
-    from app.library.labels.corrections import corrections as decisions
+    from app.library.store.corrections import list_corrections
 
     with open_store() as store:
-        found = list(decisions(store))
+        found = list(list_corrections(store))
     if as_json:
         output.show_json(
             [
@@ -74,15 +74,15 @@ def export(
     pocketclip corrections export ~/data/mine/corrections.jsonl
     """
     from app.library.labels import training_pairs as pairs
-    from app.library.labels.corrections import corrections as decisions
-    from app.library.labels.rules import own_labels
+    from app.library.store.corrections import list_corrections
+    from app.library.store.custom_labels import list_custom_labels
 
     if out.suffix not in pairs.SUFFIXES:
         raise typer.BadParameter(f"the name must end in {', '.join(pairs.SUFFIXES)}")
     with open_store() as store:
         # What a person calls "granny" is described to a model by the phrases that it was found with.
-        names = {label.name: label.phrases[0] for label in own_labels(store)}
-        done = pairs.export(decisions(store), names, out)
+        names = {label.name: label.phrases[0] for label in list_custom_labels(store)}
+        done = pairs.export(list_corrections(store), names, out)
     parts = [f"{done.written} photos written"]
     parts += [f"{done.only_rejected} left out that have only rejected labels"] if done.only_rejected else []
     parts += [f"{done.away} left out that are not in the index now"] if done.away else []

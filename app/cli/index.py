@@ -60,7 +60,7 @@ def index(
     pocketclip index --retry
     """
     from app.library.index.run import Options, check_apart, index_folders
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
 
     path = user_folders().index
     roots = _roots(path, absolute(folders))
@@ -86,12 +86,13 @@ def index(
 
 
 def _roots(index: Path, folders: list[str]) -> list[str]:
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
+    from app.library.store.roots import list_roots
 
     known: list[str] = []
     if index.exists():
         with Store(index) as store:
-            known = [root.path for root in store.roots()]
+            known = [root.path for root in list_roots(store)]
     if not folders and not known:
         raise typer.BadParameter("name at least one folder of photos, e.g. pocketclip index ~/Pictures")
     for folder in folders:
@@ -105,16 +106,15 @@ def _roots(index: Path, folders: list[str]) -> list[str]:
 
 
 def _tell(report: "Report", quiet: bool) -> None:
-    failures = report.failures or []
-    for failure in failures[:_SHOWN_FAILURES]:
+    for failure in report.failures[:_SHOWN_FAILURES]:
         detail = f" ({failure.detail})" if failure.detail else ""
         output.say(f"{failure.path}: {failure.reason}{detail}", quiet=quiet)
-    if len(failures) > _SHOWN_FAILURES:
-        output.say(f"… and {len(failures) - _SHOWN_FAILURES} more: pocketclip status --failures", quiet=quiet)
-    for path, reason in report.unread or []:
-        output.say(f"{path}: could not be looked at ({reason}); what is known below it stays", quiet=quiet)
-    for path in report.spared or []:
-        output.say(f"{path}: shows no photo any more; all known ones stay (--purge lets them go)", quiet=quiet)
+    if len(report.failures) > _SHOWN_FAILURES:
+        output.say(f"… and {len(report.failures) - _SHOWN_FAILURES} more: pocketclip status --failures", quiet=quiet)
+    for path, reason in report.unread:
+        output.say(f"{path}: could not be read ({reason}); its photos are kept", quiet=quiet)
+    for path in report.spared:
+        output.say(f"{path}: has no photos now; its photos are kept in the index (--purge removes them)", quiet=quiet)
     parts = [
         f"{report.embedded} new",
         f"{report.reused} moved or copied",

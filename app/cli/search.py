@@ -24,7 +24,7 @@ from app.cli.common import (
 if TYPE_CHECKING:
     from app.library.search.query import Query
     from app.library.search.rank import Results
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
     from mobileclip.model import Model
 
 T = TypeVar("T")
@@ -119,7 +119,8 @@ def _query(
     last: str | None,
     folders: list[str],
 ) -> "Query":
-    from app.library.search.query import Filter, Query, parse_day, parse_term
+    from app.library.search.query import Query, parse_day, parse_term
+    from app.library.store.filter import Filter
 
     terms = [_usage(parse_term, " ".join(words))] if words else []
     terms += [_usage(parse_term, text) for text in add]
@@ -145,7 +146,7 @@ def _usage(parse: Callable[..., T], *arguments: object) -> T:
 
 
 def _search(store: "Store", query: "Query", open_model: "Callable[[], Model]", top: int) -> list[_Hit]:
-    from app.library.labels.tags import refresh
+    from app.library.labels.tagging import refresh
     from app.library.search.rank import search as find
     from app.library.store.matrix import load_matrix
 
@@ -157,11 +158,11 @@ def _search(store: "Store", query: "Query", open_model: "Callable[[], Model]", t
 
 def _hits(store: "Store", found: "Results") -> list[_Hit]:
     """Results with their paths, copies of a photo in the order of their paths."""
-    from app.library.search.timeline import photos
+    from app.library.store.photos import list_photos
 
     rank = {int(photo_id): place for place, photo_id in enumerate(found.ids)}
     hits: list[_Hit] = []
-    for _, copies in groupby(photos(store, found.ids), key=lambda photo: photo.content_id):
+    for _, copies in groupby(list_photos(store, found.ids), key=lambda photo: photo.content_id):
         for photo in sorted(copies, key=lambda photo: os.fsencode(photo.path)):
             place = rank[photo.id]
             hits.append(_Hit(photo.path, float(found.scores[place]), "strong" if place < found.strong else "weak"))
@@ -169,8 +170,8 @@ def _hits(store: "Store", found: "Results") -> list[_Hit]:
 
 
 def _labels_on_no_photo(store: "Store", query: "Query") -> list[str]:
-    from app.library.search.query import Filter
     from app.library.search.timeline import timeline
+    from app.library.store.filter import Filter
 
     return [label for label in query.filter.labels if not len(timeline(store, Filter(labels=(label,))).ids)]
 

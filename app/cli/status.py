@@ -9,7 +9,7 @@ from app.cli import output
 from app.cli.common import NOTHING, AsJson, Quiet, open_store
 
 if TYPE_CHECKING:
-    from app.library.store.store import Store
+    from app.library.store.connection import Store
 
 
 def status(
@@ -41,24 +41,26 @@ def status(
 
 
 def _status(store: "Store") -> dict[str, Any]:
+    from app.library.store import contents, failures, photos, roots, tags, vectors
     from app.library.store.schema import VERSION
 
-    counts = store.counts()
     ours = [*store.path.parent.glob(f"{store.path.name}*"), *store.path.parent.glob("vectors-*.cache")]
     return {
         "index": str(store.path),
         "bytes": sum(path.stat().st_size for path in ours),
         "schema": VERSION,
-        "photos": counts["photos"],
-        "contents": counts["contents"],
-        "tags": counts["tags"],
-        "roots": [{"path": r.path, "photos": r.photos, "read_at": r.read_at} for r in store.roots()],
+        "photos": photos.count_photos(store),
+        "contents": photos.count_held_contents(store),
+        "tags": tags.count_tags(store),
+        "roots": [{"path": r.path, "photos": r.photos, "read_at": r.read_at} for r in roots.list_roots(store)],
         "models": [
-            {"name": m.name, "fingerprint": m.fingerprint, "dim": m.dim, "vectors": m.vectors} for m in store.models()
+            {"name": m.name, "fingerprint": m.fingerprint, "dim": m.dim, "vectors": m.vectors}
+            for m in vectors.list_models(store)
         ],
-        "label_sets": store.label_sets(),
+        "label_sets": contents.count_by_label_set(store),
         "failures": [
-            {"path": f.path, "reason": f.reason, "detail": f.detail, "attempts": f.attempts} for f in store.failures()
+            {"path": f.path, "reason": f.reason, "detail": f.detail, "attempts": f.attempts}
+            for f in failures.list_failures(store)
         ],
     }
 

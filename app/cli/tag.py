@@ -18,7 +18,7 @@ from app.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from app.library.store.store import Tag
+    from app.library.store.tags import Tag
 
 
 def tag(
@@ -40,17 +40,18 @@ def tag(
     pocketclip tag ~/Pictures/2024
     pocketclip tag --json | jq '.[] | select(any(.tags[]; .label == "dog")) | .path'
     """
-    from app.library.labels.tags import refresh
+    from app.library.labels.tagging import refresh, tagged_photos
     from app.library.search.rank import nothing_indexed
+    from app.library.store.vectors import count_vectors, id_of_model
 
     loaded = load_model(model)
     stop_without_labels(loaded, quiet)
     with open_store() as store:
         refresh(store, loaded)
-        model_id = store.model_id(loaded.fingerprint)
-        if model_id is None or not store.count_vectors(model_id):
+        known = id_of_model(store, loaded.fingerprint)
+        if known is None or not count_vectors(store, known):
             raise nothing_indexed(store, loaded)
-        photos = store.tagged(model_id, absolute(folders))
+        photos = tagged_photos(store, known, absolute(folders))
         shown = _show_tags_as_json(photos) if as_json else _show_tags(photos)
     if not shown:
         output.say("pocketclip: nothing is indexed below these folders", quiet=quiet)

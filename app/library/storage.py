@@ -1,4 +1,4 @@
-"""What the library takes on disk, and how to give all of it back."""
+"""How much space the library takes on disk, and how to free all of it."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -6,10 +6,7 @@ from pathlib import Path
 
 from app.library.index.lock import IndexLock
 from app.library.pictures.thumbnails import Thumbnails
-from app.library.store.store import Store
-
-_MADE_OF_PHOTOS = ("tags", "vectors", "failures", "photos", "contents", "roots", "decided", "searches", "models")
-_DECIDED = ("corrections", "own_fits", "own_labels", "excluded")
+from app.library.store.connection import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,7 @@ class Storage:
     thumbnails: int
 
 
-def storage(store: Store, thumbnails: Thumbnails) -> Storage:
+def measure_storage(store: Store, thumbnails: Thumbnails) -> Storage:
     """How many bytes there are of each."""
     folder, name = store.path.parent, store.path.name
     return Storage(
@@ -32,23 +29,18 @@ def storage(store: Store, thumbnails: Thumbnails) -> Storage:
 
 
 def forget_everything(store: Store, thumbnails: Thumbnails, *, keep_decisions: bool) -> None:
-    """Empty the index and remove all that was made from it; the photos stay as they are.
+    """Empty the index and remove all that was made from it; photos are not touched.
 
     Args:
         store: the open index.
         thumbnails: the cache of small pictures.
-        keep_decisions: keep the corrections, own labels and excluded patterns; they hold no pictures.
+        keep_decisions: keep corrections, custom labels and excluded patterns; they hold no pictures.
 
     Raises:
         IndexBusyError: an indexing run is under way.
     """
     with IndexLock(store.path.with_name("index.lock")):
-        with store.transaction():
-            for table in (*_MADE_OF_PHOTOS, *(() if keep_decisions else _DECIDED)):
-                store.sql.execute(f"DELETE FROM {table}")
-        # Deleted rows stay legible in the file until it is written anew.
-        store.sql.execute("VACUUM")
-        store.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.empty(keep_decisions=keep_decisions)
         for path in _matrices(store):
             with suppress(OSError):
                 path.unlink(missing_ok=True)

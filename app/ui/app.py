@@ -11,6 +11,7 @@ from kivy.uix.screenmanager import Screen
 from numpy.typing import NDArray
 
 from app.library.gallery import Query, Term
+from app.library.store.roots import list_roots
 from app.ui.actions import Actions
 from app.ui.grid.photo_grid import PhotoGrid
 from app.ui.grid.pictures import Pictures
@@ -177,7 +178,7 @@ class GalleryApp(App):
         FolderPicker(self._add_folder).open(self.shell)
 
     def _add_folder(self, path: str) -> None:
-        roots = [root.path for root in self.session.quick.roots()] if self.session.quick else []
+        roots = [root.path for root in list_roots(self.session.quick.store)] if self.session.quick else []
         self.session.index([*roots, path] if path not in roots else roots)
         self._enter()
 

@@ -14,6 +14,7 @@ from app.library.index.job import IndexJob, JobState
 from app.library.index.run import Options
 from app.library.pictures.pool import PicturePool
 from app.library.pictures.thumbnails import Thumbnails
+from app.library.store.roots import list_roots
 from app.ui.settings import Settings, load_settings, save_settings
 from app.ui.worker import Deliver, Failed, Worker
 from mobileclip.errors import PocketclipError
@@ -96,7 +97,7 @@ class Session:
         """Whether there is a library, none yet, or one that cannot be opened."""
         if self.trouble:
             return "broken"
-        if self.quick is None or (not self.quick.roots() and self.job is None):
+        if self.quick is None or (not list_roots(self.quick.store) and self.job is None):
             return "first_run"
         return "ready"
 
@@ -116,7 +117,7 @@ class Session:
     def _open_quick(self) -> None:
         try:
             self.quick = self.quick or self._open()
-            self._stamp = self.quick.stamp()
+            self._stamp = self.quick.store.stamp()
             self.trouble = ""
         except PocketclipError as error:
             self.quick, self.trouble = None, str(error)
@@ -215,7 +216,7 @@ class Session:
     def _look(self, now: float) -> None:
         assert self.quick is not None
         try:
-            stamp = self.quick.stamp()
+            stamp = self.quick.store.stamp()
         except PocketclipError:
             return
         if stamp != self._stamp:

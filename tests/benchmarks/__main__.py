@@ -28,12 +28,17 @@ import mobileclip
 from app.library.files.content import content_hash
 from app.library.files.scan import Found, walk
 from app.library.index.decode import read_photo
+from app.library.index.record import record_photo
 from app.library.index.run import Options, index_folders
 from app.library.labels.rules import rules_of
-from app.library.labels.tags import label_fingerprint
+from app.library.labels.tagging import label_fingerprint
 from app.library.search.rank import best_rows, strong_from
+from app.library.store.connection import Store
 from app.library.store.matrix import load_matrix
-from app.library.store.store import Store
+from app.library.store.photos import paths_of
+from app.library.store.roots import add_root
+from app.library.store.tags import put_tags
+from app.library.store.vectors import add_model, put_vector
 from mobileclip.encoder import DECODE_MARGIN
 from mobileclip.model import Model
 from mobileclip.photos import open_photo
@@ -106,7 +111,7 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
     labels = label_fingerprint(model)
     with Store(path, create=True) as store:
         with store.transaction():
-            root, model_id = store.add_root(str(folder)), store.add_model(model.fingerprint, model.name, model.dim)
+            root, model_id = add_root(store, str(folder)), add_model(store, model.fingerprint, model.name, model.dim)
         rules = rules_of(store, model)
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
@@ -122,9 +127,9 @@ def indexing(model: Model, folder: Path, path: Path) -> Table:
                 tags = rules.decide(vectors)
             with clock(times, "store"), store.transaction():
                 for photo, content, vector, given in zip(batch, hashes, vectors, tags, strict=True):
-                    content_id = store.put_photo(photo, root, content)
-                    store.put_vector(content_id, model_id, vector)
-                    store.put_tags(content_id, given, labels)
+                    content_id = record_photo(store, photo, root, content)
+                    put_vector(store, content_id, model_id, vector)
+                    put_tags(store, content_id, given, labels)
     size = sum(photo.size for photo in found) / len(found) / 1e6
     table = Table(title=f"Indexing, stage by stage: {len(found)} JPEGs of 12 megapixels, {size:.1f} MB each")
     for column in ("stage", "ms per photo", "photos/s", "share"):
@@ -179,10 +184,10 @@ def searching(model: Model, count: int, path: Path) -> Table:
     nothing = np.empty(0, np.int64)
     with Store(path, create=True) as store:
         with store.transaction():
-            root, model_id = store.add_root("/p"), store.add_model(model.fingerprint, model.name, model.dim)
+            root, model_id = add_root(store, "/p"), add_model(store, model.fingerprint, model.name, model.dim)
             for number, row in enumerate(rows):
-                content = store.put_photo(Found(f"/p/{number}.jpg", 1, 1), root, number.to_bytes(32, "big"))
-                store.put_vector(content, model_id, row)
+                content = record_photo(store, Found(f"/p/{number}.jpg", 1, 1), root, number.to_bytes(32, "big"))
+                put_vector(store, content, model_id, row)
         started = time.perf_counter()
         matrix = load_matrix(store, model.fingerprint)
         built = time.perf_counter() - started
@@ -196,7 +201,7 @@ def searching(model: Model, count: int, path: Path) -> Table:
             return [
                 p
                 for row in best_rows(found, None, nothing, mapped.ids, 10)
-                for p in store.paths_of(int(mapped.ids[row]))
+                for p in paths_of(store, int(mapped.ids[row]))
             ]
 
         figures = {

@@ -28,8 +28,11 @@ import mobileclip
 from app.library.files.exif import Facts
 from app.library.files.scan import Found
 from app.library.gallery import Gallery
+from app.library.index.record import record_photo
 from app.library.pictures.thumbnails import Thumbnails
-from app.library.store.store import Store
+from app.library.store.connection import Store
+from app.library.store.roots import add_root
+from app.library.store.vectors import add_model, put_vector
 
 FIRST, SCROLLED, STARTS = 10_000, 50_000, 3
 STEPS, REPORTS = 1500, 10
@@ -91,17 +94,17 @@ def fill(home: Path, photos: Path, count: int, model: Any = None, *, thumbnails:
     links.mkdir()
     cache = Thumbnails(home / "cache" / "thumbnails")
     with Store(home / "index.db", create=True) as store, store.transaction():
-        root = store.add_root(str(links))
-        model_id = store.add_model(model.fingerprint, model.name, model.dim) if model is not None else 0
+        root = add_root(store, str(links))
+        model_id = add_model(store, model.fingerprint, model.name, model.dim) if model is not None else 0
         for number in range(count):
             original, path = originals[number % PICTURES], links / f"{number:06}.jpg"
             path.symlink_to(original)
             key = hashlib.sha256(str(number).encode()).digest()
             facts = Facts(320, 240, 1.7e9 - 4320.0 * number, "camera")
-            content = store.put_photo(Found(str(path), 1, 1), root, key, facts)
+            content = record_photo(store, Found(str(path), 1, 1), root, key, facts)
             if model is not None:
                 vector = random.normal(size=model.dim)
-                store.put_vector(content, model_id, (vector / np.linalg.norm(vector)).astype(np.float32))
+                put_vector(store, content, model_id, (vector / np.linalg.norm(vector)).astype(np.float32))
             if number < thumbnails:
                 with Image.open(path) as photo:
                     cache.keep(key.hex(), photo)

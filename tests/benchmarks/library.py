@@ -21,8 +21,11 @@ import mobileclip
 from app.library.files.exif import Facts
 from app.library.files.scan import Found
 from app.library.gallery import Filter, Gallery, Query, Term
+from app.library.index.record import record_photo
 from app.library.pictures.thumbnails import Thumbnails
-from app.library.store.store import Store
+from app.library.store.connection import Store
+from app.library.store.roots import add_root
+from app.library.store.vectors import add_model, put_vector
 from mobileclip.model import Model
 
 REPEATS = 3
@@ -58,15 +61,15 @@ def make_index(path: Path, model: Model, count: int) -> None:
     labels = model.label_vectors - model.label_vectors.mean(axis=0)
     labels /= np.linalg.norm(labels, axis=1, keepdims=True)
     with Store(path, create=True) as store, store.transaction():
-        root = store.add_root("/p")
-        model_id = store.add_model(model.fingerprint, model.name, model.dim)
+        root = add_root(store, "/p")
+        model_id = add_model(store, model.fingerprint, model.name, model.dim)
         for number in range(count):
             tags = labels[random.choice(len(labels), 3, replace=False)]
             vector = random.normal(size=model.dim) * model.dim**-0.5 + random.uniform(0.2, 0.9, 3) @ tags
             facts = Facts(4000, 3000, 1.2e9 + 600.0 * number, "camera")
             found = Found(f"/p/{number // 200}/{number}.jpg", 1, 1)
-            content_id = store.put_photo(found, root, random.bytes(32), facts)
-            store.put_vector(content_id, model_id, (vector / np.linalg.norm(vector)).astype(np.float32))
+            content_id = record_photo(store, found, root, random.bytes(32), facts)
+            put_vector(store, content_id, model_id, (vector / np.linalg.norm(vector)).astype(np.float32))
 
 
 def timings(gallery: Gallery) -> list[tuple[str, float]]:

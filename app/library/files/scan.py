@@ -1,10 +1,10 @@
-"""Walk a folder of photos: what is there, and which parts could not be read.
+"""Walk a folder of photos: which photos there are, and which places could not be read.
 
-The walk says two different things and never mixes them up: "this photo is here", and "here I could not look".
-Only with both can the index tell a deleted photo from an unplugged drive.
+The walk reports two different things: "this photo is here" and "this place could not be read". Only with both can the
+index tell a deleted photo from an unplugged drive.
 """
 
-# A million paths, some of them no text at all: plain strings keep every byte and cost little.
+# A million paths, and not all of them valid text: plain strings keep every byte and cost little.
 # ruff: noqa: PTH100, PTH116, PTH118, PTH122
 
 import os
@@ -43,23 +43,23 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
-    """Something with a photo's suffix that can never be read as one: a pipe, a broken or circular link."""
+class NotAPhoto:
+    """Something with a photo's suffix that can never be a photo: a pipe, a broken or circular link."""
 
     path: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A folder or file that could not be looked at; nothing at or below it is known to be gone."""
+class Inaccessible:
+    """A folder or file that could not be read; nothing at or below it is known to be gone."""
 
     path: str
     reason: str
 
 
 def identity(path: str | os.PathLike[str]) -> Identity | None:
-    """(device, inode) of what `path` leads to, or None where nothing can be found out."""
+    """(device, inode) of what `path` leads to, or None if it can't be read."""
     try:
         status = os.stat(path)
     except OSError:
@@ -73,19 +73,20 @@ def walk(
     include_hidden: bool = False,
     visited: set[Identity] | None = None,
     excluded: Callable[[str, str], bool] = lambda name, path: False,
-) -> Iterator[Found | Odd | Unread]:
+) -> Iterator[Found | NotAPhoto | Inaccessible]:
     """Yield all photos below `root`, in the same order on every run, and every place that could not be read.
 
     Folders are sorted by name. A linked folder is entered after all real ones, each folder once by its
-    (device, inode), so that a loop ends and a photo is met under its real path where it has one.
-    Hidden entries (a leading dot), bins and thumbnail folders, `._*` files and folders that hold a `.nomedia`
-    file are passed over; `root` itself was named by a person and is always walked.
+    (device, inode), so that a loop ends and a photo is found under its real path if it has one.
+    Hidden entries (a leading dot), bins and thumbnail folders, `._*` files and folders that hold a `.nomedia` file
+    are skipped; `root` itself was named by a person and is always walked.
 
     Args:
         root: absolute path of a folder.
         include_hidden: also enter hidden folders and take hidden files; bins and thumbnails stay out.
-        visited: folders to pass over, shared between the walks of one run; changed in place.
-        excluded: says of a name and the path that it ends whether to pass over it and all below; never asked of `root`.
+        visited: folders to skip, shared between the walks of one run; changed in place.
+        excluded: takes a name and the path that ends with it, and returns whether to skip it and all below. It is not
+            called for `root`.
     """
     visited = set() if visited is None else visited
     folders: list[str] = [root]
@@ -100,7 +101,7 @@ def walk(
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            yield Unread(folder, _why(error))
+            yield Inaccessible(folder, _why(error))
             continue
         if folder != root and any(entry.name == ".nomedia" for entry in entries):
             continue
@@ -116,8 +117,8 @@ def walk(
         folders.extend(reversed(below))
 
 
-def _look(entry: os.DirEntry[str]) -> Found | Odd | Unread | str | None:
-    """Say what one entry is: a photo, something odd, a folder to enter (its path), or nothing of ours."""
+def _look(entry: os.DirEntry[str]) -> Found | NotAPhoto | Inaccessible | str | None:
+    """What one entry is: a photo, not a photo, a folder to enter (its path), or of no interest."""
     like_photo = os.path.splitext(entry.name)[1].lower() in PHOTO_SUFFIXES
     try:
         if entry.is_dir():
@@ -130,17 +131,17 @@ def _look(entry: os.DirEntry[str]) -> Found | Odd | Unread | str | None:
     if not like_photo:
         return None
     if not stat.S_ISREG(status.st_mode):
-        return Odd(entry.path, "not a file")
+        return NotAPhoto(entry.path, "not a file")
     return Found(entry.path, status.st_size, status.st_mtime_ns)
 
 
-def _unseen(entry: os.DirEntry[str], error: OSError, like_photo: bool) -> Odd | Unread | None:
+def _unseen(entry: os.DirEntry[str], error: OSError, like_photo: bool) -> NotAPhoto | Inaccessible | None:
     if _is_link(entry) and not isinstance(error, PermissionError):
         # A link without a photo's name may have led to a folder on a drive that is not plugged in.
-        return Odd(entry.path, BROKEN_LINK) if like_photo else Unread(entry.path, BROKEN_LINK)
+        return NotAPhoto(entry.path, BROKEN_LINK) if like_photo else Inaccessible(entry.path, BROKEN_LINK)
     if isinstance(error, FileNotFoundError):
         return None  # deleted since the folder was listed
-    return Unread(entry.path, _why(error))
+    return Inaccessible(entry.path, _why(error))
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
@@ -171,5 +172,5 @@ def outermost(folders: Set[str] | list[str]) -> list[str]:
 
 
 def inside(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies below it; by name alone, the disk is not asked."""
+    """Whether `path` is `folder` or lies below it; judged by name, without reading the disk."""
     return path == folder or path.startswith(os.path.join(folder, ""))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.library.files.scan import Found
 from app.library.pictures.thumbnails import Thumbnails
 from mobileclip.encoder import DECODE_MARGIN
-from mobileclip.errors import PhotoError
+from mobileclip.errors import PhotoError, one_line
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 
@@ -21,7 +21,7 @@ Pixels = NDArray[np.float32]
 A = TypeVar("A")
 B = TypeVar("B")
 
-# These lie outside the file or pass with time, and finding out costs an open() and no decoding: always try
+# These causes are outside the file or pass with time, and checking them costs an open() but no decoding: always try
 # again.
 PASSING_REASONS = (
     "missing",
@@ -42,7 +42,7 @@ def read_photo(found: Found, recipe: PixelRecipe, thumbnails: Thumbnails | None 
     if not unchanged(found):
         raise PhotoError(found.path, "changed while being read")
     if thumbnails is not None and min(image.size) >= thumbnails.size:
-        # The index does not depend on a cache: one that cannot be written costs nothing but itself.
+        # The index does not depend on the cache.
         with suppress(OSError):
             thumbnails.keep(key, image)
     return recipe(image)
@@ -58,7 +58,7 @@ def unchanged(found: Found) -> bool:
 
 
 def guarded(work: Callable[[], A], path: str) -> A | PhotoError:
-    """Do `work` on one photo and hand a failure back as a value, which leaves the photos beside it alone."""
+    """Do `work` on one photo and return a failure as a value, so that it does not affect other photos."""
     try:
         return work()
     except PhotoError as error:
@@ -66,7 +66,7 @@ def guarded(work: Callable[[], A], path: str) -> A | PhotoError:
     except MemoryError:
         return PhotoError(path, "too large", "not enough memory to decode it")
     except Exception as error:  # a decoder's bug must cost one photo, never the run
-        return PhotoError(path, "decode error", f"{type(error).__name__}: {error}")
+        return PhotoError(path, "decode error", f"{type(error).__name__}: {one_line(error)}")
 
 
 def ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:

@@ -1,8 +1,8 @@
-"""Folders and files that a person does not want in the gallery.
+"""Match files and folders that a person does not want in the library.
 
-A pattern without a slash is compared with the name of every folder and file below an indexed folder; one with a slash
-with whole paths. What lies below a matching folder is excluded with it. `*`, `?` and `[abc]` stand for letters as in a
-shell, case does not matter: `Screenshots`, `*.gif`, `WhatsApp*`, `/home/me/Pictures/Private`.
+A pattern without a slash is compared with the name of every file and folder below an indexed folder; a pattern with a
+slash is compared with whole paths. A matching folder is excluded with everything below it. `*`, `?` and `[abc]` work as
+in a shell, and case does not matter: `Screenshots`, `*.gif`, `WhatsApp*`, `/home/me/Pictures/Private`.
 """
 
 import fnmatch
@@ -11,11 +11,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.library.store.store import Store
-
 
 class Excluded:
-    """Whether an entry of a folder is passed over; called with its name and its path."""
+    """Whether an entry of a folder is skipped; called with its name and its path."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         wholes = [pattern.rstrip("/\\") for pattern in patterns if _has_slash(pattern)]
@@ -38,11 +36,6 @@ class Excluded:
             if self(name, str(reached)):
                 return True
         return False
-
-
-def patterns(store: Store) -> list[str]:
-    """The patterns that a person has given, sorted."""
-    return [row[0] for row in store.sql.execute("SELECT pattern FROM excluded ORDER BY pattern")]
 
 
 def _has_slash(pattern: str) -> bool:

@@ -1,6 +1,5 @@
-"""Indexing in a thread of its own, for a screen that looks at its state now and then."""
+"""Indexing in a separate thread, for a screen that polls its state."""
 
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +7,12 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Literal
 
-from app.library.errors import LibraryError, explain
+from app.library.errors import LibraryError
 from app.library.index.run import Options, Progress, Report, check_apart, index_folders
 from app.library.pictures.thumbnails import Thumbnails
-from app.library.store.store import Store
-from mobileclip.errors import PocketclipError
+from app.library.store.connection import Store
+from app.library.store.roots import list_roots
+from mobileclip.errors import PocketclipError, one_line
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -25,11 +25,11 @@ class JobState:
     """How far indexing is.
 
     Attributes:
-        running: whether its thread is at work.
+        running: whether its thread is working.
         stage: loading the "model", looking for photos ("scan"), reading them ("index"), reading the "dates" of those
             that an older version indexed; then "done" or "failed".
         done: photos so far in this stage.
-        total: photos in all, 0 while that is not known.
+        total: photos in all, 0 until that is known.
         failed: photos that could not be read.
         photos_per_second: over the whole stage.
         error: why it failed, in one line.
@@ -60,8 +60,8 @@ class IndexJob:
         """Prepare a run.
 
         Args:
-            index: the SQLite file, made where it is missing.
-            load_model: gives the model, in the job's thread.
+            index: the SQLite file, created if it is missing.
+            load_model: returns the model; called in the job's thread.
             folders: absolute paths; none for all that are indexed already.
             options: see `app.library.index.run.Options`.
             thumbnails: where to keep small pictures of what is decoded anyway.
@@ -84,11 +84,11 @@ class IndexJob:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to end soon; what is decoded by then is kept. Returns at once."""
+        """Ask the job to end soon; what is decoded by then is kept. Returns at once."""
         self._stop.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most `timeout` seconds; returns whether it has ended."""
+        """Wait for the end, at most `timeout` seconds; returns whether the job has ended."""
         if self._thread.is_alive():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -96,12 +96,10 @@ class IndexJob:
     def _work(self) -> None:
         try:
             report = self._run()
-        except sqlite3.Error as error:
-            self._fail(str(explain(error, self._index)))
         except PocketclipError as error:
             self._fail(str(error))
-        except Exception as error:  # the thread has nobody else to tell
-            self._fail(f"indexing stopped: {type(error).__name__}: {error}")
+        except Exception as error:  # nobody else would report it
+            self._fail(f"indexing stopped: {type(error).__name__}: {one_line(error)}")
         else:
             self._state = replace(self._state, running=False, stage="done", report=report)
 
@@ -109,7 +107,7 @@ class IndexJob:
         if self._folders:
             check_apart(self._index, self._folders)
         with Store(self._index, create=True) as store:
-            folders = self._folders or [root.path for root in store.roots()]
+            folders = self._folders or [root.path for root in list_roots(store)]
             if not folders:
                 raise LibraryError("there is no folder to index yet; add one first")
             model = self._load_model()

@@ -8,7 +8,7 @@ from typing import IO, Self
 
 from app.library.errors import IndexBusyError, LibraryError
 
-# The byte that Windows locks lies past the text, so that others can still read whose lock it is.
+# Windows locks a byte past the text, so that others can still read whose lock it is.
 _WINDOWS_BYTE = 1 << 20
 
 
@@ -20,7 +20,7 @@ class IndexLock:
 
     Raises:
         IndexBusyError: another process holds it; the message names its process id.
-        LibraryError: the file cannot be made.
+        LibraryError: the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:

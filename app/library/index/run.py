@@ -1,14 +1,14 @@
 """Bring the index up to date with the folders of photos.
 
-Two phases: walk everything and compare it with what is known, then read what is new, in batches. Each batch
-is one short transaction over pairs (photo, what came of it), so that the index is whole at any moment a
-process may die, and a photo that fails leaves its neighbours alone. What is gone from disk is removed last.
+Two phases: walk everything and compare it with what is known, then read what is new, in batches. Each batch is one
+short transaction over pairs (photo, what became of it), so that the index is complete at any moment a process may die,
+and a photo that fails does not affect the others. What is gone from disk is removed last.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,11 +22,15 @@ from app.library.files.scan import Found, Identity, identity, outermost
 from app.library.index.changes import Scan
 from app.library.index.decode import Pixels, ahead, guarded, read_photo
 from app.library.index.lock import IndexLock
+from app.library.index.record import record_failure, record_photo
 from app.library.labels.rules import rules_of
-from app.library.labels.tags import label_fingerprint, refresh
+from app.library.labels.tagging import label_fingerprint, refresh
 from app.library.pictures.thumbnails import Thumbnails
+from app.library.store import photos, seen, tags, vectors
+from app.library.store.connection import Store
+from app.library.store.failures import Failure, list_failures
 from app.library.store.matrix import load_matrix
-from app.library.store.store import Failure, Store, as_stored
+from app.library.store.roots import add_root
 from mobileclip.errors import PhotoError
 
 if TYPE_CHECKING:
@@ -42,8 +46,8 @@ class Options:
 
     Attributes:
         retry: also read photos again that failed before and have not changed.
-        include_hidden: also enter hidden folders and take hidden files.
-        allow_empty: believe a root that shows not one photo any more, instead of taking it for unmounted.
+        include_hidden: also read hidden folders and files.
+        allow_empty: remove the photos of a root that shows none at all, instead of taking it for unmounted.
         batch_size: photos per call of the image tower.
         decoders: threads that read and decode ahead of the tower.
     """
@@ -56,7 +60,7 @@ class Options:
 
 
 class Progress(NamedTuple):
-    """How far a run is, in photos: `stage` is "scan", "index" or "dates", `total` is 0 while it is not known."""
+    """How far a run is, in photos: `stage` is "scan", "index" or "dates", `total` is 0 until it is known."""
 
     stage: str
     done: int
@@ -69,16 +73,16 @@ class Report:
     """What one run did; all counts are photos, one per path.
 
     Attributes:
-        found: seen on disk.
+        found: on disk.
         embedded: read and given a vector.
-        reused: new or moved places of a content that had its vector already.
+        reused: new or moved files whose content had its vector already.
         failed: could not be read in this run, see `failures`.
-        failed_before: passed over, because they failed in an earlier run and have not changed.
-        removed: let go, because they are gone from disk.
-        unread: (path, reason) of folders that could not be looked at; nothing below them was let go.
-        spared: roots that show no photo any more and kept all they had.
+        failed_before: skipped, because they failed in an earlier run and have not changed.
+        removed: removed from the index, because they are gone from disk.
+        unread: (path, reason) of folders that could not be read; nothing below them was removed.
+        spared: roots that show no photos now and kept those they had.
         failures: what failed in this run.
-        interrupted: `stop` asked to end early; nothing was let go.
+        interrupted: `stop` ended the run early; nothing was removed.
         seconds: wall time.
     """
 
@@ -88,9 +92,9 @@ class Report:
     failed: int = 0
     failed_before: int = 0
     removed: int = 0
-    unread: list[tuple[str, str]] | None = None
-    spared: list[str] | None = None
-    failures: list[Failure] | None = None
+    unread: list[tuple[str, str]] = field(default_factory=list)
+    spared: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -101,7 +105,7 @@ class Report:
 
 
 class _Read(NamedTuple):
-    """One photo and what came of it: its hash and header, and pixels where the content is new; or an error."""
+    """One photo and what became of it: its hash and header, and pixels if the content is new; or an error."""
 
     found: Found
     root_id: int
@@ -124,17 +128,16 @@ def index_folders(
 
     Args:
         store: the open index.
-        model: whose vectors to make; vectors of other models stay beside them, never mixed.
-        folders: what to walk; they stay known to the index as its roots.
+        model: whose vectors to make; vectors of other models are kept apart.
+        folders: what to walk; the index remembers them as its roots.
         options: see Options.
         thumbnails: where to keep a small picture of each photo that is decoded anyway; None for nowhere.
         progress: called from this thread, about once per batch.
-        stop: asked often; when true, what is decoded is still embedded and stored, then the run ends.
+        stop: called often; once it returns true, what is decoded is still embedded and stored, then the run ends.
 
     Raises:
         IndexBusyError: another process is indexing into the same index.
-        LibraryError, EngineError: the index cannot be written, the model does not work. Batches before that
-            are kept.
+        LibraryError, EngineError: the index cannot be written, or the model does not work. Earlier batches are kept.
     """
     check_apart(store.path, folders)
     with IndexLock(store.path.with_name("index.lock")):
@@ -148,7 +151,7 @@ def index_folders(
 
 
 def check_apart(index: Path, folders: Sequence[str]) -> None:
-    """Make sure that the index file will not lie directly in a folder of photos; call it before making the file.
+    """Make sure that the index file will not be directly in a folder of photos; call it before creating the file.
 
     Raises:
         LibraryError: it would.
@@ -182,23 +185,23 @@ class _Run:
         self.done = 0
         self.tagged_by = label_fingerprint(model)
         with store.transaction():
-            self.model_id = store.add_model(model.fingerprint, model.name, model.dim)
+            self.model_id = vectors.add_model(store, model.fingerprint, model.name, model.dim)
         self.rules = rules_of(store, model)
 
     def scan(self) -> None:
-        # Our own files are no photos, even if someone indexes the whole home folder.
+        # Our own files are not photos, even if someone indexes the whole home folder.
         own = identity(self.store.path.parent)
         visited: set[Identity] = set() if own is None else {own}
         for root in self.roots:
             with self.store.transaction():
-                root_id = self.store.add_root(root)
+                root_id = add_root(self.store, root)
             for found in self.scanned.read(root, root_id, include_hidden=self.options.include_hidden, visited=visited):
                 self.progress(Progress("scan", found, 0, 0))
                 if self.stop():
                     return
         self.report.found = self.scanned.found
         self.total = self.scanned.plan(self.model_id, retry=self.options.retry)
-        self.report.failed_before = self.scanned.known_failures()
+        self.report.failed_before = seen.count_known_failures(self.store)
 
     def read(self) -> None:
         """Hash, decode, embed and store all that the scan found new."""
@@ -224,14 +227,14 @@ class _Run:
         return ahead(pool, self._decode, (self._known(read) for read in hashed), depth)
 
     def _until_stopped(self) -> Iterator[tuple[Found, int]]:
-        for item in self.scanned.todo():
+        for item in seen.todo(self.store):
             if self.stop():
                 return
             yield item
 
     def _known(self, read: _Read) -> tuple[_Read, bool]:
         # Runs in the thread that owns the connection, between the two stages of the pool.
-        return read, isinstance(read.hash, bytes) and self.store.has_vector(read.hash, self.model_id)
+        return read, isinstance(read.hash, bytes) and vectors.has_vector(self.store, read.hash, self.model_id)
 
     def _decode(self, item: tuple[_Read, bool]) -> _Read:
         read, known = item
@@ -246,14 +249,14 @@ class _Run:
 
     def read_headers(self) -> None:
         """Read the headers of photos that were indexed before the index kept dates."""
-        missing = self.scanned.count_without_facts()
+        missing = photos.count_without_facts(self.store)
         done = 0
         with ThreadPoolExecutor(self.options.decoders, thread_name_prefix="header") as pool:
-            headers = ahead(pool, _with_facts, self.scanned.without_facts(), _WAITING)
+            headers = ahead(pool, _with_facts, photos.without_facts(self.store), _WAITING)
             while page := list(islice(headers, _WAITING)):
                 with self.store.transaction():
                     for photo_id, facts in page:
-                        self.store.put_facts(photo_id, facts)
+                        photos.put_facts(self.store, photo_id, facts)
                 done += len(page)
                 self.progress(Progress("dates", done, missing, 0))
                 if self.stop():
@@ -264,46 +267,46 @@ class _Run:
         fresh = [(read, read.pixels) for read in batch if isinstance(read.pixels, np.ndarray)]
         embedded: dict[str, tuple[np.ndarray, list[tuple[str, float]]]] = {}
         if fresh:
-            vectors = self.model.encode_pixels(np.stack([pixels for _, pixels in fresh]))
-            decided = self.rules.decide(as_stored(vectors))
-            for (read, _), vector, tags in zip(fresh, vectors, decided, strict=True):
-                embedded[read.found.path] = vector, tags
+            rows = self.model.encode_pixels(np.stack([pixels for _, pixels in fresh]))
+            decided = self.rules.decide(vectors.as_stored(rows))
+            for (read, _), vector, given in zip(fresh, rows, decided, strict=True):
+                embedded[read.found.path] = vector, given
         with self.store.transaction():
             for read in batch:
                 self._write_one(read, embedded.get(read.found.path))
         self.done += len(batch)
         self.progress(Progress("index", self.done, self.total, self.report.failed))
 
-    def _write_one(self, read: _Read, made: tuple[np.ndarray, list[tuple[str, float]]] | None) -> None:
+    def _write_one(self, read: _Read, embedded: tuple[np.ndarray, list[tuple[str, float]]] | None) -> None:
         error = read.hash if isinstance(read.hash, PhotoError) else read.pixels
         if isinstance(error, PhotoError):
-            self.store.put_failure(read.found, read.root_id, error.reason, error.detail)
+            record_failure(self.store, read.found, read.root_id, error.reason, error.detail)
             self.report.failed += 1
             return
         assert isinstance(read.hash, bytes)
-        content_id = self.store.put_photo(read.found, read.root_id, read.hash, read.facts)
-        if made is None:
+        content_id = record_photo(self.store, read.found, read.root_id, read.hash, read.facts)
+        if embedded is None:
             self.report.reused += 1
             return
-        vector, tags = made
-        self.store.put_vector(content_id, self.model_id, vector)
-        self.store.put_tags(content_id, tags, self.tagged_by)
+        vector, given = embedded
+        vectors.put_vector(self.store, content_id, self.model_id, vector)
+        tags.put_tags(self.store, content_id, given, self.tagged_by)
         self.report.embedded += 1
 
     def finish(self) -> None:
-        """Let go of what is gone, unless the run was cut short; make the search matrix ready."""
+        """Remove what is gone, unless the run was cut short; prepare the search matrix."""
         report = self.report
         report.interrupted = self.stop() and (self.done < self.total or self.report.found == 0)
         if not report.interrupted:
             with self.store.transaction():
-                report.failed += self.scanned.put_odd()
+                report.failed += self.scanned.record_not_photos()
                 report.removed, spared = self.scanned.sweep(self.roots, allow_empty=self.options.allow_empty)
             report.spared = spared
             matrix = load_matrix(self.store, self.model.fingerprint)
             # A person may have corrected photos or made a label while this run was under way.
             refresh(self.store, self.model, since=self.rules, matrix=matrix)
-        report.unread = [(event.path, event.reason) for event in self.scanned.unread]
-        report.failures = self.store.failures(since=self.started) if report.failed else []
+        report.unread = [(event.path, event.reason) for event in self.scanned.inaccessible]
+        report.failures = list_failures(self.store, since=self.started) if report.failed else []
         report.seconds = time.time() - self.started
 
 
@@ -314,7 +317,7 @@ def _facts(found: Found) -> Facts | None:
 
 def _with_facts(item: tuple[int, Found]) -> tuple[int, Facts]:
     photo_id, found = item
-    # A header that cannot be read although the photo once could is not asked for on every run: 0 says unknown.
+    # If a header can't be read although the photo once could, a size of 0 keeps the next runs from trying again.
     return photo_id, _facts(found) or Facts(0, 0, file_time(found.mtime_ns), "file")
 
 

@@ -1,7 +1,7 @@
-"""Decisions as training data: a table of photos and labels that `pocketclip train` reads as it is.
+"""Export corrections as training data: a table of photos and labels that `pocketclip train` can read.
 
-One row a photo with at least one ✓: `file`, `label` (several joined by `|`) and `rejected`, the labels with ✗, which
-the trainer leaves alone and a person or a script may use. In a recipe:
+One row for each photo with at least one accepted label: `file`, `label` (several are joined by `|`) and `rejected`, the
+rejected labels, which the trainer ignores and a person or a script may use. In a recipe:
 
     [[photos]]
     name = "mine"
@@ -13,13 +13,13 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.library.errors import LibraryError
-from app.library.labels.corrections import Correction
+from app.library.store.corrections import Correction
+from mobileclip.files import PathLike, write_bytes
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 _COLUMNS = ("file", "label", "rejected")
@@ -27,7 +27,14 @@ _COLUMNS = ("file", "label", "rejected")
 
 @dataclass(frozen=True)
 class Exported:
-    """How many photos were written, and how many were not: only ✗, not in the index now, a name that is no text."""
+    """How many photos were written, and how many were not.
+
+    Attributes:
+        written: with at least one accepted label.
+        only_rejected: without an accepted label.
+        away: not in the index now.
+        unnamed: the table can't hold their path, because it is not valid text.
+    """
 
     written: int
     only_rejected: int
@@ -35,17 +42,18 @@ class Exported:
     unnamed: int
 
 
-def export(corrections: Iterable[Correction], names: Mapping[str, str], out: Path) -> Exported:
-    """Write a table beside which or anywhere the photos may lie; a file of that name is replaced as a whole.
+def export(corrections: Iterable[Correction], names: Mapping[str, str], path: PathLike) -> Exported:
+    """Write a table of all corrected photos, wherever they are; a file of that name is replaced as a whole.
 
     Args:
         corrections: all decisions, those on one photo one after another.
-        names: label → what to call it in a text where the name says little, as that of a person's own label may.
-        out: where to; its ending chooses the format.
+        names: label → what to call it in a text, for names that say little, such as those of custom labels.
+        path: the file to write; its suffix chooses the format, one of SUFFIXES.
 
     Raises:
-        LibraryError: another ending, or the file cannot be written.
+        LibraryError: another suffix, or the file cannot be written.
     """
+    out = Path(path)
     if out.suffix not in SUFFIXES:
         raise LibraryError(f"{out}: the name must end in {', '.join(SUFFIXES)}")
     photos: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {}
@@ -62,13 +70,16 @@ def export(corrections: Iterable[Correction], names: Mapping[str, str], out: Pat
         elif out.suffix != ".jsonl" and not _is_text(paths[0]):
             unnamed += 1
         else:
-            rows.append({"file": _seen_from(out, paths[0]), "label": "|".join(given), "rejected": "|".join(rejected)})
-    _replace(out, _table(rows, out.suffix))
+            rows.append({"file": _relative(out, paths[0]), "label": "|".join(given), "rejected": "|".join(rejected)})
+    try:
+        write_bytes(out, _table(rows, out.suffix))
+    except OSError as error:
+        raise LibraryError(f"{out} cannot be written: {error.strerror}") from None
     return Exported(len(rows), only_rejected, away, unnamed)
 
 
-def _seen_from(out: Path, path: str) -> str:
-    """The photo's path, from the folder of the table where it lies below."""
+def _relative(out: Path, path: str) -> str:
+    """The photo's path, relative to the folder of the table if the photo is below it."""
     folder = Path(os.path.abspath(out)).parent  # noqa: PTH100 (resolve() would follow links)
     return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
@@ -83,28 +94,10 @@ def _is_text(path: str) -> bool:
 
 def _table(rows: list[dict[str, str]], suffix: str) -> bytes:
     if suffix == ".jsonl":
-        # In ASCII, a byte that is no text is an escape like any other, and comes back as it was.
+        # ASCII with escapes also preserves bytes that are not valid text.
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _replace(out: Path, data: bytes) -> None:
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".part", dir=out.parent)
-    except OSError as error:
-        raise LibraryError(f"{out} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(out)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise LibraryError(f"{out} cannot be written: {error.strerror}") from None
-        raise

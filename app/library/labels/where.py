@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.library.labels.rules import rules_of
-from app.library.search.timeline import Photo
+from app.library.store.connection import Store
 from app.library.store.matrix import Matrix
-from app.library.store.store import Rows, Store
+from app.library.store.photos import Photo
 from mobileclip.localize import Box, boxes, heat, heat_maps
+from mobileclip.vectors import Floats
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
 
-# The share of labels whose threshold lies below the cosine from which a text without a threshold counts as present.
+# A text without a threshold counts as present from the cosine that this share of the labels' thresholds is below.
 _PRESENT_QUANTILE = 0.25
 _USUAL_PRESENCE = 0.2
 
@@ -25,22 +26,22 @@ class Where:
 
     Attributes:
         heat: float32 (h, w), 0 … 1 over the whole upright photo, row 0 at its top.
-        boxes: the hot regions, the hottest first; none where the text is not there.
+        boxes: the hot regions, the hottest first; none if the text is not present.
         score: cosine of the photo with the text.
-        present: whether that is enough for the text to be there.
+        present: whether that is enough for the text to be in the photo.
     """
 
-    heat: Rows
+    heat: Floats
     boxes: tuple[Box, ...]
     score: float
     present: bool
 
 
 def where(store: Store, model: "Model", matrix: Matrix, photo: Photo, text: str) -> Where:
-    """Look for a text in a photo; a label's name is looked for with the label's own vector and threshold.
+    """Find a text in a photo; for the name of a label, with the label's own vector and threshold.
 
     Raises:
-        LocalizeError: the model cannot say.
+        LocalizeError: the model cannot localize.
         PhotoError: the file is gone or cannot be read.
     """
     known = rules_of(store, model, matrix)
@@ -56,7 +57,7 @@ def where(store: Store, model: "Model", matrix: Matrix, photo: Photo, text: str)
     return Where(values, boxes(values) if present else (), score, present)
 
 
-def _cosine(model: "Model", matrix: Matrix, photo: Photo, vector: Rows) -> float:
+def _cosine(model: "Model", matrix: Matrix, photo: Photo, vector: Floats) -> float:
     place = int(np.searchsorted(matrix.ids, photo.content_id))
     if place < len(matrix.ids) and matrix.ids[place] == photo.content_id:
         return float(matrix.rows[place] @ vector)

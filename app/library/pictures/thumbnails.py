@@ -1,14 +1,12 @@
 """Small pictures of photos on disk, so that a screen never decodes a whole photo to show a tile.
 
-One JPEG a content, upright, its shorter side of 256 pixels (what a square tile shows), sharded by the content's hash.
-It is a cache: whatever is wrong with a file, it is made again; nothing else is ever lost with it. Files are written
-beside their place and renamed, so that a kill at any moment leaves whole files and at worst a stray part, which goes
-when the cache is next trimmed.
+One JPEG for each content, upright, its shorter side of 256 pixels (what a square tile shows), sharded by the content's
+hash. It is a cache: a missing or damaged file is made again, and nothing else is ever lost. A kill at any moment leaves
+complete files and at worst a partial file, which is removed when the cache is next trimmed.
 """
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +18,7 @@ from PIL import Image
 
 from app.library.files.content import content_hash
 from mobileclip.errors import PhotoError
+from mobileclip.files import PathLike, atomic_write
 from mobileclip.photos import open_photo
 
 SIZE = 256
@@ -28,18 +27,18 @@ LIMIT = 512 * 2**20
 _KEY = re.compile(r"[0-9a-f]{8,128}")
 _SUFFIX, _PART = ".jpg", ".part"
 _QUALITY = 82
-# A panorama's thumbnail shows its middle: tiles are square.
+# The thumbnail of a panorama shows its middle: tiles are square.
 _LONGEST_SIDES = 3
-# Trimming goes down to this share of the limit, so that it need not be done again at once.
+# Trimming goes down to this share of the limit, so that it is not due again at once.
 _TRIMMED_TO = 0.9
-# How often use is noted on disk: for leaving out what has not been seen for long, hours are exact enough.
+# How often use is noted on disk: to drop what has not been used for long, hours are exact enough.
 _USE_NOTED_SECONDS = 6 * 3600.0
 _STRAY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels for a screen: `rgb` holds 3 bytes a pixel, rows from the top, without padding."""
+    """Pixels for a screen: `rgb` holds 3 bytes per pixel, rows from the top, without padding."""
 
     width: int
     height: int
@@ -54,15 +53,15 @@ class Picture:
 class Thumbnails:
     """The cache in `folder`. All calls may come from any thread, and from several processes."""
 
-    def __init__(self, folder: Path, limit: int = LIMIT, size: int = SIZE) -> None:
-        """Prepare a cache; nothing is made on disk before the first thumbnail.
+    def __init__(self, folder: PathLike, limit: int = LIMIT, size: int = SIZE) -> None:
+        """Prepare a cache; nothing is written to disk before the first thumbnail.
 
         Args:
             folder: of the cache, used for nothing else.
-            limit: bytes on disk; the least recently used thumbnails go when they are exceeded.
+            limit: bytes on disk; above it, the least recently used thumbnails are removed.
             size: pixels of the shorter side.
         """
-        self.folder, self.limit, self.size = folder, limit, size
+        self.folder, self.limit, self.size = Path(folder), limit, size
         self._lock = Lock()
         self._bytes: int | None = None  # on disk; counted when first needed
 
@@ -86,15 +85,9 @@ class Thumbnails:
         """
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{key[:16]}-", suffix=_PART, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                self.reduce(image).save(file, "JPEG", quality=_QUALITY)
-                written = file.tell()
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with atomic_write(path, sync=False) as part:
+            self.reduce(image).save(part, "JPEG", quality=_QUALITY)
+            written = part.stat().st_size
         self._count(written)
         return path
 
@@ -109,10 +102,10 @@ class Thumbnails:
         return image.resize(target, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
 
     def picture(self, key: str, photo: str) -> Picture:
-        """The thumbnail's pixels, from disk or made of the file `photo` now.
+        """The thumbnail's pixels, from disk or made from the file `photo` now.
 
-        They are kept if that file is still what was indexed under this key; another file that holds the old content
-        would show the new one ever after. Where the cache cannot be written they are made each time.
+        A new thumbnail is kept only if that file still has the content `key`; otherwise another file with the old
+        content would show this picture. If the cache can't be written, the thumbnail is made each time.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -135,7 +128,7 @@ class Thumbnails:
         return sum(size for _, size, _ in self._files())
 
     def clear(self) -> None:
-        """Remove every thumbnail; photos are elsewhere and never touched."""
+        """Remove every thumbnail; photos are not touched."""
         for path, _, _ in self._files():
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -143,7 +136,7 @@ class Thumbnails:
             self._bytes = 0
 
     def trim(self) -> None:
-        """Remove the least recently used thumbnails until there is room again, and parts that a crash left."""
+        """Remove the least recently used thumbnails until there is room again, and partial files that a crash left."""
         files = sorted(self._files(), key=lambda file: file[2])
         total = sum(size for _, size, _ in files)
         for path, size, used in files:

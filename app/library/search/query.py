@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from app.library.store.filter import EVERYTHING, Filter
 from mobileclip.files import PHOTO_SUFFIXES
 
 _WEIGHTED = re.compile(r"(\d+(?:\.\d+)?):(.*)", re.DOTALL)
@@ -30,19 +31,6 @@ class Term:
     weight: float = 1.0
     is_photo: bool = False
     photo_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Photos that have all of the labels, are in any of the folders, and were taken from `first` to `last`."""
-
-    labels: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-    first: date | None = None
-    last: date | None = None
-
-
-EVERYTHING = Filter()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,16 @@ import numpy as np
 
 from app.library.errors import LibraryError, NothingIndexedError
 from app.library.files.content import content_hash
-from app.library.search.query import EVERYTHING, Filter, Query, Term
-from app.library.search.timeline import contents_of, photos_with, timeline
+from app.library.search.query import Query, Term
+from app.library.search.timeline import timeline
+from app.library.store import photos
+from app.library.store.connection import Ids, Store
+from app.library.store.contents import id_of_content
+from app.library.store.filter import EVERYTHING, Filter
 from app.library.store.matrix import Matrix
-from app.library.store.store import Ids, Rows, Store
+from app.library.store.tags import contents_with_label
+from app.library.store.vectors import list_models
+from mobileclip.vectors import Floats
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -37,7 +43,7 @@ class Results:
     """
 
     ids: Ids
-    scores: Rows
+    scores: Floats
     strong: int
 
 
@@ -68,18 +74,18 @@ def search(store: Store, query: Query, open_vectors: OpenVectors, top: int = 300
     dropped = _contents_that_show(store, model, matrix, query.without, presence)
     if not query.terms:
         ids = timeline(store, query.filter).ids
-        held = photos_with(store, dropped.tolist())
-        return _everything(ids[~np.isin(ids, [photo for photos in held.values() for photo in photos])])
+        held = photos.photos_with(store, dropped.tolist())
+        return _everything(ids[~np.isin(ids, [photo for copies in held.values() for photo in copies])])
     scores = matrix.rows @ query_vector(store, model, matrix, query.terms)
     by_photo = any(term.is_photo or term.photo_id is not None for term in query.terms)
     strong = strong_from(scores, None if by_photo else presence)
-    allowed = None if query.filter == EVERYTHING else contents_of(store, query.filter)
+    allowed = None if query.filter == EVERYTHING else photos.contents_of(store, query.filter)
     left_out = np.concatenate([dropped, _contents_of_terms(store, query.terms)])
     rows = best_rows(scores, allowed, left_out, matrix.ids, top)
     return _photos_of(store, matrix, scores, rows, strong, query.filter)
 
 
-def query_vector(store: Store, model: "Model", matrix: Matrix, terms: Sequence[Term]) -> Rows:
+def query_vector(store: Store, model: "Model", matrix: Matrix, terms: Sequence[Term]) -> Floats:
     """The weighted sum of all terms, scaled to unit length so that scores stay cosines: float32 (d,).
 
     Raises:
@@ -102,12 +108,12 @@ def query_vector(store: Store, model: "Model", matrix: Matrix, terms: Sequence[T
     return np.asarray(total / length, np.float32)
 
 
-def robust_deviation(scores: Rows) -> float:
+def robust_deviation(scores: Floats) -> float:
     """The standard deviation that normal scores (n,) would have, hardly moved by outliers."""
     return _MAD_TO_DEVIATION * float(np.median(np.abs(scores - np.median(scores))))
 
 
-def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
+def strong_from(scores: Floats, presence: Sequence[float] | None) -> float:
     """The cosine from which a result is a strong match, for one query over one library.
 
     No fixed cosine separates good results from bad ones: the limit moves with every query and every model. But two
@@ -133,7 +139,7 @@ def strong_from(scores: Rows, presence: Sequence[float] | None) -> float:
     return float(min(max(outlying, hardly), almost_surely))
 
 
-def best_rows(scores: Rows, allowed: Ids | None, without: Ids, ids: Ids, top: int) -> list[int]:
+def best_rows(scores: Floats, allowed: Ids | None, without: Ids, ids: Ids, top: int) -> list[int]:
     """Row numbers of the `top` best scores, best first, equal ones by row.
 
     Args:
@@ -157,7 +163,7 @@ def best_rows(scores: Rows, allowed: Ids | None, without: Ids, ids: Ids, top: in
 
 def nothing_indexed(store: Store, model: "Model") -> NothingIndexedError:
     """Why a search can't find anything, and what to do about it."""
-    others = [known.name for known in store.models() if known.vectors and known.fingerprint != model.fingerprint]
+    others = [known.name for known in list_models(store) if known.vectors and known.fingerprint != model.fingerprint]
     if others:
         return NothingIndexedError(
             f"the photos were indexed with another model ({', '.join(others)}); run `pocketclip index` with"
@@ -170,9 +176,11 @@ def _everything(ids: Ids) -> Results:
     return Results(ids, np.zeros(len(ids), np.float32), len(ids))
 
 
-def _photos_of(store: Store, matrix: Matrix, scores: Rows, rows: Sequence[int], strong: float, only: Filter) -> Results:
+def _photos_of(
+    store: Store, matrix: Matrix, scores: Floats, rows: Sequence[int], strong: float, only: Filter
+) -> Results:
     contents = [int(matrix.ids[row]) for row in rows]
-    held = photos_with(store, contents, only)
+    held = photos.photos_with(store, contents, only)
     pairs = [
         (photo, float(scores[row]))
         for row, content in zip(rows, contents, strict=True)
@@ -183,28 +191,24 @@ def _photos_of(store: Store, matrix: Matrix, scores: Rows, rows: Sequence[int], 
     return Results(ids, np.array([score for _, score in pairs], np.float32), sum(score >= strong for _, score in pairs))
 
 
-def _weights(terms: Sequence[Term]) -> Rows:
+def _weights(terms: Sequence[Term]) -> Floats:
     return np.array([term.weight for term in terms], np.float32)
 
 
-def _stored_vector(store: Store, matrix: Matrix, photo_id: int) -> Rows:
-    content_id = _content_of(store, photo_id)
-    row = len(matrix.ids) if content_id is None else int(np.searchsorted(matrix.ids, content_id))
-    if row == len(matrix.ids) or matrix.ids[row] != content_id:
+def _stored_vector(store: Store, matrix: Matrix, photo_id: int) -> Floats:
+    content = photos.content_of(store, photo_id)
+    row = len(matrix.ids) if content is None else int(np.searchsorted(matrix.ids, content[0]))
+    if content is None or row == len(matrix.ids) or matrix.ids[row] != content[0]:
         raise LibraryError("this photo is not in the index any more, or not for this model; index again")
     return np.asarray(matrix.rows[row])
 
 
 def _contents_of_terms(store: Store, terms: Sequence[Term]) -> Ids:
     """Ids of the contents that the query asks with, int64 (n,)."""
-    known = [store.content_id(content_hash(term.text)) for term in terms if term.is_photo]
-    known += [_content_of(store, term.photo_id) for term in terms if term.photo_id is not None]
-    return np.array([content_id for content_id in known if content_id is not None], np.int64)
-
-
-def _content_of(store: Store, photo_id: int) -> int | None:
-    row = store.sql.execute("SELECT content_id FROM photos WHERE id = ?", (photo_id,)).fetchone()
-    return None if row is None else int(row[0])
+    known = [id_of_content(store, content_hash(term.text)) for term in terms if term.is_photo]
+    held = [photos.content_of(store, term.photo_id) for term in terms if term.photo_id is not None]
+    known += [content[0] for content in held if content is not None]
+    return np.array([number for number in known if number is not None], np.int64)
 
 
 def _contents_that_show(
@@ -216,6 +220,5 @@ def _contents_that_show(
     for text, vector in zip(texts, model.encode_texts(texts) if texts else (), strict=True):
         scores = matrix.rows @ vector
         found.append(matrix.ids[scores >= strong_from(scores, presence)])
-        tagged = store.sql.execute("SELECT content_id FROM tags WHERE label = ?", (text,)).fetchall()
-        found.append(np.array([row[0] for row in tagged], np.int64))
+        found.append(np.array(contents_with_label(store, text), np.int64))
     return np.unique(np.concatenate(found))

@@ -1,6 +1,6 @@
 """All vectors of one model as one matrix on disk, mapped into memory for search.
 
-SQLite is the truth; this file is made from it at any time. It lies beside the index:
+SQLite is the truth; this file can be made from it at any time. It is next to the index:
 
     magic, 8 bytes | length of the header, uint32 | CRC-32 of the header, uint32 | header, JSON | zeros up to
     4096 vectors, float32 little endian, count × dim content ids, int64 little endian, count, ascending
@@ -10,16 +10,17 @@ widening.
 """
 
 import json
-import os
 import struct
-import tempfile
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from app.library.store.store import Ids, Rows, Store, on_sphere
+from app.library.store.connection import Ids, Store
+from app.library.store.vectors import id_of_model, list_models, vector_blocks
+from mobileclip.files import atomic_write
+from mobileclip.vectors import Floats
 
 MAGIC = b"pCLIPvec"
 FORMAT = 1
@@ -46,19 +47,19 @@ class Matrix:
     """Unit rows, float32 (n, d), mapped or in memory, and their content ids, int64 (n,), ascending."""
 
     ids: Ids
-    rows: Rows
+    rows: Floats
 
 
 def cache_path(store: Store, fingerprint: str) -> Path:
-    """Where the matrix of the model with this fingerprint lies."""
+    """The file of the matrix of the model with this fingerprint."""
     return store.path.with_name(f"vectors-{fingerprint[:16]}.cache")
 
 
 def load_matrix(store: Store, fingerprint: str) -> Matrix:
-    """Map the vectors of one model; the file is made anew where it is missing, old or damaged.
+    """Map the vectors of one model; the file is written first if it is missing, old or damaged.
 
-    Where it cannot be written (a full disk, a read-only folder) the vectors are read into memory instead: a
-    search should not need free space.
+    If it can't be written (a full disk, a read-only folder), the vectors are read into memory instead: a search should
+    not need free space.
     """
     path = cache_path(store, fingerprint)
     with store.snapshot():
@@ -66,16 +67,15 @@ def load_matrix(store: Store, fingerprint: str) -> Matrix:
         matrix = _map(path, fingerprint, stamp)
         if matrix is not None:
             return matrix
-        known = {model.fingerprint: model.dim for model in store.models()}
-        dim = known.get(fingerprint, 0)
-        model_id = store.model_id(fingerprint)
-        if model_id is None:
+        dim = {model.fingerprint: model.dim for model in list_models(store)}.get(fingerprint, 0)
+        known = id_of_model(store, fingerprint)
+        if known is None:
             return Matrix(np.empty(0, np.int64), np.empty((0, dim), np.float32))
         try:
-            _write(path, store, model_id, Header(FORMAT, DTYPE, dim, 0, fingerprint, stamp, 0))
+            _write(path, store, known, Header(FORMAT, DTYPE, dim, 0, fingerprint, stamp, 0))
         except OSError:
-            return _gather(store, model_id, dim)
-        return _map(path, fingerprint, stamp) or _gather(store, model_id, dim)
+            return _gather(store, known, dim)
+        return _map(path, fingerprint, stamp) or _gather(store, known, dim)
 
 
 def _map(path: Path, fingerprint: str, stamp: str) -> Matrix | None:
@@ -112,33 +112,24 @@ def _read_header(page: bytes) -> Header | None:
 
 
 def _write(path: Path, store: Store, model_id: int, header: Header) -> None:
-    """Write beside `path` and rename: a reader meets the old file or the new one, never a part."""
-    handle, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.seek(_START)
-            checksum, all_ids = 0, [np.empty(0, np.int64)]
-            for ids, rows in store.vector_blocks(model_id, header.dim):
-                data = on_sphere(rows).astype(DTYPE, copy=False).data
-                checksum = zlib.crc32(data, checksum)
-                file.write(data)
-                all_ids.append(ids)
-            ids = np.concatenate(all_ids).astype("<i8", copy=False)
-            file.write(ids.data)
-            complete = asdict(header) | {"count": len(ids), "checksum": zlib.crc32(ids.data, checksum)}
-            text = json.dumps(complete).encode()
-            file.seek(0)
-            file.write(_PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text)
-            file.truncate(_START + 4 * len(ids) * header.dim + 8 * len(ids))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as part, part.open("wb") as file:
+        file.seek(_START)
+        checksum, all_ids = 0, [np.empty(0, np.int64)]
+        for ids, rows in vector_blocks(store, model_id, header.dim):
+            data = rows.astype(DTYPE, copy=False).data
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+            all_ids.append(ids)
+        ids = np.concatenate(all_ids).astype("<i8", copy=False)
+        file.write(ids.data)
+        complete = asdict(header) | {"count": len(ids), "checksum": zlib.crc32(ids.data, checksum)}
+        text = json.dumps(complete).encode()
+        file.seek(0)
+        file.write(_PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text)
+        file.truncate(_START + 4 * len(ids) * header.dim + 8 * len(ids))
 
 
 def _gather(store: Store, model_id: int, dim: int) -> Matrix:
-    blocks = list(store.vector_blocks(model_id, dim))
+    blocks = list(vector_blocks(store, model_id, dim))
     rows = np.concatenate([np.empty((0, dim), np.float32), *(rows for _, rows in blocks)])
-    return Matrix(np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in blocks)]), on_sphere(rows))
+    return Matrix(np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in blocks)]), rows)

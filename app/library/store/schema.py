@@ -1,11 +1,11 @@
-"""The tables of the index, and the one way to open them.
+"""The tables of the index: how they are created, upgraded and emptied.
 
-A photo is a place on disk; a content is what lies there, known by its hash. Vectors and tags hang on
-contents, so that a moved file keeps them and two copies share them. What a person decides hangs on the hash itself and
-outlives even the content. File names are bytes on most systems and need not be text, so paths are stored as the bytes
-that the system uses (`os.fsencode`).
+A photo is a place on disk; a content is what is there, known by its hash. Vectors and tags belong to contents, so that
+a moved file keeps them and two copies share them. What a person decides belongs to the hash itself and outlives even
+the content. File names are bytes on most systems and need not be text, so paths are stored as the bytes that the
+system uses (`os.fsencode`).
 
-A new index is made as the first version and upgraded like any old one: there is one description of every version.
+A new index is created as the first version and upgraded like any old one: there is one description of every version.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from app.library.errors import LibraryError, explain
+from app.library.errors import LibraryError
 
 APPLICATION_ID = 0x70434C50  # "pCLP", seen by `file` and checked before anything is written
 VERSION = 2
@@ -112,7 +112,7 @@ CREATE TABLE own_labels (
     made_at REAL NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE own_fits (                   -- what an own label is to one model; made anew where it is missing
+CREATE TABLE own_fits (                   -- a custom label fitted to one model; made again if missing
     model_id INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
     name TEXT NOT NULL REFERENCES own_labels ON DELETE CASCADE,
     vector BLOB NOT NULL,                 -- float32, little endian
@@ -132,6 +132,10 @@ CREATE TABLE excluded (pattern TEXT PRIMARY KEY) WITHOUT ROWID;
 
 _UPGRADES = {2: _SECOND}
 
+MADE_FROM_PHOTOS = ("tags", "vectors", "failures", "photos", "contents", "roots", "decided", "searches", "models")
+DECISIONS = ("corrections", "own_fits", "own_labels", "excluded")
+"""All tables but `meta`: what indexing can restore, and what only a person can. In an order that foreign keys allow."""
+
 # Whatever decides which vectors a search may see moves the counter, so that no writer can forget to.
 _COUNTED = (
     "INSERT ON photos",
@@ -143,39 +147,12 @@ _COUNTED = (
 )
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    """Open the index at `path` in WAL mode with foreign keys on; autocommit, transactions are explicit.
-
-    Args:
-        path: the SQLite file.
-        create: make the file and its folder where they are missing.
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Switch to WAL with foreign keys on; create the tables of an empty file, upgrade old ones.
 
     Raises:
-        LibraryError: not there (and `create` is false), not ours, made by a newer version, or not writable.
+        LibraryError: not an index of ours, made by a newer version, or not writable.
     """
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(f"cannot make the index folder {path.parent}: {error.strerror}") from None
-    elif not path.exists():
-        raise LibraryError(f"there is no index at {path}")
-    try:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
-    except sqlite3.Error as error:
-        raise explain(error, path) from None
-    try:
-        _prepare(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise explain(error, path) from None
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = _pragma(connection, "user_version")
     if version > VERSION:
         raise LibraryError(
@@ -190,7 +167,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version and _pragma(connection, "application_id") != APPLICATION_ID:
         raise LibraryError(f"{path} is not a pocketclip index; move it away or set POCKETCLIP_HOME")
     if version < VERSION:
-        _bring_up(connection, path)
+        _upgrade(connection, path)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -200,14 +177,16 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+        except LibraryError as error:
+            cause = error.__cause__
+            busy = isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > end:
                 raise
         time.sleep(0.02)
 
 
-def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables or upgrade old ones, all steps or none."""
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables or upgrade old ones, all steps or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have done it while this one waited for the lock.
@@ -223,6 +202,12 @@ def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def empty(connection: sqlite3.Connection, *, keep_decisions: bool) -> None:
+    """Delete the rows of all tables; with `keep_decisions`, not what a person decided."""
+    for table in (*MADE_FROM_PHOTOS, *(() if keep_decisions else DECISIONS)):
+        connection.execute(f"DELETE FROM {table}")
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:

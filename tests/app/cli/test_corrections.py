@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from app.library.labels.corrections import correct
-from app.library.store.store import Store
+from app.library.labels.photo_tags import correct
+from app.library.store.connection import Store
 from tests.app.cli.conftest import CommandLine
 
 

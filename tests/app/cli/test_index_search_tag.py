@@ -83,7 +83,7 @@ def test_a_vanished_folder_loses_nothing(cli: CommandLine, photos: Path, tmp_pat
     cli.index(photos)
     photos.rename(tmp_path / "unplugged")
     gone = cli.index(photos)
-    assert gone.code == 3 and "what is known below it stays" in gone.err
+    assert gone.code == 3 and "its photos are kept" in gone.err
     assert len(cli.search("anything", "--json", "-t", "99").json) == 6
     photos.mkdir()
     empty = cli.index(photos, "--json")

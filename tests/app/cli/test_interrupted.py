@@ -14,7 +14,10 @@ from PIL import Image
 
 import mobileclip
 from app.library.index.lock import IndexLock
-from app.library.store.store import Store
+from app.library.store.connection import Store
+from app.library.store.photos import paths_of
+from app.library.store.roots import add_root
+from app.library.store.vectors import id_of_model, vector_blocks
 from tests.app.cli.conftest import BUNDLE, CommandLine, real_photos
 
 MANY = 96
@@ -83,11 +86,11 @@ def test_a_killed_run_is_finished_by_the_next(cli: CommandLine, many: Path) -> N
     assert check(cli.home) == MANY
     model = mobileclip.load(BUNDLE, threads=1)
     with Store(cli.home / "index.db") as store:
-        model_id = store.model_id(model.fingerprint)
+        model_id = id_of_model(store, model.fingerprint)
         assert model_id is not None
-        ((ids, rows),) = store.vector_blocks(model_id, model.dim)
+        ((ids, rows),) = vector_blocks(store, model_id, model.dim)
         for row in (0, done - 1, done, MANY - 1):
-            (path,) = store.paths_of(int(ids[row]))
+            (path,) = paths_of(store, int(ids[row]))
             np.testing.assert_allclose(rows[row], model.encode_images([path])[0], atol=2e-3)
 
 
@@ -113,7 +116,7 @@ def test_a_second_indexing_process_is_refused(cli: CommandLine, photos: Path) ->
 def test_search_works_while_another_process_writes(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     with Store(cli.home / "index.db") as store, store.transaction():
-        store.add_root("/somewhere")
+        add_root(store, "/somewhere")
         assert len(cli.search("anything", "--json").json) == 6
 
 

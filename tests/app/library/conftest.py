@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from app.library.index.run import Options, Report, index_folders
-from app.library.labels.tags import refresh
+from app.library.labels.tagging import refresh
 from app.library.search.query import Query, Term
 from app.library.search.rank import Results, search
-from app.library.search.timeline import photos as photos_by_id
+from app.library.store.connection import Store
 from app.library.store.matrix import load_matrix
-from app.library.store.store import Store
+from app.library.store.photos import list_photos
 from mobileclip.photos import open_photo
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.zeroshot import Label, LabelSet
@@ -147,7 +147,7 @@ def ask(store: Store, model: FakeModel, *texts: str, top: int = 300, like: int |
 
 def names(store: Store, ids) -> list[str]:
     """The file names of photos by their ids."""
-    return [Path(photo.path).name for photo in photos_by_id(store, ids)]
+    return [Path(photo.path).name for photo in list_photos(store, ids)]
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""The one object that screens talk to: its answers, its errors in one line, and indexing in a thread beside it."""
+"""The one object that screens talk to: its answers, its errors in one line, and indexing in a thread next to it."""
 
 import functools
 import os
-import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -14,10 +13,19 @@ import pytest
 
 from app.library.errors import LibraryError
 from app.library.gallery import Filter, Gallery, Query, Term
+from app.library.index import folders
 from app.library.index.job import IndexJob
 from app.library.index.lock import IndexLock
 from app.library.index.run import Options
 from app.library.pictures.thumbnails import Thumbnails
+from app.library.storage import measure_storage
+from app.library.store.custom_labels import list_custom_labels
+from app.library.store.failures import list_failures
+from app.library.store.patterns import list_patterns
+from app.library.store.photos import list_folders
+from app.library.store.roots import list_roots
+from app.library.store.searches import forget_searches, past_searches, remember_search
+from app.library.store.tags import given_labels
 from mobileclip.bundle import Head
 from mobileclip.errors import BundleError, PhotoError
 from mobileclip.localize import LocalizeError
@@ -25,7 +33,7 @@ from tests.app.library.conftest import FakeModel
 
 
 class LocalModel(FakeModel):
-    """A model whose vectors are projected means of a 4 × 4 map of colours, and that can therefore say where."""
+    """A model whose vectors are projected means of a 4 × 4 map of colors, and that can therefore localize."""
 
     engine = "fake"
 
@@ -65,7 +73,7 @@ def indexed(index: Path, model, photos: Path) -> Gallery:
 def test_a_whole_afternoon(index: Path, photos: Path) -> None:
     model = LocalModel()
     with indexed(index, model, photos) as gallery:
-        assert gallery.counts().photos == 8 and [root.photos for root in gallery.roots()] == [8]
+        assert gallery.counts().photos == 8 and [root.photos for root in list_roots(gallery.store)] == [8]
         ids = gallery.timeline().ids
         rows = gallery.photos(ids)
         assert len(rows) == 8 and all(row.width and row.height for row in rows)
@@ -94,12 +102,12 @@ def test_a_whole_afternoon(index: Path, photos: Path) -> None:
         assert gallery.where(album.cover.id, "anything else").heat.shape == where.heat.shape
         details = gallery.details(album.cover.id)
         assert (details.width, details.height) == (album.cover.width, album.cover.height)
-        assert gallery.model_about().can_localize and gallery.storage().thumbnails > 0
-        assert gallery.folders()[0].photos == 4 and gallery.failures() == []
-        gallery.remember_search("a walk")
-        assert gallery.past_searches() == ["a walk"]
-        gallery.forget_searches()
-        assert gallery.past_searches() == []
+        assert gallery.model_about().can_localize and measure_storage(gallery.store, gallery.thumbnails).thumbnails > 0
+        assert list_folders(gallery.store)[0].photos == 4 and list_failures(gallery.store) == []
+        remember_search(gallery.store, "a walk")
+        assert past_searches(gallery.store, 20) == ["a walk"]
+        forget_searches(gallery.store)
+        assert past_searches(gallery.store, 20) == []
         gallery.delete_label("sunny")
         assert "sunny" not in gallery.labels()
 
@@ -112,14 +120,15 @@ def test_forgetting_everything_leaves_photos_and_if_asked_decisions(index: Path,
         photo = gallery.photos(gallery.timeline().ids)[0]
         gallery.correct(photo.id, "holiday", True)
         gallery.save_label("sunny", ["bright"])
-        gallery.exclude("nothing*")
+        folders.exclude(gallery.store, "nothing*")
         secret = os.fsencode(photo.path)
         with IndexLock(index.with_name("index.lock")), pytest.raises(LibraryError, match="wait for it"):
             gallery.forget_everything(keep_decisions=keep)
         gallery.forget_everything(keep_decisions=keep)
-        assert gallery.counts().photos == 0 and gallery.storage().thumbnails == gallery.storage().vectors == 0
-        assert [label.name for label in gallery.own_labels()] == (["sunny"] if keep else [])
-        assert gallery.excluded() == (["nothing*"] if keep else [])
+        left = measure_storage(gallery.store, gallery.thumbnails)
+        assert gallery.counts().photos == 0 and left.thumbnails == left.vectors == 0
+        assert [label.name for label in list_custom_labels(gallery.store)] == (["sunny"] if keep else [])
+        assert list_patterns(gallery.store) == (["nothing*"] if keep else [])
         for path in index.parent.rglob("*"):
             assert not path.is_file() or secret not in path.read_bytes(), path
         assert {path: path.read_bytes() for path in photos.rglob("*.*")} == before
@@ -162,7 +171,7 @@ def test_the_next_album_shows_what_corrections_taught(index: Path, photos: Path,
 
 def test_a_model_that_cannot_say_where_says_so(index: Path, photos: Path) -> None:
     with indexed(index, LocalModel(local=False), photos) as gallery:
-        assert not gallery.can_localize() and not gallery.model_about().can_localize
+        assert not gallery.model_about().can_localize
         with pytest.raises(LocalizeError, match="cannot show where"):
             gallery.where(int(gallery.timeline().ids[0]), "bright")
 
@@ -189,10 +198,16 @@ def test_a_damaged_index_is_one_line(index: Path, model: FakeModel) -> None:
     assert job.join(300) and job.state.stage == "failed" and "is not a pocketclip index" in job.state.error
 
 
-def test_trouble_inside_sqlite_is_told_by_every_method(index: Path, model: FakeModel) -> None:
+def test_every_sqlite_error_is_one_line(index: Path, model: FakeModel) -> None:
     gallery = opened(index, model)
     gallery.store.sql.execute("DROP TABLE tags")
-    for call in (gallery.albums, gallery.counts, lambda: gallery.tags(1), lambda: gallery.timeline(Filter(("x",)))):
+    for call in (
+        gallery.albums,
+        gallery.counts,
+        lambda: gallery.tags(1),
+        lambda: gallery.timeline(Filter(("x",))),
+        lambda: given_labels(gallery.store),
+    ):
         with pytest.raises(LibraryError, match="cannot be used: no such table"):
             call()
     gallery.close()
@@ -212,7 +227,7 @@ def test_the_matrix_is_read_again_only_after_a_change(index: Path, photos: Path,
         assert gallery.matrix() is first
         gallery.correct(int(gallery.timeline().ids[0]), "x", True)
         assert gallery.matrix() is first
-        gallery.forget_root(str(photos))
+        folders.forget_root(gallery.store, str(photos))
         assert len(gallery.matrix().ids) == 0
 
 
@@ -258,8 +273,8 @@ def test_a_job_without_folders_or_model_fails_in_one_line(index: Path, photos: P
         (missing, [str(photos)], "no model"),
         (odd, [str(photos)], "RuntimeError"),
     ]
-    for load, folders, words in cases:
-        job = IndexJob(index, load, folders)
+    for load, named, words in cases:
+        job = IndexJob(index, load, named)
         job.start()
         assert job.join(300) and job.state.stage == "failed" and words in job.state.error and not job.state.running
     job = IndexJob(photos / "index.db", lambda: model, [str(photos)])
@@ -303,16 +318,16 @@ def test_two_galleries_share_one_index_across_threads(index: Path, photos: Path,
     thread.start()
     while thread.is_alive():
         assert main.counts().photos == 8
-        main.remember_search("while the other writes")
+        remember_search(main.store, "while the other writes")
     thread.join()
     assert not errors and len(main.timeline(Filter(labels=("seen",))).ids) == 8
-    with pytest.raises(sqlite3.ProgrammingError, match="thread"):
+    with pytest.raises(LibraryError, match="thread"):
         failed: list[BaseException] = []
 
         def wrong() -> None:
             try:
                 main.store.sql.execute("SELECT 1")
-            except sqlite3.Error as error:
+            except LibraryError as error:
                 failed.append(error)
 
         other = threading.Thread(target=wrong)

@@ -14,6 +14,7 @@ from kivy.uix.slider import Slider
 from kivy.uix.widget import Widget
 
 from app.library.gallery import Query
+from app.library.store.searches import past_searches
 from app.ui.grid.tile import Tile
 from app.ui.kit import layers
 from app.ui.kit.theme import theme
@@ -245,7 +246,7 @@ def test_dates_excluded_words_and_past_searches(gallery: Driver) -> None:
     screen.field.text = "re"
     gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in screen.model.suggestions])
     screen.field.text = ""
-    gallery.until(lambda: "red" in app.session.quick.past_searches(), "the past search")
+    gallery.until(lambda: "red" in past_searches(app.session.quick.store, 20), "the past search")
     screen.field.focus = False
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from app.library.index.run import Options, index_folders
-from app.library.labels.corrections import correct
-from app.library.search.timeline import photos, timeline
-from app.library.store.store import Store
+from app.library.labels.photo_tags import correct
+from app.library.search.timeline import timeline
+from app.library.store.connection import Store
+from app.library.store.photos import list_photos
 from mobileclip.checkpoints import load_checkpoint
 from tests.app.library.conftest import FakeModel
 from tests.distill.conftest import COLOURS, run
@@ -22,7 +23,7 @@ def test_a_student_is_trained_on_corrections(recipe_folder: Path, data: Path, tm
     with Store(home / "index.db", create=True) as store:
         index_folders(store, FakeModel(), [str(pictures)], Options(decoders=1))
         decided = {}
-        for photo in photos(store, timeline(store).ids)[:40]:
+        for photo in list_photos(store, timeline(store).ids)[:40]:
             colour = list(COLOURS)[int(Path(photo.path).stem) % 4]
             correct(store, photo.id, colour, True)
             correct(store, photo.id, "black", False)

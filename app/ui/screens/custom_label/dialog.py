@@ -7,6 +7,7 @@ from kivy.metrics import dp
 from kivy.properties import NumericProperty, ObjectProperty
 
 from app.library.gallery import Preview
+from app.library.store.custom_labels import list_custom_labels
 from app.ui.grid.tile import Tile
 from app.ui.host import Host
 from app.ui.kit import layers
@@ -58,7 +59,11 @@ class CustomLabelDialog(layers.Dialog):
         self.tile = (room - dp(3) * (self.per_row - 1)) / self.per_row
         # The keyboard of a phone leaves less room, and so do small windows.
         self.rows_shown = 2 if shell.height > dp(620) else 1
-        known = {own.name: own for own in self.app.session.quick.own_labels()} if self.app.session.quick else {}
+        known = (
+            {own.name: own for own in list_custom_labels(self.app.session.quick.store)}
+            if self.app.session.quick
+            else {}
+        )
         if self._label in known:
             own = known[self._label]
             self.name_field.text, self.slider.value = own.name, own.sensitivity

@@ -7,6 +7,7 @@ from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, St
 from kivy.uix.boxlayout import BoxLayout
 
 from app.library.gallery import Filter, Timeline
+from app.library.store.roots import list_roots
 from app.ui.grid.sections import by_date
 from app.ui.host import Host
 from app.ui.kit.strings import job_line, n, t
@@ -91,7 +92,7 @@ class PhotosScreen(GridScreen):
         if self._timeline is None or len(self._timeline.ids) or session.indexing:
             self.grid.notice.show()
             return
-        roots = session.quick.roots() if session.quick else []
+        roots = list_roots(session.quick.store) if session.quick else []
         job = session.job.state if session.job is not None else None
         if job is not None and job.stage == "failed" and not self.album:
             self.grid.notice.show("warning", t("photos.stopped.title"), job.error, t("photos.gone.action"))
@@ -104,7 +105,7 @@ class PhotosScreen(GridScreen):
 
     def notice_pressed(self) -> None:
         """Do what the notice offers."""
-        if self.app.session.quick is None or not self.app.session.quick.roots():
+        if self.app.session.quick is None or not list_roots(self.app.session.quick.store):
             self.app.add_folder()
         else:
             self.app.session.index()

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 from app.library.gallery import Query, Results, Suggestion, Term
 from app.library.search.query import split_typed
+from app.library.store.searches import remember_search
 from app.ui.kit.strings import MONTHS, t
 from app.ui.session import Session
 from mobileclip.errors import PocketclipError
@@ -212,7 +213,7 @@ class SearchModel:
     def _remember(self) -> None:
         words = self.typed.strip()
         if len(words) > 2 and not self.trouble:
-            self._session.chore(lambda gallery: gallery.remember_search(words), lambda _: None, lambda _: None)
+            self._session.chore(lambda gallery: remember_search(gallery.store, words), lambda _: None, lambda _: None)
 
     def _suggest(self) -> None:
         text = self.typed.strip()

@@ -13,6 +13,8 @@ from kivy.uix.widget import Widget
 
 from app.library.gallery import Album, Suggestion
 from app.library.search.query import parse_day
+from app.library.store.photos import list_folders
+from app.library.store.searches import forget_searches, past_searches
 from app.ui.grid.album_card import CAPTION, AlbumCard
 from app.ui.grid.sections import by_strength
 from app.ui.host import Host
@@ -195,7 +197,7 @@ class SearchScreen(GridScreen):
     def _fill_start(self) -> None:
         """What can be asked before anything is: past searches, and labels that photos have."""
         self.app.session.ask(
-            lambda gallery: (gallery.past_searches(SHOWN_PAST), gallery.albums()[:SHOWN_LABELS]),
+            lambda gallery: (past_searches(gallery.store, SHOWN_PAST), gallery.albums()[:SHOWN_LABELS]),
             self._start_is,
             lambda _: self._start_is(([], [])),
             "search start",
@@ -250,7 +252,9 @@ class SearchScreen(GridScreen):
             cover.size = side, side + dp(CAPTION)
 
     def _forget(self) -> None:
-        self.app.session.ask(lambda gallery: gallery.forget_searches(), lambda _: self._fill_start(), self.app.trouble)
+        self.app.session.ask(
+            lambda gallery: forget_searches(gallery.store), lambda _: self._fill_start(), self.app.trouble
+        )
 
     # conditions
 
@@ -265,7 +269,7 @@ class SearchScreen(GridScreen):
             )
             pick.open(self.app.shell)
 
-        self.app.session.ask(lambda gallery: gallery.folders(), choose, self.app.trouble)
+        self.app.session.ask(lambda gallery: list_folders(gallery.store), choose, self.app.trouble)
 
     def _pick_without(self) -> None:
         choices = [(label, label, "") for label in self.app.session.labels]

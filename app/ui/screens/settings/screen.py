@@ -7,7 +7,12 @@ from typing import Any
 from kivy.properties import BooleanProperty, NumericProperty, ObjectProperty, StringProperty
 from kivy.uix.boxlayout import BoxLayout
 
-from app.library.gallery import ModelAbout, Root, Storage
+from app.library.gallery import ModelAbout
+from app.library.index import folders
+from app.library.storage import Storage, measure_storage
+from app.library.store.failures import list_failures
+from app.library.store.patterns import list_patterns
+from app.library.store.roots import Root, list_roots
 from app.ui.grid.photo_grid import LEAST, MOST
 from app.ui.host import Host
 from app.ui.kit import layers
@@ -72,11 +77,16 @@ class SettingsScreen(AppScreen):
         session = self.app.session
         if session.quick is None or not (force or (self.manager and self.manager.current_screen is self)):
             return
-        self._show_roots(session.quick.roots())
-        self._show_excluded(session.quick.excluded())
+        self._show_roots(list_roots(session.quick.store))
+        self._show_excluded(list_patterns(session.quick.store))
         self._show_failures()
         self._show_model(session.model)
-        session.chore(lambda gallery: gallery.storage(), self._show_storage, lambda _: None, "storage")
+        session.chore(
+            lambda gallery: measure_storage(gallery.store, gallery.thumbnails),
+            self._show_storage,
+            lambda _: None,
+            "storage",
+        )
 
     def _show_job(self) -> None:
         job = self.app.session.job
@@ -130,7 +140,7 @@ class SettingsScreen(AppScreen):
             session.changed()
             session.state_changed()
 
-        session.ask(lambda gallery: gallery.forget_root(path), gone, self.app.trouble)
+        session.ask(lambda gallery: folders.forget_root(gallery.store, path), gone, self.app.trouble)
 
     def _show_excluded(self, patterns: list[str]) -> None:
         if not self._differs("excluded", patterns):
@@ -156,7 +166,7 @@ class SettingsScreen(AppScreen):
             self.app.session.changed()
             layers.show_message(self.app.shell, t("settings.excluded.done", photos=n("photos", count)))
 
-        self.app.session.ask(lambda gallery: gallery.exclude(pattern), hidden, self.app.trouble)
+        self.app.session.ask(lambda gallery: folders.exclude(gallery.store, pattern), hidden, self.app.trouble)
 
     def _include(self, pattern: str) -> None:
         def back(_: None) -> None:
@@ -164,13 +174,13 @@ class SettingsScreen(AppScreen):
             message, action = t("settings.excluded.back"), t("settings.update")
             layers.show_message(self.app.shell, message, action, self.app.session.index)
 
-        self.app.session.ask(lambda gallery: gallery.include(pattern), back, self.app.trouble)
+        self.app.session.ask(lambda gallery: folders.include(gallery.store, pattern), back, self.app.trouble)
 
     # failures, model, storage
 
     def _show_failures(self) -> None:
         holder = self.ids.failed
-        failures = self.app.session.quick.failures()
+        failures = list_failures(self.app.session.quick.store)
         if not self._differs("failures", failures):
             return
         self.failing = bool(failures)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.library.files.scan import Found, Odd, Unread, identity, inside, outermost, walk
+from app.library.files.scan import Found, Inaccessible, NotAPhoto, identity, inside, outermost, walk
 
 
 def names(root: Path, **options: object) -> list[str]:
@@ -66,20 +66,20 @@ def test_pipes_and_broken_links_are_odd(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
     assert list(walk(str(tmp_path))) == [
-        Odd(str(tmp_path / "gone.jpg"), "broken link"),
-        Odd(str(tmp_path / "pipe.jpg"), "not a file"),
-        Odd(str(tmp_path / "self.jpg"), "broken link"),
+        NotAPhoto(str(tmp_path / "gone.jpg"), "broken link"),
+        NotAPhoto(str(tmp_path / "pipe.jpg"), "not a file"),
+        NotAPhoto(str(tmp_path / "self.jpg"), "broken link"),
     ]
 
 
 def test_a_link_to_a_folder_that_is_gone_is_unread(tmp_path: Path) -> None:
     (tmp_path / "drive").symlink_to(tmp_path / "nowhere")
-    assert list(walk(str(tmp_path))) == [Unread(str(tmp_path / "drive"), "broken link")]
+    assert list(walk(str(tmp_path))) == [Inaccessible(str(tmp_path / "drive"), "broken link")]
 
 
 def test_a_root_that_is_gone_is_unread(tmp_path: Path) -> None:
     (event,) = walk(str(tmp_path / "gone"))
-    assert isinstance(event, Unread) and event.path == str(tmp_path / "gone")
+    assert isinstance(event, Inaccessible) and event.path == str(tmp_path / "gone")
 
 
 def test_a_folder_that_cannot_be_listed_is_unread_and_the_rest_goes_on(
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_listed_is_unread_and_the_rest_goes_on(
         return real(path)
 
     monkeypatch.setattr("app.library.files.scan.os.scandir", denied)
-    assert [type(event) for event in walk(str(tmp_path))] == [Unread, Found]
+    assert [type(event) for event in walk(str(tmp_path))] == [Inaccessible, Found]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")

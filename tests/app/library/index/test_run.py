@@ -12,17 +12,23 @@ from PIL import Image
 
 from app.library.errors import IndexBusyError, LibraryError
 from app.library.files.content import content_hash
-from app.library.index import changes
 from app.library.index.decode import ahead
 from app.library.index.lock import IndexLock
-from app.library.store.store import Store
+from app.library.labels.tagging import tagged_photos
+from app.library.store import contents
+from app.library.store.connection import Store
+from app.library.store.contents import id_of_content
+from app.library.store.failures import list_failures
+from app.library.store.photos import count_photos
+from app.library.store.roots import list_roots
+from app.library.store.vectors import id_of_model, list_models, vector_blocks
 from mobileclip.errors import EngineError, PhotoError
 
 
 def vector_of(store: Store, path: Path, model: object) -> np.ndarray:
-    content = store.content_id(content_hash(str(path)))
-    model_id = store.model_id(model.fingerprint)
-    for ids, rows in store.vector_blocks(model_id, model.dim):
+    content = id_of_content(store, content_hash(str(path)))
+    model_id = id_of_model(store, model.fingerprint)
+    for ids, rows in vector_blocks(store, model_id, model.dim):
         if content in ids:
             return rows[ids.tolist().index(content)]
     raise KeyError(path)
@@ -34,19 +40,19 @@ def test_a_second_run_reads_nothing(photos, run, model, store) -> None:
     again = run(photos)
     assert (again.found, again.embedded, again.unchanged, again.removed) == (8, 0, 8, 0)
     assert model.seen == 8
-    assert store.counts()["photos"] == 8
+    assert count_photos(store) == 8
 
 
 def test_vectors_and_tags_are_those_of_each_photo_alone(photos, run, model, store) -> None:
     run(photos)
     for path in photos.rglob("*.*"):
         np.testing.assert_allclose(vector_of(store, path, model), model.encode_images([path])[0], atol=1e-3)
-    tags = dict(store.tagged(store.model_id(model.fingerprint)))
+    tags = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
     assert [tag.label for tag in tags[str(photos / "second" / "moon.png")]] in (["bright"], ["dark"], [])
     assert len(tags) == 8
 
 
-def test_a_bad_photo_does_not_shift_its_neighbours(photos, run, model, store) -> None:
+def test_a_bad_photo_does_not_shift_its_neighbors(photos, run, model, store) -> None:
     whole = photos / "first" / "rocket.jpg"
     data = next(photos.rglob("china.jpg")).read_bytes()
     for number, photo in enumerate(sorted(photos.rglob("*.*"))):
@@ -62,16 +68,16 @@ def test_a_bad_photo_does_not_shift_its_neighbours(photos, run, model, store) ->
 
 def test_a_failure_is_tried_again_only_when_asked_or_changed(photos, run, store) -> None:
     bad = photos / "bad.jpg"
-    bad.write_text("this is no photo")
+    bad.write_text("not a photo")
     assert run(photos).failed == 1
     again = run(photos)
     assert (again.failed, again.failed_before, again.unchanged) == (0, 1, 8)
     assert run(photos, retry=True).failed == 1
-    assert store.failures()[0].attempts == 2
+    assert list_failures(store)[0].attempts == 2
     shutil.copy(photos / "first" / "rocket.jpg", bad)
     mended = run(photos)
     assert (mended.reused, mended.failed, mended.failed_before) == (1, 0, 0)
-    assert store.failures() == []
+    assert list_failures(store) == []
 
 
 def test_a_permission_that_was_given_later_needs_no_retry(photos, run, monkeypatch) -> None:
@@ -94,7 +100,7 @@ def test_a_photo_that_broke_is_no_longer_found(photos, run, store) -> None:
     photo = photos / "first" / "rocket.jpg"
     photo.write_bytes(photo.read_bytes()[:2000])
     report = run(photos)
-    assert (report.failed, store.counts()["photos"]) == (1, 7)
+    assert (report.failed, count_photos(store)) == (1, 7)
 
 
 def test_changed_moved_copied_and_deleted(photos, run, model, store) -> None:
@@ -136,7 +142,7 @@ def test_contents_without_a_photo_are_forgotten_after_a_month(photos, run, store
     count = "SELECT count(*) FROM contents"
     assert store.sql.execute(count).fetchone() == (8,)
     now = time.time()
-    monkeypatch.setattr(changes.time, "time", lambda: now + changes.GRACE_SECONDS + 1)
+    monkeypatch.setattr(contents.time, "time", lambda: now + contents.GRACE_SECONDS + 1)
     run(photos)
     assert store.sql.execute(count).fetchone() == (7,)
 
@@ -146,7 +152,7 @@ def test_a_vanished_root_purges_nothing(photos, run, store, tmp_path) -> None:
     photos.rename(tmp_path / "unplugged")
     report = run(photos)
     assert report.removed == 0 and [path for path, _ in report.unread] == [str(photos)]
-    assert store.counts()["photos"] == 8
+    assert count_photos(store) == 8
     (tmp_path / "unplugged").rename(photos)
     assert run(photos).unchanged == 8
 
@@ -158,7 +164,7 @@ def test_a_root_that_turned_up_empty_is_taken_for_unmounted(photos, run, store, 
     report = run(photos)
     assert (report.removed, report.spared) == (0, [str(photos)])
     assert run(photos, allow_empty=True).removed == 8
-    assert store.counts()["photos"] == 0
+    assert count_photos(store) == 0
 
 
 def test_a_folder_that_cannot_be_read_keeps_what_is_below_it(photos, run, store, monkeypatch) -> None:
@@ -195,17 +201,17 @@ def test_odd_things_are_recorded_once(photos, run, store) -> None:
     (photos / "gone.jpg").symlink_to(photos / "nowhere")
     assert run(photos).failed == 2
     assert run(photos).failed == 0
-    assert {failure.reason for failure in store.failures()} == {"not a file", "broken link"}
+    assert {failure.reason for failure in list_failures(store)} == {"not a file", "broken link"}
     (photos / "pipe.jpg").unlink()
     run(photos)
-    assert [failure.reason for failure in store.failures()] == ["broken link"]
+    assert [failure.reason for failure in list_failures(store)] == ["broken link"]
 
 
 def test_models_never_mix(photos, run, model, other_model, store) -> None:
     run(photos)
     report = run(photos, model=other_model)
     assert (report.embedded, other_model.seen) == (8, 8)
-    assert [known.vectors for known in store.models()] == [8, 8]
+    assert [known.vectors for known in list_models(store)] == [8, 8]
     assert run(photos).unchanged == 8
 
 
@@ -213,7 +219,7 @@ def test_inner_and_outer_roots_are_walked_once(photos, run, store) -> None:
     run(photos / "first")
     report = run(photos, photos / "first")
     assert (report.found, report.unchanged) == (8, 4)
-    assert [root.path for root in store.roots()] == [str(photos)]
+    assert [root.path for root in list_roots(store)] == [str(photos)]
 
 
 def test_stopping_keeps_what_is_done_and_purges_nothing(photos, run, store, model) -> None:
@@ -241,7 +247,7 @@ def test_a_broken_engine_ends_the_run_and_keeps_earlier_batches(photos, run, mod
     monkeypatch.setattr(model, "encode_pixels", breaks)
     with pytest.raises(EngineError):
         run(photos)
-    assert store.counts()["photos"] == 3 and not store.sql.in_transaction
+    assert count_photos(store) == 3 and not store.sql.in_transaction
 
 
 def test_a_photo_that_changes_while_it_is_read_is_not_stored(photos, run, monkeypatch) -> None:

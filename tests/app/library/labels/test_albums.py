@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from app.library.errors import LibraryError
-from app.library.labels import albums
-from app.library.labels.corrections import correct
-from app.library.labels.rules import OwnLabel, own_labels, own_rule, rules_of, save_own_label
-from app.library.labels.tags import refresh
-from app.library.search.query import Filter
-from app.library.search.timeline import photos as rows_of
+from app.library.labels import albums, review
+from app.library.labels.photo_tags import correct
+from app.library.labels.rules import fit, rules_of, save_custom_label
+from app.library.labels.tagging import refresh
+from app.library.search.suggestions import suggest
 from app.library.search.timeline import timeline
+from app.library.store.connection import Store
+from app.library.store.custom_labels import CustomLabel, list_custom_labels
+from app.library.store.filter import Filter
 from app.library.store.matrix import load_matrix
-from app.library.store.store import Store
+from app.library.store.photos import list_photos
+from app.library.store.searches import past_searches, remember_search
 from mobileclip.zeroshot import LabelSet
 from tests.app.library.conftest import FakeModel, ask, names
 
@@ -34,21 +37,21 @@ def test_albums_have_a_cover_and_a_count(library: Store, model: FakeModel) -> No
     assert "only here" not in {album.label for album in albums.albums(library)}
 
 
-def test_an_own_label_follows_its_slider_and_stays_put(library: Store, model: FakeModel) -> None:
+def test_a_custom_label_follows_its_slider_and_stays_put(library: Store, model: FakeModel) -> None:
     matrix = load_matrix(library, model.fingerprint)
     counts = []
     for sensitivity in np.linspace(0, 1, 11):
-        rule, vector = own_rule(model, matrix, OwnLabel("x", ("bright",), float(sensitivity)))
-        counts.append(int((matrix.rows @ vector >= rule.threshold).sum()))
+        rule = fit(model, matrix, CustomLabel("x", ("bright",), float(sensitivity)))
+        counts.append(int((matrix.rows @ rule.vector >= rule.threshold).sum()))
     assert counts == sorted(counts) and counts[0] < counts[-1] < 8
-    middle, vector = own_rule(model, matrix, OwnLabel("x", ("bright",), 0.5))
+    middle = fit(model, matrix, CustomLabel("x", ("bright",), 0.5))
     found = ask(library, model, "bright")
-    assert int((matrix.rows @ vector >= middle.threshold).sum()) == found.strong
+    assert int((matrix.rows @ middle.vector >= middle.threshold).sum()) == found.strong
 
-    save_own_label(library, model, OwnLabel("sunny days", ("bright", "sunny"), 1.0))
+    save_custom_label(library, model, CustomLabel("sunny days", ("bright", "sunny"), 1.0))
     refresh(library, model)
     (album,) = [album for album in albums.albums(library) if album.label == "sunny days"]
-    assert album.own and own_labels(library) == [OwnLabel("sunny days", ("bright", "sunny"), 1.0)]
+    assert album.own and list_custom_labels(library) == [CustomLabel("sunny days", ("bright", "sunny"), 1.0)]
     threshold = rules_of(library, model).labels["sunny days"].threshold
     library.sql.execute("DELETE FROM photos WHERE id = ?", (album.cover.id,))
     assert rules_of(library, model).labels["sunny days"].threshold == threshold
@@ -57,11 +60,11 @@ def test_an_own_label_follows_its_slider_and_stays_put(library: Store, model: Fa
 def test_new_photos_get_own_labels_too_and_another_model_is_fitted(
     library: Store, model: FakeModel, other_model: FakeModel, run, photos: Path
 ) -> None:
-    save_own_label(library, model, OwnLabel("mine", ("bright",), 1.0))
+    save_custom_label(library, model, CustomLabel("mine", ("bright",), 1.0))
     refresh(library, model)
     tagged = set(timeline(library, Filter(labels=("mine",))).ids.tolist())
     assert tagged
-    brightest = rows_of(library, ask(library, model, "bright").ids[:1])[0].path
+    brightest = list_photos(library, ask(library, model, "bright").ids[:1])[0].path
     from PIL import Image
 
     Image.open(brightest).convert("RGB").resize((300, 300)).save(photos / "new.png")
@@ -83,9 +86,9 @@ def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
     def meddle(progress) -> None:
         if progress.stage == "index" and progress.done and not calls:
             calls.append(progress)
-            save_own_label(store, model, OwnLabel("late", ("bright",), 1.0))
+            save_custom_label(store, model, CustomLabel("late", ("bright",), 1.0))
             refresh(store, model)
-            for photo in rows_of(store, timeline(store).ids)[:1]:
+            for photo in list_photos(store, timeline(store).ids)[:1]:
                 correct(store, photo.id, "dark", False)
 
     from app.library.index.run import Options, index_folders
@@ -102,30 +105,31 @@ def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
         assert tagged == expected - rejected, name
 
 
-def test_a_bad_own_label_is_refused_and_a_deleted_one_is_gone(library: Store, model: FakeModel) -> None:
-    from app.library.labels.rules import delete_own_label
+def test_a_bad_custom_label_is_refused_and_a_deleted_one_is_gone(library: Store, model: FakeModel) -> None:
+    from app.library.labels.rules import delete_custom_label
 
-    bad = (OwnLabel(" ", ("x",), 0.5), OwnLabel("x", (" ",), 0.5), OwnLabel("bright", ("x",), 0.5))
-    for label in (*bad, OwnLabel("x", ("bright", "dark"), 0.5)):  # in this model the one is the opposite of the other
+    bad = (CustomLabel(" ", ("x",), 0.5), CustomLabel("x", (" ",), 0.5), CustomLabel("bright", ("x",), 0.5))
+    opposites = CustomLabel("x", ("bright", "dark"), 0.5)  # in this model
+    for label in (*bad, opposites):
         with pytest.raises(LibraryError):
-            save_own_label(library, model, label)
-    assert own_labels(library) == []
-    save_own_label(library, model, OwnLabel("mine", ("bright",), 7.0))
-    assert own_labels(library)[0].sensitivity == 1.0
+            save_custom_label(library, model, label)
+    assert list_custom_labels(library) == []
+    save_custom_label(library, model, CustomLabel("mine", ("bright",), 7.0))
+    assert list_custom_labels(library)[0].sensitivity == 1.0
     refresh(library, model)
     correct(library, int(timeline(library).ids[0]), "mine", True)
-    delete_own_label(library, "mine")
+    delete_custom_label(library, "mine")
     refresh(library, model)
     for table, column in (("tags", "label"), ("corrections", "label"), ("decided", "label"), ("own_fits", "name")):
         assert library.sql.execute(f"SELECT count(*) FROM {table} WHERE {column} = 'mine'").fetchone() == (0,)
-    delete_own_label(library, "bright")
+    delete_custom_label(library, "bright")
     assert timeline(library, Filter(labels=("bright",))).ids.size
 
 
 def test_doubts_are_the_nearest_to_even_and_never_asked_twice(library: Store, model: FakeModel) -> None:
     model.labels = LabelSet([*model.labels])
     rules, matrix = rules_of(library, model), load_matrix(library, model.fingerprint)
-    found = albums.doubts(library, rules, matrix, 50)
+    found = review.doubts(library, rules, matrix, 50)
     expected = {}
     for name in ("bright", "dark"):
         scores = rules.scores_of(name, matrix.rows)
@@ -137,25 +141,25 @@ def test_doubts_are_the_nearest_to_even_and_never_asked_twice(library: Store, mo
     distances = [abs(doubt.score - 0.5) for doubt in found]
     assert distances == sorted(distances) and found, "no photo is in doubt here"
     correct(library, found[0].photo.id, found[0].label, True)
-    again = albums.doubts(library, rules, matrix, 50)
+    again = review.doubts(library, rules, matrix, 50)
     assert (found[0].photo.id, found[0].label) not in {(doubt.photo.id, doubt.label) for doubt in again}
-    assert len(albums.doubts(library, rules, matrix, 1)) <= 1
+    assert len(review.doubts(library, rules, matrix, 1)) <= 1
 
 
 def test_suggestions_begin_with_what_was_typed(store: Store) -> None:
     for words in ("dog on a beach", "red car", "Dog  park", "dog on a beach"):
-        albums.remember_search(store, words)
-    albums.remember_search(store, "   ")
-    past = albums.past_searches(store, 10)
+        remember_search(store, words)
+    remember_search(store, "   ")
+    past = past_searches(store, 10)
     assert past == ["dog on a beach", "Dog park", "red car"]
-    found = albums.suggest(["hot dog", "dog", "cat", "dogwood"], past, "dog", 10)
+    found = suggest(["hot dog", "dog", "cat", "dogwood"], past, "dog", 10)
     assert [(hint.text, hint.kind) for hint in found] == [
         ("dogwood", "label"),
         ("dog on a beach", "search"),
         ("Dog park", "search"),
         ("hot dog", "label"),
     ]
-    assert [hint.text for hint in albums.suggest([], past, " ", 2)] == past[:2]
+    assert [hint.text for hint in suggest([], past, " ", 2)] == past[:2]
     for number in range(250):
-        albums.remember_search(store, f"search {number}")
-    assert len(albums.past_searches(store, 1000)) == 200
+        remember_search(store, f"search {number}")
+    assert len(past_searches(store, 1000)) == 200

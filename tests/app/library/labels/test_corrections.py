@@ -1,4 +1,4 @@
-"""What a person decides wins for ever, moves a threshold by a rule that is written down, and leaves for training."""
+"""What a person decides wins permanently, moves a threshold by a documented rule, and can be exported for training."""
 
 import csv
 import json
@@ -13,18 +13,20 @@ from hypothesis import strategies as st
 
 from app.library.errors import LibraryError
 from app.library.labels import training_pairs as pairs
-from app.library.labels.corrections import Correction, PhotoTag, correct, corrections, tags_of
-from app.library.labels.rules import MOST_LOGITS, OwnLabel, refit, rules_of, save_own_label
-from app.library.labels.tags import refresh
-from app.library.search.timeline import photos as photos_of
+from app.library.labels.photo_tags import PhotoTag, correct, tags_of
+from app.library.labels.rules import MOST_LOGITS, refit, rules_of, save_custom_label
+from app.library.labels.tagging import refresh
 from app.library.search.timeline import timeline
-from app.library.store.store import Store
+from app.library.store.connection import Store
+from app.library.store.corrections import Correction, list_corrections
+from app.library.store.custom_labels import CustomLabel
+from app.library.store.photos import list_photos
 from mobileclip.zeroshot import Label
 from tests.app.library.conftest import FakeModel
 
 
 def ids(store: Store) -> dict[str, int]:
-    return {Path(photo.path).name: photo.id for photo in photos_of(store, timeline(store).ids)}
+    return {Path(photo.path).name: photo.id for photo in list_photos(store, timeline(store).ids)}
 
 
 def labels(store: Store, photo_id: int) -> dict[str, str]:
@@ -69,7 +71,7 @@ def test_an_accepted_tag_stays_whatever_the_model_says(photos, run, model, store
 def test_decisions_follow_the_content_through_moves_copies_and_forgetting(photos, run, model, store) -> None:
     run(photos)
     photo_id, label = given_by_model(store, model)
-    (photo,) = photos_of(store, [photo_id])
+    (photo,) = list_photos(store, [photo_id])
     correct(store, photo_id, label, False)
     correct(store, photo_id, "mine", True)
 
@@ -124,7 +126,7 @@ def test_corrections_move_the_label_on_other_photos_too(photos, run, model, stor
     assert rules_of(store, model).labels[name].threshold > rules.labels[name].threshold
 
 
-def test_tags_after_a_refit_are_those_of_deciding_everything_anew(photos, run, model, store) -> None:
+def test_tags_after_a_refit_are_those_of_deciding_everything_again(photos, run, model, store) -> None:
     run(photos)
     refresh(store, model)
     for number, photo_id in enumerate(ids(store).values()):
@@ -133,9 +135,9 @@ def test_tags_after_a_refit_are_those_of_deciding_everything_anew(photos, run, m
         kept = every_tag(store)
         store.sql.execute("UPDATE contents SET tagged_by = NULL")
         refresh(store, model)
-        anew = every_tag(store)
-        assert kept.keys() == anew.keys() and kept
-        assert all(abs(kept[tag] - anew[tag]) < 0.005 for tag in kept)
+        again = every_tag(store)
+        assert kept.keys() == again.keys() and kept
+        assert all(abs(kept[tag] - again[tag]) < 0.005 for tag in kept)
 
 
 LABEL = Label("dog", "pets", ("a dog",), 0.3, 20.0, 12)
@@ -187,7 +189,7 @@ def test_what_is_exported_is_what_the_trainer_reads(photos, run, model, store, t
     from distill.config import PhotoSource
 
     run(photos)
-    save_own_label(store, model, OwnLabel("Oma", ("an old woman", "a grandmother"), 0.5))
+    save_custom_label(store, model, CustomLabel("Oma", ("an old woman", "a grandmother"), 0.5))
     names = ids(store)
     correct(store, names["chelsea.png"], "cat", True)
     correct(store, names["chelsea.png"], "pet|animal", True)
@@ -197,7 +199,7 @@ def test_what_is_exported_is_what_the_trainer_reads(photos, run, model, store, t
     phrases = {"Oma": "an old woman"}
     for suffix in pairs.SUFFIXES:
         out = photos / f"mine{suffix}"
-        assert pairs.export(corrections(store), phrases, out) == pairs.Exported(2, 1, 0, 0)
+        assert pairs.export(list_corrections(store), phrases, out) == pairs.Exported(2, 1, 0, 0)
         source = PhotoSource("mine", "labels", out.name, templates=("a photo of {}",))
         samples = {sample.path.name: sample for sample in sources.read_photos(source, photos)}
         assert set(samples) == {"chelsea.png", "astronaut.png"}
@@ -208,7 +210,7 @@ def test_what_is_exported_is_what_the_trainer_reads(photos, run, model, store, t
     assert {row["file"]: row["rejected"] for row in rows}["first/chelsea.png" if (photos / "first/chelsea.png").exists()
                                                           else "second/chelsea.png"] == "dog"  # fmt: skip
     elsewhere = tmp_path / "elsewhere.csv"
-    pairs.export(corrections(store), {}, elsewhere)
+    pairs.export(list_corrections(store), {}, elsewhere)
     with elsewhere.open(newline="") as stream:
         assert all(os.path.lexists(tmp_path / row["file"]) for row in csv.DictReader(stream))
 

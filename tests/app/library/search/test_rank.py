@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from app.library.errors import LibraryError, NothingIndexedError
-from app.library.labels.tags import label_fingerprint, refresh
-from app.library.search.query import Filter, Query, Term
+from app.library.labels.tagging import label_fingerprint, refresh, tagged_photos
+from app.library.search.query import Query, Term
 from app.library.search.rank import Results, best_rows, query_vector, strong_from
-from app.library.search.timeline import photos as rows_of
 from app.library.search.timeline import timeline
+from app.library.store.connection import Store
+from app.library.store.contents import count_by_label_set
+from app.library.store.filter import Filter
 from app.library.store.matrix import Matrix, cache_path, load_matrix
-from app.library.store.store import Store
+from app.library.store.photos import list_photos
+from app.library.store.vectors import add_model, id_of_model
 from mobileclip.errors import PhotoError
 from tests.app.library.conftest import FakeModel, ask, find, names
 
 
 def paths(store: Store, found: Results) -> list[str]:
-    return [photo.path for photo in rows_of(store, found.ids)]
+    return [photo.path for photo in list_photos(store, found.ids)]
 
 
 def test_best_first_and_never_more_than_asked(library, model) -> None:
@@ -125,7 +128,7 @@ def test_more_like_this_photo_leaves_itself_and_its_copies_out(
 ) -> None:
     shutil.copy(next(photos.rglob("rocket.jpg")), photos / "copy.jpg")
     run(photos)
-    ids = {Path(photo.path).name: photo.id for photo in rows_of(library, timeline(library).ids)}
+    ids = {Path(photo.path).name: photo.id for photo in list_photos(library, timeline(library).ids)}
     found = ask(library, model, like=ids["rocket.jpg"])
     assert "rocket.jpg" not in names(library, found.ids) and "copy.jpg" not in names(library, found.ids)
     by_path = find(library, model, Query((Term(str(next(photos.rglob("rocket.jpg"))), is_photo=True),)))
@@ -246,7 +249,7 @@ def test_the_cache_of_another_index_is_not_believed(photos, run, model, store, t
     run(photos)
     with Store(tmp_path / "other" / "index.db", create=True) as other:
         with other.transaction():
-            other.add_model(model.fingerprint, model.name, model.dim)
+            add_model(other, model.fingerprint, model.name, model.dim)
         shutil.copy(cache_path(store, model.fingerprint), cache_path(other, model.fingerprint))
         assert len(load_matrix(other, model.fingerprint).ids) == 0
 
@@ -259,7 +262,7 @@ def test_search_needs_no_free_space(photos, run, model, store, monkeypatch) -> N
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.library.store.matrix.tempfile.mkstemp", full)
+    monkeypatch.setattr("app.library.store.matrix.atomic_write", full)
     after = ask(store, model, "bright")
     assert (after.ids.tolist(), after.scores.tolist()) == (before.ids.tolist(), before.scores.tolist())
     assert not cache_path(store, model.fingerprint).exists()
@@ -272,18 +275,18 @@ def test_a_failed_write_leaves_no_part_behind(photos, run, model, store, monkeyp
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.library.store.matrix.os.fsync", full)
+    monkeypatch.setattr("mobileclip.files.os.fsync", full)
     assert len(load_matrix(store, model.fingerprint).ids) == 8
     assert not list(store.path.parent.glob("*.part"))
 
 
 def test_new_labels_need_no_photo(photos, run, model, other_model, store) -> None:
     run(photos)
-    before = dict(store.tagged(store.model_id(model.fingerprint)))
+    before = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
     shutil.rmtree(photos)
     assert refresh(store, model) == 0
     model.labels, model.label_vectors = other_model.labels, -other_model.label_vectors
     assert refresh(store, model) == 8
-    after = dict(store.tagged(store.model_id(model.fingerprint)))
+    after = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
     assert before.keys() == after.keys() and before != after
-    assert set(store.label_sets()) == {label_fingerprint(model)}
+    assert set(count_by_label_set(store)) == {label_fingerprint(model)}

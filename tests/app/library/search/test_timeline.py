@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from app.library.files.exif import Facts
 from app.library.files.scan import Found
-from app.library.search.timeline import Filter, contents_of, folders, photos, photos_with, timeline
-from app.library.store.store import Store
+from app.library.index.record import record_photo
+from app.library.search.timeline import timeline
+from app.library.store.connection import Store
+from app.library.store.filter import Filter
+from app.library.store.photos import contents_of, list_folders, list_photos, photos_with
+from app.library.store.roots import add_root
+from app.library.store.tags import put_tags
 
 EPOCH = datetime(1970, 1, 1)
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
@@ -24,12 +29,12 @@ def fill(store: Store, given_: list[tuple[datetime, int, int]]) -> list[tuple[in
     with store.transaction():
         for table in ("photos", "contents", "tags", "roots"):
             store.sql.execute(f"DELETE FROM {table}")
-        root = store.add_root("/p")
+        root = add_root(store, "/p")
         for number, (moment, folder, content) in enumerate(given_):
             facts = Facts(4, 3, (moment - EPOCH).total_seconds(), "camera")
             path = f"/p/{folder}/{number}.jpg"
-            content_id = store.put_photo(Found(path, 7, 1), root, bytes([content]) * 32, facts)
-            store.put_tags(content_id, [("even" if content % 2 == 0 else "odd", 0.9)], "rules")
+            content_id = record_photo(store, Found(path, 7, 1), root, bytes([content]) * 32, facts)
+            put_tags(store, content_id, [("even" if content % 2 == 0 else "odd", 0.9)], "rules")
             (photo_id,) = store.sql.execute("SELECT id FROM photos WHERE path = ?", (path.encode(),)).fetchone()
             filled.append((photo_id, moment, path, content_id))
     return filled
@@ -70,31 +75,31 @@ def test_the_last_day_there_is(store: Store) -> None:
 def test_rows_come_in_the_order_they_are_asked_for(store: Store) -> None:
     filled = fill(store, [(EPOCH + timedelta(days=n), n % 4, n % 6) for n in range(1200)])
     wanted = [photo_id for photo_id, *_ in filled][::-1]
-    rows = photos(store, np.array([*wanted, 10**9]))
+    rows = list_photos(store, np.array([*wanted, 10**9]))
     assert [row.id for row in rows] == wanted
     assert [row.path for row in rows] == [path for _, _, path, _ in filled][::-1]
     assert [row.taken for row in rows] == [moment for _, moment, _, _ in filled][::-1]
     assert {(row.width, row.height, row.size, row.taken_from) for row in rows} == {(4, 3, 7, "camera")}
     assert rows[0].key == bytes([1199 % 6]).hex() * 32
-    assert photos(store, []) == []
+    assert list_photos(store, []) == []
 
 
 def test_folders_are_those_with_photos_in_them(store: Store) -> None:
     fill(store, [(EPOCH, n % 3, n) for n in range(7)])
-    assert [(folder.path, folder.photos) for folder in folders(store)] == [("/p/0", 3), ("/p/1", 2), ("/p/2", 2)]
+    assert [(folder.path, folder.photos) for folder in list_folders(store)] == [("/p/0", 3), ("/p/1", 2), ("/p/2", 2)]
 
 
 def test_camera_dates_come_from_the_photos_themselves(photos_with_dates: Path, run, store: Store) -> None:
     run(photos_with_dates)
-    days = {Path(photo.path).name: photo.taken.date() for photo in photos(store, timeline(store).ids)}
+    days = {Path(photo.path).name: photo.taken.date() for photo in list_photos(store, timeline(store).ids)}
     assert days["astronaut.jpg"] == date(2019, 7, 14) and days["coffee.jpg"] == date(2003, 1, 2)
     assert [day.date for day in timeline(store).days][-1] == date(2003, 1, 2)
 
 
 def test_bytes_that_are_no_text_survive(store: Store) -> None:
     with store.transaction():
-        root = store.add_root("/p")
-        store.put_photo(Found(os.fsdecode(b"/p/\xff/a.jpg"), 1, 1), root, b"x" * 32)
-    (row,) = photos(store, timeline(store).ids)
+        root = add_root(store, "/p")
+        record_photo(store, Found(os.fsdecode(b"/p/\xff/a.jpg"), 1, 1), root, b"x" * 32)
+    (row,) = list_photos(store, timeline(store).ids)
     assert os.fsencode(row.path) == b"/p/\xff/a.jpg"
-    assert os.fsencode(folders(store)[0].path) == b"/p/\xff"
+    assert os.fsencode(list_folders(store)[0].path) == b"/p/\xff"

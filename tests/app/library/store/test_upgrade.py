@@ -11,10 +11,12 @@ import pytest
 
 from app.library.errors import LibraryError
 from app.library.files.content import content_hash
-from app.library.search.timeline import photos as photos_of
 from app.library.search.timeline import timeline
 from app.library.store import schema
-from app.library.store.store import Store
+from app.library.store.connection import Store
+from app.library.store.failures import count_failures
+from app.library.store.photos import count_held_contents, count_photos, list_photos
+from app.library.store.tags import count_tags
 from tests.app.library.conftest import ask
 
 # The tables as version 1 made them, word for word, and never to be changed.
@@ -133,9 +135,14 @@ def test_an_old_index_opens_with_all_it_had(tmp_path: Path, photos: Path, model)
     old_index(path, photos, model)
     with Store(path) as store:
         assert store.sql.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
-        assert store.counts() == {"photos": 8, "contents": 8, "tags": 8, "failures": 0}
+        assert (count_photos(store), count_held_contents(store), count_tags(store), count_failures(store)) == (
+            8,
+            8,
+            8,
+            0,
+        )
         assert len(ask(store, model, "bright").ids) == 8
-        for photo in photos_of(store, timeline(store).ids):
+        for photo in list_photos(store, timeline(store).ids):
             changed = datetime.fromtimestamp(Path(photo.path).stat().st_mtime)
             assert abs((photo.taken - changed).total_seconds()) < 1.1
             assert (photo.taken_from, photo.width) == ("file", 0)
@@ -156,7 +163,7 @@ def test_the_next_run_reads_headers_and_nothing_else(tmp_path: Path, photos: Pat
         report = index_folders(store, model, [str(photos)], Options(), progress=lambda state: stages.append(state))
         assert (report.embedded, report.reused, report.unchanged, model.seen) == (0, 0, 8, 0)
         assert [(state.done, state.total) for state in stages if state.stage == "dates"] == [(8, 8)]
-        assert all(photo.width and photo.height for photo in photos_of(store, timeline(store).ids))
+        assert all(photo.width and photo.height for photo in list_photos(store, timeline(store).ids))
         stages.clear()
         index_folders(store, model, [str(photos)], Options(), progress=lambda state: stages.append(state))
         assert not [state for state in stages if state.stage == "dates"]
@@ -180,16 +187,17 @@ def test_a_failed_upgrade_leaves_the_old_index(
     assert again.execute("PRAGMA user_version").fetchone() == (1,) and tables(again) == expected
     again.close()
     with Store(path) as store:
-        assert store.counts()["photos"] == 8
+        assert count_photos(store) == 8
 
 
 def test_two_processes_may_upgrade_at_once(tmp_path: Path, photos: Path, model) -> None:
     path = tmp_path / "home" / "index.db"
     old_index(path, photos, model)
     code = (
-        "import sys, time; from pathlib import Path; from app.library.store.store import Store\n"
+        "import sys, time; from pathlib import Path; from app.library.store.connection import Store\n"
+        "from app.library.store.photos import count_photos\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
-        "store = Store(Path(sys.argv[1])); print(store.counts()['photos'])"
+        "store = Store(Path(sys.argv[1])); print(count_photos(store))"
     )
     start = str(time.time() + 1.5)
     command = [sys.executable, "-c", code, str(path), start]
