@@ -14,12 +14,14 @@ from app.library.errors import IndexBusyError, LibraryError
 from app.library.files.content import content_hash
 from app.library.index.decode import ahead
 from app.library.index.lock import IndexLock
+from app.library.labels.photo_tags import correct
 from app.library.labels.tagging import tagged_photos
+from app.library.search.timeline import timeline
 from app.library.store import contents
 from app.library.store.connection import Store
 from app.library.store.contents import id_of_content
 from app.library.store.failures import list_failures
-from app.library.store.photos import count_photos
+from app.library.store.photos import count_photos, list_photos
 from app.library.store.roots import list_roots
 from app.library.store.vectors import id_of_model, list_models, vector_blocks
 from mobileclip.errors import EngineError, PhotoError
@@ -141,10 +143,37 @@ def test_contents_without_a_photo_are_forgotten_after_a_month(photos, run, store
     run(photos)
     count = "SELECT count(*) FROM contents"
     assert store.sql.execute(count).fetchone() == (8,)
-    now = time.time()
-    monkeypatch.setattr(contents.time, "time", lambda: now + contents.GRACE_SECONDS + 1)
+    now, day = time.time(), 24 * 3600
+    monkeypatch.setattr(contents.time, "time", lambda: now + 29 * day)
+    run(photos)
+    assert store.sql.execute(count).fetchone() == (8,)
+    monkeypatch.setattr(contents.time, "time", lambda: now + 31 * day)
     run(photos)
     assert store.sql.execute(count).fetchone() == (7,)
+
+
+def test_contents_that_a_person_labeled_are_never_forgotten(photos, run, store, monkeypatch) -> None:
+    run(photos)
+    labeled, unlabeled = photos / "first" / "rocket.jpg", photos / "second" / "moon.png"
+    (photo_id,) = (photo.id for photo in list_photos(store, timeline(store).ids) if photo.path == str(labeled))
+    correct(store, photo_id, "mine", True)
+    kept, forgotten = content_hash(str(labeled)), content_hash(str(unlabeled))
+    labeled.unlink()
+    unlabeled.unlink()
+    run(photos)
+    now = time.time()
+    monkeypatch.setattr(contents.time, "time", lambda: now + 365 * 24 * 3600)
+    run(photos)
+    assert id_of_content(store, kept) is not None
+    assert id_of_content(store, forgotten) is None
+
+
+def test_stopping_in_the_middle_of_a_scan_removes_nothing(photos, run, store, monkeypatch) -> None:
+    run(photos)
+    monkeypatch.setattr("app.library.index.changes._PAGE", 2)
+    report = run(photos, stop=lambda: True)
+    assert report.interrupted and report.removed == 0
+    assert count_photos(store) == 8
 
 
 def test_a_vanished_root_purges_nothing(photos, run, store, tmp_path) -> None:
@@ -194,6 +223,15 @@ def test_a_link_whose_drive_is_gone_keeps_what_is_below_it(photos, run, tmp_path
     drive.rename(tmp_path / "unplugged")
     report = run(photos)
     assert (report.removed, report.unread) == (0, [(str(photos / "linked"), "broken link")])
+
+
+def test_a_link_with_the_name_of_a_photo_whose_drive_is_gone_keeps_what_is_below_it(photos, run, tmp_path) -> None:
+    drive = tmp_path / "drive"
+    (photos / "first").rename(drive)
+    (photos / "holiday.jpg").symlink_to(drive)
+    assert run(photos).found == 8
+    drive.rename(tmp_path / "unplugged")
+    assert run(photos).removed == 0
 
 
 def test_odd_things_are_recorded_once(photos, run, store) -> None:

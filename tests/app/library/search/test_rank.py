@@ -167,7 +167,18 @@ def test_best_rows_is_a_sort(scores, top, chosen, without, everything) -> None:
         assert equal == sorted(equal), "equal scores stay in the order of their rows"
 
 
-def test_strong_is_what_stands_out() -> None:
+def test_equal_scores_stay_in_the_order_of_their_rows_in_a_large_library() -> None:
+    """argpartition shuffles them only when there are many."""
+    scores = np.random.default_rng(0).integers(0, 4, 5000).astype(np.float32)
+    nothing, ids = np.empty(0, np.int64), np.arange(5000)
+    for top in (10, 700, 2500):
+        rows = best_rows(scores, None, nothing, ids, top)
+        for score in set(scores[rows].tolist()):
+            equal = [row for row in rows if scores[row] == score]
+            assert equal == sorted(equal)
+
+
+def test_strong_matches_exceed_the_rest() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0.05, 0.03, 5000).astype(np.float32)
     border = strong_from(noise, [0.15, 0.2, 0.25, 0.3])
