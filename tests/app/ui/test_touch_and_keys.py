@@ -117,7 +117,7 @@ def test_sizes_follow_the_density_of_the_screen() -> None:
     from pathlib import Path
 
     sides = re.compile(r"^\s*(height|width|size|padding|spacing|font_size|radius|row_default_height):\s*(.+)$")
-    for path in Path(layers.__file__).parent.rglob("*.kv"):
+    for path in Path(layers.__file__).parents[1].rglob("*.kv"):
         for line in path.read_text("utf-8").splitlines():
             if found := sides.match(line):
                 left = re.sub(r"dp\([^()]*(\([^()]*\))?[^()]*\)", "", found[2])
