@@ -61,11 +61,6 @@ class LruCache(Generic[K, V]):
             while self._used > self.budget and len(self._entries) > 1:
                 self._remove(next(iter(self._entries)))
 
-    def drop(self, key: K) -> None:
-        """Remove a value if there is one."""
-        with self._lock:
-            self._remove(key)
-
     def clear(self) -> None:
         """Remove all values."""
         with self._lock:

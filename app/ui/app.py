@@ -1,4 +1,4 @@
-"""The Kivy application: makes the screens when they are first needed, and does what more than one screen offers."""
+"""The Kivy application: makes each screen when it is first needed, and does what several screens offer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,30 +50,30 @@ class GalleryApp(App):
         self._ending = False
 
     def build(self) -> Shell:
-        """Make the frame; Kivy calls this."""
+        """Make the shell; Kivy calls this."""
         theme.dark = self.session.settings.dark
         Window.clearcolor = theme.ground
-        theme.bind(ground=lambda _, colour: setattr(Window, "clearcolor", colour))
+        theme.bind(ground=lambda _, color: setattr(Window, "clearcolor", color))
         Window.bind(on_keyboard=self.keys.on_keyboard)
         self._closed = False
         self.session.state_changed += self._enter
         self.session.start()
-        self._poll = Clock.schedule_interval(lambda _: self._look(), POLL_SECONDS)
+        self._poll = Clock.schedule_interval(lambda _: self._tick(), POLL_SECONDS)
         self._pump = Clock.schedule_interval(lambda _: self.pictures.pump(), 0)
         return self.shell
 
     def end_soon(self) -> None:
-        """Close the window with one of the next frames; safe in a signal's handler, which may come in amid a frame."""
+        """Close the window soon. Safe in a signal handler, which may run in the middle of a frame."""
         self._ending = True
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         if self._ending:
             self.stop()
         else:
             self.session.poll()
 
     def on_stop(self) -> None:
-        """Close everything; the state is kept. Once: Kivy does not call this after an interrupt, and `run` does."""
+        """Close everything and save the settings. `run` calls this too, because Kivy doesn't after an interrupt."""
         if self._closed:
             return
         self._closed = self._over = True
@@ -90,23 +90,23 @@ class GalleryApp(App):
         forget_textures()
 
     def on_pause(self) -> bool:
-        """A phone puts the app aside: stay as we are, but stop reading photos."""
+        """The phone shows another app: stop reading photos, and keep the rest."""
         self.session.stop_indexing()
         return True
 
     def on_resume(self) -> None:
-        """The phone takes the app up again."""
+        """The phone shows the app again."""
         if self.session.job is not None:
             self.session.index()
 
     def deliver(self, call: Callable[[], None]) -> None:
-        """Run something in the thread of the screen, with the next frame; nothing once everything is closed."""
+        """Run something in the thread of the screen, with the next frame, unless everything is closed by then."""
         Clock.schedule_once(lambda _: None if self._over else call(), 0)
 
-    # places
+    # screens
 
     def _enter(self) -> None:
-        """Go where the state of the library wants us."""
+        """Show the screen that fits the state of the library."""
         state = self.session.state
         if state == "first_run":
             self._show("welcome", navigation=False)
@@ -117,7 +117,7 @@ class GalleryApp(App):
             self.go(screen if screen in MAIN_SCREENS else "photos")
 
     def go(self, name: str) -> None:
-        """Open one of the places of the navigation."""
+        """Open one of the main screens."""
         if self.shell.screens.current == name and self.shell.screen is not None:
             self.shell.screen.on_back()
         self.session.settings.screen = name
@@ -161,29 +161,29 @@ class GalleryApp(App):
         PhotoLayer(self, ids, index, grid).open(self.shell)
 
     def close_layers(self) -> None:
-        """Take all layers away."""
+        """Close all layers."""
         for layer in list(self.shell.layers):
             layer.close()
 
     def edit_label(self, label: str = "") -> None:
-        """Make an own label, or change one."""
+        """Open the dialog for a new custom label, or for an existing one."""
         from app.ui.screens.custom_label.dialog import CustomLabelDialog
 
         CustomLabelDialog(self, label).open(self.shell)
 
     def add_folder(self) -> None:
-        """Let the person choose a folder, and index it."""
+        """Let the user choose a folder, and index it."""
         from app.ui.screens.picker.dialog import FolderPicker
 
-        FolderPicker(self._add_folder).open(self.shell)
+        def add(path: str) -> None:
+            roots = [root.path for root in list_roots(self.session.quick.store)] if self.session.quick else []
+            self.session.index([*roots, path] if path not in roots else roots)
+            self._enter()
 
-    def _add_folder(self, path: str) -> None:
-        roots = [root.path for root in list_roots(self.session.quick.store)] if self.session.quick else []
-        self.session.index([*roots, path] if path not in roots else roots)
-        self._enter()
+        FolderPicker(add).open(self.shell)
 
     def trouble(self, error: PocketclipError) -> None:
-        """Say in a message what went wrong."""
+        """Show an error as a message."""
         layers.show_message(self.shell, str(error))
 
     def open_search(self) -> None:
@@ -194,7 +194,7 @@ class GalleryApp(App):
 
 
 def make_screen(host: Host, name: str) -> Screen:
-    """Make a screen. Its module is imported only now, so that the first frame comes soon."""
+    """Make a screen. Its module is imported here, so that the first frame doesn't wait for it."""
     if name == "photos":
         from app.ui.screens.photos.screen import PhotosScreen
 

@@ -1,4 +1,4 @@
-"""Open the gallery: settings that Kivy reads before it is imported, then the window."""
+"""Open the gallery: first the settings that Kivy reads when it is imported, then the window."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip.errors import PocketclipError
+from mobileclip.extras import MissingExtraError
 from mobileclip.home import Folders
 
 if TYPE_CHECKING:
@@ -20,22 +21,22 @@ LEAST_SIZE = 360, 480
 
 
 class WindowError(PocketclipError):
-    """There is no window to show the gallery in."""
+    """No window can be opened for the gallery."""
 
 
-def prepare(places: Folders) -> None:
-    """Keep Kivy from reading our arguments, from logging to files and from writing to the person's home folder."""
+def prepare(folders: Folders) -> None:
+    """Keep Kivy from reading our arguments, logging to files and writing to the user's home folder."""
     os.environ.setdefault("KIVY_NO_ARGS", "1")
     os.environ.setdefault("KIVY_NO_FILELOG", "1")
     os.environ.setdefault("KIVY_NO_CONFIG", "1")
-    # Warnings and tracebacks stay on stderr, in the usual form; Kivy would take stderr over.
+    # Warnings and tracebacks go to stderr as usual; Kivy would redirect stderr.
     os.environ.setdefault("KIVY_LOG_MODE", "PYTHON")
     if "KIVY_HOME" not in os.environ:
-        os.environ["KIVY_HOME"] = str(_own_folder(places.cache / "kivy"))
+        os.environ["KIVY_HOME"] = str(_writable_folder(folders.cache / "kivy"))
 
 
-def _own_folder(wanted: Path) -> Path:
-    """The folder, made; a temporary one where the disk is read-only."""
+def _writable_folder(wanted: Path) -> Path:
+    """Create the folder, or a temporary one if the disk is read-only."""
     try:
         wanted.mkdir(parents=True, exist_ok=True)
         if os.access(wanted, os.W_OK):
@@ -46,17 +47,21 @@ def _own_folder(wanted: Path) -> Path:
 
 
 def configure(width: int, height: int) -> None:
-    """Window and input; before the window is made."""
+    """Set up window and input, before the window exists.
+
+    Args:
+        width, height: of the window, in dp; 0 for the default.
+    """
     from kivy.config import Config
 
-    # To Kivy a missing xsel is critical; what really goes wrong is raised, not logged.
+    # Kivy logs a missing xsel as critical. What really goes wrong raises an exception.
     logging.getLogger("kivy").setLevel(logging.CRITICAL + 1)
     Config.set("graphics", "multisamples", "4")
     Config.set("graphics", "minimum_width", str(LEAST_SIZE[0]))
     Config.set("graphics", "minimum_height", str(LEAST_SIZE[1]))
     Config.set("kivy", "exit_on_escape", "0")
     Config.set("input", "mouse", "mouse,disable_multitouch")
-    # Touch screens reach us through SDL; Kivy would open their devices a second time, where it may.
+    # Touch screens reach us through SDL; Kivy would open their devices a second time if it has the permission.
     for name, value in list(Config.items("input")):
         if value.startswith("probesysfs"):
             Config.remove_option("input", name)
@@ -68,38 +73,39 @@ def configure(width: int, height: int) -> None:
         Config.set("graphics", "height", "780")
 
 
-def make_app(places: Folders, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> "GalleryApp":
-    """The application, ready to run; see `run`."""
+def make_app(folders: Folders, load_model: "Callable[[], Model]", roots: Sequence[str] = ()) -> "GalleryApp":
+    """The application, ready to run; for the arguments see `run`."""
     from app.ui.app import GalleryApp
     from app.ui.session import Session
 
-    return GalleryApp(lambda deliver: Session(places, load_model, deliver, folders))
+    return GalleryApp(lambda deliver: Session(folders, load_model, deliver, roots))
 
 
-def run(places: Folders, load_model: "Callable[[], Model]", folders: Sequence[str] = ()) -> None:
+def run(folders: Folders, load_model: "Callable[[], Model]", roots: Sequence[str] = ()) -> None:
     """Show the gallery until its window is closed.
 
     Args:
-        places: where the index, the cache and the settings lie.
+        folders: where the index, the cache and the settings are.
         load_model: opens the model bundle; called in a worker thread when first needed.
-        folders: to be indexed at once, beside those that are known.
+        roots: folders of photos to index at once, in addition to those already indexed.
 
     Raises:
-        WindowError: Kivy is not installed, or there is no screen.
+        MissingExtraError: Kivy isn't installed.
+        WindowError: there is no screen.
     """
     from app.ui.settings import load_settings
 
     if find_spec("kivy") is None:
-        raise WindowError("the gallery needs Kivy; install it with: pip install 'pocketclip[ui]'")
-    prepare(places)
-    settings = load_settings(places.config / "gallery.json")
+        raise MissingExtraError("the gallery", "ui", "Kivy")
+    prepare(folders)
+    settings = load_settings(folders.config / "gallery.json")
     configure(settings.width, settings.height)
     from kivy.core.window import Window
 
     if Window is None:
         raise WindowError("no window can be opened here; is there a screen? The other commands work without one")
-    app = make_app(places, load_model, folders)
-    # A session that ends, or somebody's `kill`, is an end like any other.
+    app = make_app(folders, load_model, roots)
+    # The end of a login session, or a `kill`, closes the gallery as usual.
     signal.signal(signal.SIGTERM, lambda *_: app.end_soon())
     try:
         app.run()

@@ -27,7 +27,7 @@ T = TypeVar("T")
 State = Literal["first_run", "ready", "broken"]
 
 RELOAD_EVERY = 1.0
-"""Least seconds between two reloads while the index grows."""
+"""Least number of seconds between two reloads while the index grows."""
 
 
 class Signal:
@@ -53,28 +53,42 @@ class Signal:
 class Session:
     """One open gallery.
 
-    Everything is called from the thread of the screen. Questions that take time go to `ask` (what a person waits for)
-    or `chore` (what may take its time); `quick` is the library in this thread, for calls of a few milliseconds.
+    Call everything from the thread of the screen. Questions that take time go to `ask` (the user waits for the answer)
+    or `chore` (nobody waits); `quick` is the library in this thread, for calls of a few milliseconds.
 
     Args:
-        places: where our files lie.
-        load_model: opens the bundle; called in worker threads, once.
+        folders: where the index, the cache and the settings are.
+        load_model: opens the bundle; called in a worker thread, once.
         deliver: runs a callable in the thread of the screen.
-        folders: to be indexed at once, beside those that are known.
+        roots: folders of photos to index at once, in addition to those already indexed.
+
+    Attributes:
+        folders: see above.
+        settings: what the gallery remembers between two runs.
+        thumbnails, pool: small pictures on disk, and the threads that decode pictures.
+        quick: the library in this thread; None if there is none or it can't be opened.
+        trouble: why the library can't be opened, in one line, or "".
+        job: the latest index job; None before the first.
+        labels: every label that photos can have, once the model is known.
+        model, model_trouble: the model in use, or why there is none.
+        changed: photos or their vectors have changed.
+        job_changed: the index job has got further.
+        tags_changed: tags, labels or the model have changed.
+        state_changed: the library was opened, or failed to open.
     """
 
     def __init__(
         self,
-        places: Folders,
+        folders: Folders,
         load_model: Callable[[], "Model"],
         deliver: Deliver,
-        folders: Sequence[str] = (),
+        roots: Sequence[str] = (),
     ) -> None:
-        self.places, self._folders = places, list(folders)
+        self.folders, self._roots = folders, list(roots)
         self.load_model = once(load_model)
-        self.settings_path = places.config / "gallery.json"
+        self.settings_path = folders.config / "gallery.json"
         self.settings: Settings = load_settings(self.settings_path)
-        self.thumbnails = Thumbnails(places.cache / "thumbnails")
+        self.thumbnails = Thumbnails(folders.cache / "thumbnails")
         self.pool = PicturePool(self.thumbnails, threads=2, waiting=1024)
         self._deliver = deliver
         self.quick: Gallery | None = None
@@ -90,11 +104,11 @@ class Session:
         self._chores = Worker(self._open, deliver, "chores")
 
     def _open(self) -> Gallery:
-        return Gallery(self.places.index, self.thumbnails, self.load_model)
+        return Gallery(self.folders.index, self.thumbnails, self.load_model)
 
     @property
     def state(self) -> State:
-        """Whether there is a library, none yet, or one that cannot be opened."""
+        """Whether there is a library, none yet, or one that can't be opened."""
         if self.trouble:
             return "broken"
         if self.quick is None or (not list_roots(self.quick.store) and self.job is None):
@@ -102,14 +116,14 @@ class Session:
         return "ready"
 
     def start(self) -> None:
-        """Open the library, if there is one, and begin what was asked for."""
-        if self.places.index.exists() or self._folders:
+        """Open the library, if there is one, and index the roots."""
+        if self.folders.index.exists() or self._roots:
             self._open_quick()
         if self.quick is None:
             self.state_changed()
             return
-        if self._folders:
-            self.index(self._folders)
+        if self._roots:
+            self.index(self._roots)
         else:
             self.refresh_labels()
         self.state_changed()
@@ -123,56 +137,56 @@ class Session:
             self.quick, self.trouble = None, str(error)
 
     def start_again(self) -> str:
-        """Move an index that cannot be opened aside, so that a new one can be made; its new name.
+        """Rename an index that can't be opened, to make room for a new one; returns its new name.
 
         Raises:
-            LibraryError: it cannot be moved.
+            LibraryError: it can't be renamed.
         """
-        index = self.places.index
-        aside = index.with_name(f"{index.stem}-{datetime.now():%Y%m%d-%H%M%S}{index.suffix}")
+        index = self.folders.index
+        renamed = index.with_name(f"{index.stem}-{datetime.now():%Y%m%d-%H%M%S}{index.suffix}")
         try:
             for ending in ("", "-wal", "-shm"):
                 part = index.with_name(index.name + ending)
                 if part.exists():
-                    part.rename(aside.with_name(aside.name + ending))
+                    part.rename(renamed.with_name(renamed.name + ending))
         except OSError as error:
             raise LibraryError(f"cannot move {index}: {error.strerror}") from None
         self.trouble = ""
         self.state_changed()
-        return aside.name
+        return renamed.name
 
     # questions
 
     def ask(self, call: Callable[[Gallery], T], then: Callable[[T], None], failed: Failed, lane: str = "") -> None:
-        """Ask the library what a person waits for; see Worker.ask."""
+        """Ask the library something that the user waits for; see `Worker.ask`."""
         self._worker.ask(call, then, failed, lane)
 
     def chore(self, call: Callable[[Gallery], T], then: Callable[[T], None], failed: Failed, lane: str = "") -> None:
-        """Ask the library what may take its time."""
+        """Ask the library something that nobody waits for; see `Worker.ask`."""
         self._chores.ask(call, then, failed, lane)
 
     def drop(self, lane: str) -> None:
-        """The answer of a lane is not wanted any more."""
+        """Drop the questions and answers of a lane."""
         self._worker.drop(lane)
 
     # labels and tags
 
     def refresh_labels(self) -> None:
-        """Bring tags up to the model and the corrections; tells whether there is a usable model."""
-        self.chore(_labels_of, self._labels_are, self._no_model, "tags")
+        """Update all tags to the model and the corrections; also finds out whether there is a model."""
+        self.chore(_labels_of, self._got_labels, self._model_failed, "tags")
 
-    def _labels_are(self, answer: tuple[list[str], ModelAbout]) -> None:
+    def _got_labels(self, answer: tuple[list[str], ModelAbout]) -> None:
         self.labels, self.model = answer
         self.model_trouble = ""
         self.tags_changed()
 
-    def _no_model(self, error: PocketclipError) -> None:
+    def _model_failed(self, error: PocketclipError) -> None:
         self.model_trouble = str(error)
         self.tags_changed()
 
     @property
     def can_localize(self) -> bool:
-        """Whether where in a photo something is can be asked; true until the model is known."""
+        """Whether the model can say where in a photo something is; true until the model is known."""
         return self.model is None or self.model.can_localize
 
     # indexing
@@ -182,8 +196,8 @@ class Session:
         """Whether photos are being read now."""
         return self.job is not None and self.job.state.running
 
-    def index(self, folders: Sequence[str] = (), *, retry: bool = False) -> None:
-        """Read new photos in the background; all known folders where none is named."""
+    def index(self, roots: Sequence[str] = (), *, retry: bool = False) -> None:
+        """Read new photos in the background: of these folders, or of all indexed folders by default."""
         if self.indexing:
             return
         if self.quick is None:
@@ -191,21 +205,21 @@ class Session:
         if self.quick is None:
             self.state_changed()
             return
-        self.job = IndexJob(self.places.index, self.load_model, list(folders), Options(retry=retry), self.thumbnails)
+        self.job = IndexJob(self.folders.index, self.load_model, list(roots), Options(retry=retry), self.thumbnails)
         self._last_job = None
         self.job.start()
         self.job_changed()
 
     def stop_indexing(self) -> None:
-        """Ask the job to end after what it has in hand."""
+        """Ask the job to end after the photos that it is reading."""
         if self.job is not None:
             self.job.stop()
 
     def poll(self, now: float | None = None) -> None:
-        """Look at the job and at the index; call it a few times a second."""
+        """Notice progress of the job and changes of the index; call it a few times a second."""
         now = time.monotonic() if now is None else now
         if self.job is not None and self.job.state != self._last_job:
-            # A short job may be over before it is looked at for the first time.
+            # A short job may be over before the first call.
             self._last_job = self.job.state
             self.job_changed()
             if self._last_job.stage in ("done", "failed"):
@@ -227,10 +241,10 @@ class Session:
         """How many photos, contents, tags and failures there are; all 0 without a library."""
         return self.quick.counts() if self.quick is not None else Counts(0, 0, 0, 0)
 
-    # the end
+    # end
 
     def forget_everything(self, keep_decisions: bool, then: Callable[[None], None], failed: Failed) -> None:
-        """Delete all index data; the photos are not touched."""
+        """Delete all index data; the photos aren't touched."""
         if self.indexing:
             failed(IndexBusyError("photos are being read; stop that first"))
             return
@@ -238,7 +252,7 @@ class Session:
         self.chore(lambda gallery: gallery.forget_everything(keep_decisions=keep_decisions), then, failed)
 
     def close(self) -> None:
-        """Stop everything and keep the settings; what is in hand is finished first."""
+        """Finish what is running, stop, and save the settings."""
         if self.job is not None:
             self.job.stop()
         self.pool.close()
@@ -257,25 +271,25 @@ def _labels_of(gallery: Gallery) -> tuple[list[str], ModelAbout]:
 
 
 def once(load: Callable[[], T]) -> Callable[[], T]:
-    """Call `load` once for all threads; a failure is not kept, so that it can be tried again."""
+    """Call `load` once for all threads; after an error the next call tries again."""
     lock = threading.Lock()
-    made: list[T] = []
+    loaded: list[T] = []
 
     @functools.wraps(load)
     def get() -> T:
         with lock:
-            if not made:
-                made.append(load())
-            return made[0]
+            if not loaded:
+                loaded.append(load())
+            return loaded[0]
 
     return get
 
 
 def subfolders(folder: str) -> tuple[list[str], int]:
-    """Folders in a folder, by name, without hidden ones, and how many files of photos lie directly in it.
+    """The folders in a folder, by name, without hidden ones, and how many photos are directly in it.
 
     Raises:
-        LibraryError: the folder may not be opened.
+        LibraryError: the folder can't be opened.
     """
     from mobileclip.files import PHOTO_SUFFIXES
 

@@ -1,13 +1,11 @@
-"""What the gallery remembers of itself between two runs: one small JSON file in the configuration folder."""
+"""What the gallery remembers between two runs: a small JSON file in the configuration folder."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-MIN_COLUMNS, MAX_COLUMNS = 2, 24
+from mobileclip.files import write_bytes
 
 
 @dataclass
@@ -16,9 +14,9 @@ class Settings:
 
     Attributes:
         dark: the dark theme.
-        cell: side that a photo in the grid is to have, in dp; columns follow from it and the window.
-        width, height: of the window, in dp; 0 for the system's choice.
-        screen: the one that was open.
+        cell: wanted side of a photo in the grid, in dp; columns follow from it and the window.
+        width, height: of the window, in dp; 0 for the default.
+        screen: the name of the one that was open.
     """
 
     dark: bool = False
@@ -29,7 +27,7 @@ class Settings:
 
 
 def load_settings(path: Path) -> Settings:
-    """Read the file; whatever is missing, unknown or of the wrong kind falls back to the default."""
+    """Read the file; values that are missing, unknown or of the wrong type fall back to the default."""
     settings = Settings()
     try:
         stored: Any = json.loads(path.read_text("utf-8"))
@@ -48,15 +46,9 @@ def load_settings(path: Path) -> Settings:
 
 def save_settings(settings: Settings, path: Path) -> bool:
     """Write the file, whole or not at all; whether it could be written."""
-    part = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(settings), file)
-        Path(part).replace(path)
+        write_bytes(path, json.dumps(asdict(settings)).encode())
     except OSError:
-        if part:
-            Path(part).unlink(missing_ok=True)
         return False
     return True

@@ -1,4 +1,4 @@
-"""One thread that asks the library, so that the screen never waits for it."""
+"""A thread that asks the library, so that the screen never waits for it."""
 
 import threading
 from collections import deque
@@ -13,7 +13,7 @@ class Closable(Protocol):
     """What a worker opens in its thread and closes there."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         ...
 
 
@@ -32,13 +32,13 @@ class _Question(Generic[S]):
 
 
 class Worker(Generic[S]):
-    """Runs questions in the order they come, in one thread that owns its subject.
+    """Runs questions in order, in one thread that owns what they are put to.
 
-    Questions of one lane replace each other: of those that wait only the newest is run, and an answer that was
-    overtaken by a newer question is dropped. Questions without a lane are all run and all answered.
+    Questions of one lane replace each other: of those that wait only the newest is run, and an answer is dropped if a
+    newer question was asked meanwhile. Questions without a lane are all run and all answered.
 
     Args:
-        open_subject: makes what the questions are put to, in the thread; tried again for each question while it fails.
+        open_subject: opens what the questions are put to, in the thread; while it fails, each question tries again.
         deliver: runs a callable in the thread of the screen; must not wait for it.
         name: of the thread.
     """
@@ -54,7 +54,7 @@ class Worker(Generic[S]):
         self._thread.start()
 
     def ask(self, call: Callable[[S], T], then: Callable[[T], None], failed: Failed, lane: str = "") -> None:
-        """Put a question; `then` or `failed` is delivered, or nothing where a newer one of the lane overtook it."""
+        """Ask a question: `then` or `failed` is delivered, or neither if the lane has a newer question by then."""
 
         def answered(subject: S) -> Callable[[], None]:
             answer = call(subject)
@@ -71,14 +71,14 @@ class Worker(Generic[S]):
             self._changed.notify()
 
     def drop(self, lane: str) -> None:
-        """Forget what waits in a lane, and the answer of what runs."""
+        """Drop what waits in a lane, and the answer to what runs."""
         with self._changed:
             self._numbers += 1
             self._newest[lane] = self._numbers
             self._waiting = deque(question for question in self._waiting if question.lane != lane)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Drop what waits, let what runs end, close the subject; whether that was done in time."""
+        """Drop what waits, finish what runs, and close the subject; whether that was done in time."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -107,9 +107,9 @@ class Worker(Generic[S]):
             return None if self._closed else self._waiting.popleft()
 
     def _answer(self, question: _Question[S], answer: Callable[[], None]) -> None:
-        def unless_overtaken() -> None:
-            # Asked again here, in the thread of the screen: a newer question may have come in between.
+        def unless_outdated() -> None:
+            # Checked here, in the thread of the screen, because a newer question may have been asked meanwhile.
             if not self._closed and (not question.lane or self._newest[question.lane] == question.number):
                 answer()
 
-        self._deliver(unless_overtaken)
+        self._deliver(unless_outdated)

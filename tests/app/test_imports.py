@@ -55,11 +55,14 @@ def test_library_and_numpy_side_import_where_nothing_else_is_installed() -> None
 
 def test_the_models_of_the_screens_need_neither_a_window_nor_an_engine() -> None:
     parts = (
+        "grid.lookup",
         "grid.pictures",
         "grid.rows",
         "grid.sections",
         "grid.selection",
         "kit.strings",
+        "screens.search.conditions",
+        "screens.search.suggestions",
         "session",
         "settings",
         "worker",

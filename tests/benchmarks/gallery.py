@@ -129,14 +129,14 @@ def child(what: str, home: Path, since: float) -> None:
     from app.ui.launch import configure, make_app, prepare
     from mobileclip.home import Folders
 
-    places = Folders(home, home / "cache", home / "config")
-    prepare(places)
+    folders = Folders(home, home / "cache", home / "config")
+    prepare(folders)
     configure(1180, 780)
     from kivy.clock import Clock
     from kivy.core.window import Window
 
     wait_for_rendering()
-    app = make_app(places, functools.partial(mobileclip.load, "pocket"))
+    app = make_app(folders, functools.partial(mobileclip.load, "pocket"))
     if what == "scroll":
         Clock.schedule_once(lambda _: scroll(app, Clock), 1)
         app.run()

@@ -13,7 +13,7 @@ from mobileclip.lru import LruCache
 keys = st.integers(0, 7)
 calls = st.one_of(
     st.tuples(st.just("put"), keys, st.integers(0, 6)),
-    st.tuples(st.sampled_from(["get", "contains", "drop"]), keys, st.just(0)),
+    st.tuples(st.sampled_from(["get", "contains"]), keys, st.just(0)),
     st.tuples(st.just("clear"), st.just(0), st.just(0)),
 )
 
@@ -25,7 +25,7 @@ class Model:
         self.budget, self.pairs = budget, list[tuple[int, int]]()
 
     def put(self, key: int, value: int) -> None:
-        self.drop(key)
+        self._remove(key)
         self.pairs.append((key, value))
         while sum(value for _, value in self.pairs) > self.budget and len(self.pairs) > 1:
             del self.pairs[0]
@@ -33,11 +33,11 @@ class Model:
     def get(self, key: int) -> int | None:
         found = dict(self.pairs).get(key)
         if found is not None:
-            self.drop(key)
+            self._remove(key)
             self.pairs.append((key, found))
         return found
 
-    def drop(self, key: int) -> None:
+    def _remove(self, key: int) -> None:
         self.pairs = [pair for pair in self.pairs if pair[0] != key]
 
 
@@ -52,9 +52,6 @@ def test_it_behaves_like_a_plain_list(budget: int, calls: list[tuple[str, int, i
             assert cache.get(key) == model.get(key)
         elif call == "contains":
             assert (key in cache) == (key in dict(model.pairs))
-        elif call == "drop":
-            cache.drop(key)
-            model.drop(key)
         else:
             cache.clear()
             model.pairs.clear()
@@ -102,8 +99,6 @@ def test_costs_stay_right_with_several_threads() -> None:
             key = (i * (thread + 3)) % 97
             cache.put(SlowKey(key), key)
             cache.get(SlowKey((key + 1) % 97))
-            if i % 7 == 0:
-                cache.drop(SlowKey((key + 2) % 97))
 
     sys.setswitchinterval(1e-6)
     try:

@@ -1,5 +1,6 @@
-"""Headings of sections, and the knob that runs through years; their looks are in grid.kv."""
+"""Headings of sections, and the knob that runs through years; their looks are in photo_grid.kv."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kivy.animation import Animation
@@ -8,6 +9,10 @@ from kivy.metrics import dp
 from kivy.properties import BooleanProperty, NumericProperty, StringProperty
 from kivy.uix.widget import Widget
 
+from app.ui.grid.sections import Section
+from app.ui.grid.viewport import Viewport
+from app.ui.grid.widget_pool import WidgetPool
+
 
 class Headline(Widget):
     """The heading of a section."""
@@ -15,6 +20,42 @@ class Headline(Widget):
     title = StringProperty("")
     note = StringProperty("")
     stuck = BooleanProperty(False)
+
+
+class Headings:
+    """A heading above each visible section, and one that sticks to the upper edge until the next one pushes it out.
+
+    Args:
+        content: the scrolled widget, which gets the headings.
+        sticky: the heading at the upper edge of its parent.
+        viewport: the visible part.
+    """
+
+    def __init__(self, content: Widget, sticky: Headline, viewport: Viewport) -> None:
+        self._content, self._sticky, self._viewport = content, sticky, viewport
+        self._pool = WidgetPool(content, Headline)
+
+    def place(self, sections: Sequence[Section], margin: float) -> None:
+        """Put headings where they are visible, and `margin` screens above and below."""
+        rows = self._viewport.rows
+        visible = rows.sections(*self._viewport.visible(margin)) if rows.measures.heading else range(0)
+        self._pool.keep(visible)
+        for number in visible:
+            headline = self._pool.take(number)
+            headline.title, headline.note = sections[number].title, sections[number].note
+            headline.width = self._content.width
+            headline.pos = 0, round(self._content.height - float(rows.tops[number]) - headline.height)
+        self._place_sticky(sections)
+
+    def _place_sticky(self, sections: Sequence[Section]) -> None:
+        rows, top, sticky = self._viewport.rows, self._viewport.top, self._sticky
+        number = rows.section_at(top)
+        shown = bool(rows.measures.heading) and number >= 0 and top > 0
+        sticky.opacity = 1 if shown else 0
+        if shown:
+            sticky.title, sticky.note = sections[number].title, sections[number].note
+            pushed = min(0.0, float(rows.tops[number + 1]) - top - sticky.height)
+            sticky.top = round(sticky.parent.top - pushed)
 
 
 class Scroller(Widget):
@@ -72,4 +113,4 @@ class Scroller(Widget):
         return True
 
     def on_drag(self, at: float) -> None:
-        """The knob was drawn to `at`."""
+        """The knob was dragged to `at`."""

@@ -1,7 +1,7 @@
-"""Where things lie in a long grid of equal cells in sections with headings, without touching a single item.
+"""Where everything is in a long grid of equal cells, in sections with headings.
 
-All is arithmetic on one number per section, so that 50,000 photos cost what their days cost. Lengths are in pixels and
-y runs downwards from the top of the content.
+Arithmetic on a few numbers per section, so the cost depends on the number of days and not of photos. Lengths are in
+pixels, and y runs downwards from the top of the content.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ Move = Literal["left", "right", "up", "down", "home", "end", "page_up", "page_do
 
 @dataclass(frozen=True)
 class Measures:
-    """Sizes that a grid is laid out with.
+    """The sizes that determine a layout.
 
     Attributes:
         width: of the whole grid.
-        columns: cells side by side, at least 1.
+        columns: cells next to each other, at least 1.
         gap: between cells, and between sections.
         heading: height of a section's heading; 0 for none.
-        caption: height that a cell has on top of its square.
+        caption: height below the square of each cell.
     """
 
     width: float
@@ -56,16 +56,16 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """Items in all."""
+        """The number of items."""
         return int(self.starts[-1])
 
     @property
     def height(self) -> float:
-        """Of everything."""
+        """Height of the whole grid."""
         return float(self.tops[-1])
 
     def section_at(self, y: float) -> int:
-        """The section that lies at `y`; the first or the last one beyond the ends, -1 where there is none."""
+        """The section at `y`; the first or the last one beyond the ends, -1 if there is none."""
         last = len(self._counts) - 1
         return int(np.clip(np.searchsorted(self.tops, y, side="right") - 1, min(0, last), last))
 
@@ -74,7 +74,7 @@ class Rows:
         return int(np.searchsorted(self.starts, index, side="right") - 1)
 
     def sections(self, top: float, bottom: float) -> range:
-        """Sections of which something lies between two heights."""
+        """The sections that are at least partly between two heights."""
         if not len(self._counts) or bottom <= top:
             return range(0)
         return range(self.section_at(top), self.section_at(np.nextafter(bottom, top)) + 1)
@@ -87,7 +87,7 @@ class Rows:
         return column * (self.measures.cell + self.measures.gap), top
 
     def span(self, top: float, bottom: float) -> range:
-        """Items of which something lies between two heights, whole rows of them."""
+        """The items in rows that are at least partly between two heights."""
         touched = self.sections(top, bottom)
         if not touched:
             return range(0)
@@ -101,25 +101,13 @@ class Rows:
         row = int(-(-(y - self.tops[section] - self.measures.heading) // self.pitch))
         return int(self.starts[section] + np.clip(row * self.measures.columns, 0, self._counts[section]))
 
-    def at(self, x: float, y: float) -> int | None:
-        """The item at a point, with the gap on its right and below it; None on a heading and where no item is."""
-        if not len(self._counts) or not 0 <= y < self.height or x < 0:
-            return None
-        section = self.section_at(y)
-        inside = y - float(self.tops[section]) - self.measures.heading
-        column = int(x // (self.measures.cell + self.measures.gap))
-        if inside < 0 or column >= self.measures.columns:
-            return None
-        offset = int(inside // self.pitch) * self.measures.columns + column
-        return int(self.starts[section]) + offset if offset < self._counts[section] else None
-
     def step(self, index: int, move: Move, page: float) -> int:
-        """The item that the keyboard goes to from another; stays in bounds, keeps the column where it can.
+        """The item that a key leads to; stays in bounds, and in the column if it can.
 
         Args:
             index: where the keyboard is.
             move: the key.
-            page: height of what is seen at once.
+            page: height of the visible part.
         """
         if not self.count:
             return 0

@@ -9,7 +9,7 @@ from app.library.search.timeline import Day
 from app.ui.kit import strings
 
 MONTHS_BELOW = 84.0
-"""Side of a photo, in dp, below which a day is too little for a heading of its own."""
+"""Side of a photo, in dp, below which days are too short for separate headings."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Section:
     Attributes:
         title: the heading; empty for none.
         count: photos in it.
-        note: a second, quieter line of the heading.
-        mark: what the fast scroller says while it passes.
+        note: quieter text next to the heading.
+        mark: what the fast scroller says while it is dragged past.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Section:
 
 
 def by_date(days: Sequence[Day], cell: float, today: date) -> list[Section]:
-    """One section a day, or one a month.
+    """One section per day, or per month for small photos.
 
     Args:
         days: as the library gives them, newest first.
@@ -47,12 +47,12 @@ def by_date(days: Sequence[Day], cell: float, today: date) -> list[Section]:
 
 
 def by_strength(count: int, strong: int, ranked: bool) -> list[Section]:
-    """Search results: the best ones, and the weaker ones divided off.
+    """Search results: the strong matches, then the weak ones in a separate section.
 
     Args:
         count: all results.
         strong: how many of them, from the first on, are strong.
-        ranked: false where filters alone were asked, so that nothing is better than anything else.
+        ranked: false where the query has filters only, so that no result is better than another.
     """
     if not ranked:
         return [Section(strings.t("search.all"), count, strings.n("photos", count))] if count else []

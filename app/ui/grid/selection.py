@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 
 class Selection:
-    """A set of photo ids, and from where a range is stretched; `changed` is called after each change."""
+    """The ids of the chosen photos, and where a range begins.
+
+    Args:
+        changed: called after each change.
+    """
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self._ids: dict[int, None] = {}
@@ -22,11 +26,11 @@ class Selection:
 
     @property
     def ids(self) -> list[int]:
-        """The chosen ones, in the order they were chosen."""
+        """The chosen photos, in the order in which they were chosen."""
         return list(self._ids)
 
     def toggle(self, photo_id: int) -> None:
-        """Choose a photo, or let it go."""
+        """Choose a photo, or no longer."""
         if photo_id in self._ids:
             del self._ids[photo_id]
         else:
@@ -35,7 +39,7 @@ class Selection:
         self._changed()
 
     def stretch(self, shown: NDArray[np.int64], photo_id: int) -> None:
-        """Choose everything between the photo touched last and this one, in the order shown."""
+        """Choose everything between the photo toggled last and this one, in the order shown."""
         ends = [np.flatnonzero(shown == end) for end in (self._anchor, photo_id) if end is not None]
         if len(ends) < 2 or not all(len(end) for end in ends):
             self.toggle(photo_id)
@@ -50,16 +54,16 @@ class Selection:
         self._changed()
 
     def keep(self, shown: Sequence[int] | NDArray[np.int64]) -> None:
-        """Let go of what is not there any more."""
-        there = set(np.asarray(shown).tolist())
-        gone = [photo_id for photo_id in self._ids if photo_id not in there]
+        """Drop what isn't shown any more."""
+        remaining = set(np.asarray(shown).tolist())
+        gone = [photo_id for photo_id in self._ids if photo_id not in remaining]
         for photo_id in gone:
             del self._ids[photo_id]
         if gone:
             self._changed()
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Choose nothing."""
         if self._ids:
             self._ids.clear()
             self._anchor = None

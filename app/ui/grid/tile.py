@@ -1,4 +1,4 @@
-"""One photo in a grid. Tiles are recycled: whatever one shows follows from `set`, nothing stays from before."""
+"""One photo in a grid. Tiles are reused: `set` decides all that a tile shows, and nothing stays from before."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,18 +19,33 @@ LONG_PRESS = 0.45
 
 
 class Tile(Widget):
-    """A square photo that can be tapped, pressed long, chosen and stood on with the keyboard."""
+    """A square photo that can be tapped, pressed long and chosen.
+
+    Args:
+        pictures: where its picture comes from.
+        tapped: called after a tap.
+        pressed_long: called during a long press.
+
+    Attributes:
+        index: place in the list; -1 while it shows nothing.
+        photo: the photo; None while it shows nothing.
+        key: of the photo's picture, or "".
+        reason: why there is no picture, or "".
+        chosen: whether the photo is chosen.
+        choosing: whether any photo is.
+        at_cursor: whether the keyboard's cursor is drawn around it.
+    """
 
     def __init__(
-        self, pictures: Pictures[Any], tapped: Callable[["Tile"], None], held: Callable[["Tile"], None]
+        self, pictures: Pictures[Any], tapped: Callable[["Tile"], None], pressed_long: Callable[["Tile"], None]
     ) -> None:
         super().__init__(size_hint=(None, None))
         self.index = -1
         self.photo: Photo | None = None
         self.key = ""
         self.reason = ""
-        self.chosen = self.choosing = self.stood_on = False
-        self._pictures, self._tapped, self._held = pictures, tapped, held
+        self.chosen = self.choosing = self.at_cursor = False
+        self._pictures, self._tapped, self._pressed_long = pictures, tapped, pressed_long
         self._texture: Any = None
         self._hold: Any = None
         # What changes in one frame is drawn once.
@@ -41,14 +56,22 @@ class Tile(Widget):
 
     @property
     def texture(self) -> Any:
-        """The picture that is shown; None while it is still to come."""
+        """The picture; None until it arrives."""
         return self._texture
 
-    def set(self, index: int, photo: Photo | None, chosen: bool, choosing: bool, stood_on: bool) -> None:
+    def set(
+        self,
+        index: int,
+        photo: Photo | None,
+        *,
+        chosen: bool = False,
+        choosing: bool = False,
+        at_cursor: bool = False,
+    ) -> None:
         """Show another photo, or the same in another state."""
         self.index, self.photo = index, photo
-        if (chosen, choosing, stood_on) != (self.chosen, self.choosing, self.stood_on):
-            self.chosen, self.choosing, self.stood_on = chosen, choosing, stood_on
+        if (chosen, choosing, at_cursor) != (self.chosen, self.choosing, self.at_cursor):
+            self.chosen, self.choosing, self.at_cursor = chosen, choosing, at_cursor
             self._draw_soon()
         key = photo.key if photo else ""
         if key != self.key:
@@ -61,7 +84,7 @@ class Tile(Widget):
 
     def clear(self) -> None:
         """Show nothing and want nothing."""
-        self.set(-1, None, False, False, False)
+        self.set(-1, None)
 
     def show(self, key: str, texture: object | None, reason: str) -> None:
         """Take a picture that was wanted, unless the tile shows another photo by now."""
@@ -71,11 +94,11 @@ class Tile(Widget):
 
     def _build(self) -> None:
         with self.canvas:
-            self._ground_colour = Color()
+            self._ground_color = Color()
             self._ground = Rectangle()
-            self._picture_colour = Color(1, 1, 1, 0)
+            self._picture_color = Color(1, 1, 1, 0)
             self._picture = Rectangle()
-        # Empty on nearly all tiles: shapes with an alpha of 0 would cost as much as those that are seen.
+        # Empty on nearly all tiles: shapes with an alpha of 0 would cost as much as visible ones.
         self._over = InstructionGroup()
         self.canvas.add(self._over)
 
@@ -86,9 +109,9 @@ class Tile(Widget):
         inset = dp(9) if self.chosen else 0
         x, y, width, height = self.x + inset, self.y + inset, self.width - 2 * inset, self.height - 2 * inset
         covered = self._texture is not None and not inset
-        self._ground_colour.rgba = theme.wash if self.chosen else theme.tile
+        self._ground_color.rgba = theme.wash if self.chosen else theme.tile
         self._ground.pos, self._ground.size = self.pos, (0, 0) if covered else self.size
-        self._picture_colour.a = 1 if self._texture else 0
+        self._picture_color.a = 1 if self._texture else 0
         self._picture.pos, self._picture.size = (x, y), (width, height) if self._texture else (0, 0)
         if self._texture:
             self._picture.texture = self._texture
@@ -100,14 +123,14 @@ class Tile(Widget):
             self._draw_over(theme.soft, icon_texture("warning", side), middle, side)
         if self.chosen or self.choosing:
             self._draw_mark()
-        if self.stood_on:
+        if self.at_cursor:
             edge = dp(1.5)
             ring = (self.x + edge, self.y + edge, self.width - 2 * edge, self.height - 2 * edge)
             self._over.add(Color(*theme.accent))
             self._over.add(Line(rectangle=ring, width=edge, joint="miter"))
 
-    def _draw_over(self, colour: Any, texture: Any, pos: tuple[float, float], side: int) -> None:
-        self._over.add(Color(*colour))
+    def _draw_over(self, color: Any, texture: Any, pos: tuple[float, float], side: int) -> None:
+        self._over.add(Color(*color))
         self._over.add(Rectangle(texture=texture, pos=pos, size=(side, side)))
 
     def _draw_mark(self) -> None:
@@ -126,28 +149,28 @@ class Tile(Widget):
             return False
         touch.grab(self)
         touch.ud["tile"] = touch.pos
-        self._hold = Clock.schedule_once(lambda _: self._long(touch), LONG_PRESS)
+        self._hold = Clock.schedule_once(lambda _: self._held(touch), LONG_PRESS)
         return True
 
     def on_touch_move(self, touch: Any) -> bool:
         if touch.grab_current is self and Vector(touch.pos).distance(touch.ud["tile"]) > dp(12):
-            self._let_go(touch)
+            self._release(touch)
         return touch.grab_current is self
 
     def on_touch_up(self, touch: Any) -> bool:
         if touch.grab_current is not self:
             return False
-        held = touch.ud.get("held", False)
-        self._let_go(touch)
-        if not held and self.collide_point(*touch.pos):
+        long = touch.ud.get("long", False)
+        self._release(touch)
+        if not long and self.collide_point(*touch.pos):
             self._tapped(self)
         return True
 
-    def _let_go(self, touch: Any) -> None:
+    def _release(self, touch: Any) -> None:
         touch.ungrab(self)
         if self._hold:
             self._hold.cancel()
 
-    def _long(self, touch: Any) -> None:
-        touch.ud["held"] = True
-        self._held(self)
+    def _held(self, touch: Any) -> None:
+        touch.ud["long"] = True
+        self._pressed_long(self)

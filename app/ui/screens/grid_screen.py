@@ -80,10 +80,10 @@ class GridScreen(AppScreen):
         self.app.open_photo(self.grid.ids_shown, index, self.grid)
 
     def on_key(self, key: str, modifiers: set[str]) -> bool:
-        if key == "c" and {"ctrl", "meta"} & modifiers and self.grid.targets:
-            self.app.actions.copy_paths(self.grid.targets)
+        if key == "c" and {"ctrl", "meta"} & modifiers and self.grid.keyboard.targets:
+            self.app.actions.copy_paths(self.grid.keyboard.targets)
             return True
-        return self.grid.on_key(key, modifiers)
+        return self.grid.keyboard.press(key, modifiers)
 
     def on_back(self) -> bool:
         if len(self.grid.selection):

@@ -49,9 +49,9 @@ class Driver:
     each_drawn = False
 
     def __init__(self, home: Path, load_model: Callable[[], Any], size: tuple[int, int] = (480, 800), **options: Any):
-        self.places = Folders(home, home / "cache", home / "config")
+        self.folders = Folders(home, home / "cache", home / "config")
         EventLoop.ensure_window()
-        self.app = make_app(self.places, load_model, **options)
+        self.app = make_app(self.folders, load_model, **options)
         App._running_app = self.app
         self.resize(*size)
         self.shell = self.app.root = self.app.build()

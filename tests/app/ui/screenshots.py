@@ -201,7 +201,7 @@ def main() -> None:
             for shot in first_run(Path(name, "empty")):
                 keep(*shot)
         write_photos(photos, PHOTOS, a_day=(5, 6, 9, 12))
-        driver = Driver(home, functools.partial(mobileclip.load, given.model), SIZES["phone"], folders=[str(photos)])
+        driver = Driver(home, functools.partial(mobileclip.load, given.model), SIZES["phone"], roots=[str(photos)])
         driver.until(lambda: driver.app.session.labels and not driver.app.session.indexing)
         for size in SIZES:
             for looks in ("light", "dark"):

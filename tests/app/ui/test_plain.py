@@ -19,7 +19,7 @@ from app.ui.kit.shell import MAIN_SCREENS
 from app.ui.kit.textures import filling
 from app.ui.kit.theme import DARK, LIGHT, Palette, contrast
 from app.ui.screens.photo.model import format_coordinates
-from app.ui.screens.search.model import describe_days, usual_ranges
+from app.ui.screens.search.conditions import describe_days, usual_ranges
 from app.ui.settings import Settings, load_settings, save_settings
 
 UI = Path(strings.__file__).parents[1]

@@ -25,7 +25,7 @@ def open_screen(driver: Driver, name: str) -> None:
     screen = driver.shell.screen
     there = {
         "photos": lambda: screen.grid.tiles,
-        "search": lambda: screen.ids.start_column.children,
+        "search": lambda: screen.start.column.children,
         "albums": lambda: screen.cards,
         "review": lambda: screen.asking and not screen.waiting,
         "settings": lambda: screen.ids.storage.children,
@@ -82,10 +82,10 @@ def test_turning_the_device_keeps_the_photo_at_the_top(gallery: Driver) -> None:
     grid = gallery.shell.screen.grid
     grid.scroll.scroll_y = 0.4
     gallery.rest(0.2)
-    first = int(grid.ids_shown[grid.rows.span(grid.top_y, grid.top_y + 10)[0]])
+    first = int(grid.ids_shown[grid.viewport.rows.span(grid.viewport.top, grid.viewport.top + 10)[0]])
     gallery.resize(640, 400)
     gallery.rest(0.3)
-    seen = grid.rows.span(grid.top_y, grid.top_y + grid.scroll.height)
+    seen = grid.viewport.rows.span(grid.viewport.top, grid.viewport.top + grid.scroll.height)
     assert first in grid.ids_shown[seen.start : seen.stop].tolist()
     gallery.resize(900, 900)
     gallery.until(lambda: not gallery.app.pictures.waiting)

@@ -21,6 +21,7 @@ from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Field, IconButton
 from app.ui.screens.photo.layer import PhotoLayer
 from app.ui.screens.settings.screen import size_of
+from app.ui.screens.search.conditions import conditions_of
 from tests.app.ui.driver import Driver
 
 
@@ -191,7 +192,7 @@ def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver
     assert grid.sticky.opacity == 0
     grid.scroll.scroll_y = 0.6
     gallery.rest(0.2)
-    at = grid.rows.section_at(grid.top_y)
+    at = grid.viewport.rows.section_at(grid.viewport.top)
     assert at > 0 and grid.sticky.opacity == 1 and grid.sticky.title == grid.sections[at].title
     scroller = grid.scroller
     x = scroller.to_window(scroller.right - dp(6), 0)[0]
@@ -204,10 +205,10 @@ def test_headings_stick_and_the_scroller_runs_through_all_photos(gallery: Driver
     assert scroller.mark and grid.scroll.scroll_y == pytest.approx(0, abs=0.01)
     touch.touch_up()
     gallery.rest(0.2)
-    assert grid.tile_of(len(grid.ids_shown) - 1) is not None and not scroller.dragged
+    assert grid.tiles.get(len(grid.ids_shown) - 1) is not None and not scroller.dragged
     # The next heading pushes the one before out.
-    top = float(grid.rows.tops[1]) - grid.sticky.height / 2
-    grid._scroll_top(top)
+    top = float(grid.viewport.rows.tops[1]) - grid.sticky.height / 2
+    grid.viewport.scroll_to(top)
     gallery.rest(0.2)
     assert grid.sticky.top > grid.top + 1
 
@@ -218,7 +219,7 @@ def test_dates_excluded_words_and_past_searches(gallery: Driver) -> None:
     screen = gallery.shell.screen
     days = app.session.quick.timeline().days
     day = days[len(days) // 2].date
-    screen._pick_dates()
+    screen.filters.pick_dates()
     dialog = gallery.shell.top_layer
     dialog.first.text, dialog.last.text = "soon", ""
     dialog.apply()
@@ -234,17 +235,17 @@ def test_dates_excluded_words_and_past_searches(gallery: Driver) -> None:
     screen.field.text = "red"
     gallery.until(lambda: screen.model.results is not None and screen.model.results.ids.tolist() != both)
     screen.submit()
-    screen._pick_without()
+    screen.filters.pick_without()
     pick = gallery.shell.top_layer
     pick.field.text = "dark"
     gallery.rest(0.2)
     pick.first()
     gallery.until(lambda: not screen.model.working and screen.model.results.ids.tolist() == both)
-    assert [condition.kind for condition in screen.model.conditions] == ["without"]
+    assert [condition.kind for condition in conditions_of(screen.model.query)] == ["without"]
     app.search(Query())
     screen.field.focus = True
     screen.field.text = "re"
-    gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in screen.model.suggestions])
+    gallery.until(lambda: ("red", "label") in [(s.text, s.kind) for s in screen.model.suggestions.found])
     screen.field.text = ""
     gallery.until(lambda: "red" in past_searches(app.session.quick.store, 20), "the past search")
     screen.field.focus = False

@@ -94,9 +94,7 @@ def test_an_exported_bundle_shows_where(tmp_path: Path, open_gallery: Open) -> N
         with Image.open(path) as photo:
             # Square and of the tower's size, so that no resizing stands between the two.
             photo.resize((64, 64)).save(photos / f"{number}.png")
-    driver = open_gallery(
-        tmp_path / "home", load_model=lambda: mobileclip.load(bundle, threads=1), folders=[str(photos)]
-    )
+    driver = open_gallery(tmp_path / "home", load_model=lambda: mobileclip.load(bundle, threads=1), roots=[str(photos)])
     driver.until(lambda: not driver.app.session.indexing and driver.app.session.model, "indexing")
     assert driver.app.session.can_localize
     grid = driver.shell.screen.grid

@@ -111,7 +111,7 @@ class CustomLabelDialog(layers.Dialog):
         for index, tile in enumerate(self._tiles):
             tile.opacity = 1 if index < len(photos) else 0
             if index < len(photos):
-                tile.set(index, photos[index], False, False, False)
+                tile.set(index, photos[index])
             else:
                 tile.clear()
 

@@ -23,7 +23,7 @@ from app.ui.kit.strings import number, t
 from app.ui.kit.textures import picture_texture
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import TouchThroughBehavior, load_layout
-from app.ui.screens.photo.model import PhotoModel
+from app.ui.screens.photo.model import Part, PhotoModel
 from app.ui.screens.photo.panel import PhotoPanel
 from app.ui.screens.photo.verbs import PhotoVerbs
 from mobileclip.errors import PhotoError
@@ -99,7 +99,7 @@ class PhotoLayer(layers.Layer):
         self.size = shell.size
         self.panel_open = shell.wide
         self._arrange()
-        tile = self._grid.tile_of(self.model.index) if self._grid is not None else None
+        tile = self._grid.tiles.get(self.model.index) if self._grid is not None else None
         self.view.arrive_from((*tile.to_window(*tile.pos), *tile.size) if tile else None)
         self.dark = 0
         Animation(dark=1, duration=0.2).start(self)
@@ -113,8 +113,7 @@ class PhotoLayer(layers.Layer):
         self.panel.release()
         self.app.session.drop("where")
         if self._grid is not None and self.model.index < len(self._grid.ids_shown):
-            self._grid.cursor = self.model.index
-            self._grid.bring(self.model.index)
+            self._grid.keyboard.go_to(self.model.index)
         super().close()
 
     def _arrange(self) -> None:
@@ -143,16 +142,16 @@ class PhotoLayer(layers.Layer):
 
     # what the model reports
 
-    def _changed(self, what: str) -> None:
+    def _changed(self, part: Part) -> None:
         model = self.model
-        if what == "photo":
+        if part == "photo":
             self._photo_changed()
-        elif what == "where":
+        elif part == "where":
             self.view.show_where(model.where)
             self.legend_text = model.where_line
-        elif what == "trouble" and model.trouble:
+        elif part == "trouble" and model.trouble:
             layers.show_message(self.app.shell, model.trouble)
-        self.panel.show(model, what)
+        self.panel.show(model, part)
 
     def _photo_changed(self) -> None:
         model = self.model

@@ -1,7 +1,7 @@
 """One photo: labels and corrections, details, where something is in it, and similar photos."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from app.ui.session import Session
 from mobileclip.errors import PocketclipError
 
 SIMILAR = 12
+
+Part = Literal["photo", "tags", "details", "similar", "where", "trouble"]
+"""What of a `PhotoModel` has changed; "photo" means all of it."""
 
 
 class PhotoModel:
@@ -30,7 +33,7 @@ class PhotoModel:
         trouble: what went wrong, in one line.
     """
 
-    def __init__(self, session: Session, ids: NDArray[np.int64], index: int, changed: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, ids: NDArray[np.int64], index: int, changed: Callable[[Part], None]) -> None:
         self._session, self._changed = session, changed
         self.ids, self.index = ids, index
         self.photo: Photo | None = None

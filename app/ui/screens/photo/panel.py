@@ -12,7 +12,7 @@ from app.ui.grid.tile import Tile
 from app.ui.host import Host
 from app.ui.kit.strings import t
 from app.ui.kit.widgets import WrappedLabel
-from app.ui.screens.photo.model import PhotoModel, describe
+from app.ui.screens.photo.model import Part, PhotoModel, describe
 from app.ui.screens.photo.verbs import PhotoVerbs
 
 
@@ -56,15 +56,15 @@ class PhotoPanel(BoxLayout):
         self._tiles: list[Tile] = []
         super().__init__(can_localize=app.session.can_localize, **kwargs)
 
-    def show(self, model: PhotoModel, what: str) -> None:
-        """Show what has changed: "photo", "tags", "details", "similar" or "where"."""
-        if what in ("photo", "tags"):
+    def show(self, model: PhotoModel, changed: Part) -> None:
+        """Show what has changed."""
+        if changed in ("photo", "tags"):
             self._show_tags(model.tags)
-        if what in ("photo", "details"):
+        if changed in ("photo", "details"):
             self._show_details(model)
-        if what in ("photo", "similar"):
+        if changed in ("photo", "similar"):
             self._show_similar(model)
-        if what in ("photo", "where"):
+        if changed in ("photo", "where"):
             if model.where is None and not self.where.focus:
                 self.where.text = ""
             elif model.where is not None:
@@ -108,7 +108,7 @@ class PhotoPanel(BoxLayout):
             if number >= len(self._tiles):
                 self._tiles.append(Tile(self.app.pictures, self._open, lambda _: None))
             tile = self._tiles[number]
-            tile.set(positions[photo.id], photo, False, False, False)
+            tile.set(positions[photo.id], photo)
             holder.add_widget(tile)
         for tile in self._tiles:
             tile.size_hint = 1, 1
