@@ -20,8 +20,8 @@ from app.ui.kit import layers
 from app.ui.kit.theme import theme
 from app.ui.kit.widgets import Field, IconButton
 from app.ui.screens.photo.layer import PhotoLayer
-from app.ui.screens.settings.screen import size_of
 from app.ui.screens.search.conditions import conditions_of
+from app.ui.screens.settings.screen import size_of
 from tests.app.ui.driver import Driver
 
 
