@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,7 +22,7 @@ from app.ui.screens.search.completions import SuggestionRow
 from app.ui.screens.search.conditions import add_folder, conditions_of
 from mobileclip.errors import BundleError
 from tests.app.ui.conftest import Library, Open
-from tests.app.ui.driver import Driver
+from tests.app.ui.driver import PATIENCE, Driver
 from tests.app.ui.library import write_photos
 from tests.app.ui.model import ColorModel
 
@@ -423,11 +424,11 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_usable_while_indexing(library: Library, pictures: Path, open_gallery: Open) -> None:
+    searched = threading.Event()
+
     class Slow(ColorModel):
         def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-            import time
-
-            time.sleep(2)
+            assert searched.wait(PATIENCE)
             return super().encode_pixels(pixels)
 
     driver = open_gallery(library.home, load_model=Slow, roots=[str(pictures)])
@@ -437,7 +438,8 @@ def test_usable_while_indexing(library: Library, pictures: Path, open_gallery: O
     screen = driver.shell.screen
     screen.field.text = "blue"
     driver.until(lambda: screen.model.results is not None, "an answer while indexing")
-    assert len(screen.model.results.ids)
+    assert len(screen.model.results.ids) and driver.app.session.indexing
+    searched.set()
     driver.app.go("photos")
     driver.until(lambda: len(driver.shell.screen.grid.ids_shown) == before + 3, "the new photos")
 

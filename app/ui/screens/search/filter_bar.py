@@ -15,12 +15,10 @@ from app.ui.kit import layers
 from app.ui.kit.strings import t
 from app.ui.kit.widgets import Chip
 from app.ui.screens.search import conditions
-from app.ui.screens.search.conditions import Condition, Kind, conditions_of, usual_ranges
+from app.ui.screens.search.conditions import Condition, conditions_of, usual_ranges
 from app.ui.screens.search.model import SearchModel
 
-ICONS: dict[Kind, str] = {
-    "label": "tag", "dates": "calendar", "folder": "folder", "without": "minus", "like": "similar",
-}  # fmt: skip
+ICONS = {"label": "tag", "dates": "calendar", "folder": "folder", "without": "minus", "like": "similar"}
 
 
 class FilterBar(BoxLayout):
