@@ -7,9 +7,9 @@ from typing import Any
 from kivy.properties import ObjectProperty
 from kivy.uix.boxlayout import BoxLayout
 
-from app.library.gallery import Folder, Query
+from app.library.gallery import Query
 from app.library.search.query import parse_day
-from app.library.store.photos import list_folders
+from app.library.store.photos import Folder, list_folders
 from app.ui.host import Host
 from app.ui.kit import layers
 from app.ui.kit.strings import t

@@ -1,6 +1,7 @@
 """The state of a search without a window: what is asked when, and which answers count."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from app.library.gallery import Query, Results, Suggestion, Term
+from app.library.store.connection import Store
+from app.library.store.searches import past_searches
 from app.ui.screens.search.conditions import add_label
 from app.ui.screens.search.model import PAUSE, REMEMBERED_AFTER, SearchModel
 from mobileclip.errors import PocketclipError
@@ -108,7 +111,7 @@ def test_an_error_is_shown_until_the_next_answer(parts: Any) -> None:
     assert parts.model.trouble == ""
 
 
-def test_a_search_is_remembered_when_its_results_stay(parts: Any) -> None:
+def test_a_search_is_remembered_when_its_results_stay(parts: Any, tmp_path: Path) -> None:
     parts.model.type("red")
     parts.clock.run(PAUSE)
     parts.session.asked["search"][-1][1](results(1))
@@ -117,9 +120,9 @@ def test_a_search_is_remembered_when_its_results_stay(parts: Any) -> None:
     assert parts.session.chores == []
     parts.session.asked["search"][-1][1](results(1))
     parts.clock.run(REMEMBERED_AFTER)
-    remembered: list[str] = []
-    parts.session.chores[0](SimpleNamespace(remember_search=remembered.append))
-    assert remembered == ["red car"]
+    with Store(tmp_path / "index.db", create=True) as store:
+        parts.session.chores[0](SimpleNamespace(store=store))
+        assert past_searches(store, 5) == ["red car"]
 
 
 def test_suggestions_complete_the_text_and_following_one_clears_them(parts: Any) -> None:
