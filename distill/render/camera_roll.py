@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from distill.data.sources import DataError, read_splits
 from distill.render import cards, desktop, graphics
 from distill.render import paper as papers
 from distill.render import phone_screens as screens
 from distill.render.camera import compress, photograph, surface
-from mobileclip.files import PHOTO_SUFFIXES
+from mobileclip.files import PHOTO_SUFFIXES, PathLike
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "receipt": (
@@ -196,11 +197,12 @@ def render(kind: str, seed: int, backgrounds: Sequence[Image.Image] = ()) -> Ima
     return compress(page, rng.randint(60, 95)) if rng.random() < 0.6 else page
 
 
-def write(out: Path, per_kind: int, seed: int, backgrounds: Sequence[Image.Image] = ()) -> int:
+def write(out: PathLike, per_kind: int, seed: int, backgrounds: Sequence[Image.Image] = ()) -> int:
     """Render `per_kind` pictures of every kind into a folder and return how many were written.
 
     Files: images/*.webp, captions.jsonl (one caption per line), labels.csv (file, label, split; 15 % test).
     """
+    out = Path(out)
     (out / "images").mkdir(parents=True, exist_ok=True)
     count = 0
     with (
@@ -222,13 +224,18 @@ def write(out: Path, per_kind: int, seed: int, backgrounds: Sequence[Image.Image
 
 
 def _photos(folder: Path | None, listed: Path | None, most: int, seed: int) -> list[Image.Image]:
-    """Load up to `most` photos of a folder, chosen by the seed and scaled to at most 512 pixels."""
+    """Load up to `most` photos of a folder, chosen by the seed and scaled to at most 512 pixels.
+
+    Raises:
+        DataError: the folder or the table of splits is missing.
+    """
     if folder is None:
         return []
+    if not folder.is_dir():
+        raise DataError(f"{folder}: not a folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     if listed is not None:
-        with listed.open(encoding="utf-8", newline="") as rows:
-            train = {Path(row["file"]).name for row in csv.DictReader(rows) if row["split"] == "train"}
+        train = {Path(file).name for file, split in read_splits(listed).items() if split == "train"}
         files = [path for path in files if path.name in train]
     chosen = random.Random(seed).sample(files, min(most, len(files)))
     photos = []
@@ -250,5 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--splits", type=Path, help="CSV with file,split: only use backgrounds of the split train")
     parser.add_argument("--most-backgrounds", type=int, default=400, help="load at most this many backgrounds")
     args = parser.parse_args(arguments)
-    photos = _photos(args.backgrounds, args.splits, args.most_backgrounds, args.seed)
+    try:
+        photos = _photos(args.backgrounds, args.splits, args.most_backgrounds, args.seed)
+    except DataError as error:
+        parser.error(str(error))
     print(f"{write(args.out, args.per_kind, args.seed, photos)} pictures in {args.out}")

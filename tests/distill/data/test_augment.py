@@ -26,7 +26,7 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 
 
 @given(st.integers(0, 2**32), st.floats(0.05, 20), st.integers(0, 4), st.integers(0, 30), st.floats(0, 1))
-def test_what_is_drawn_survives_its_encoding(
+def test_a_drawn_augmentation_survives_encoding(
     seed: int, aspect: float, operations: int, magnitude: int, mirror: float
 ) -> None:
     policy = Reinforcement(operations=operations, magnitude=magnitude, mirror=mirror)
@@ -37,7 +37,7 @@ def test_what_is_drawn_survives_its_encoding(
 
 
 @given(st.lists(st.floats(width=32) | st.integers(-3, 20).map(float), max_size=12))
-def test_numbers_that_are_no_augmentation_are_refused_or_read(numbers: list[float]) -> None:
+def test_any_numbers_are_an_augmentation_or_refused(numbers: list[float]) -> None:
     try:
         read = Augmentation.decode(numbers)
     except DataError:
@@ -46,7 +46,7 @@ def test_numbers_that_are_no_augmentation_are_refused_or_read(numbers: list[floa
 
 
 @pytest.mark.parametrize("aspect", [0.5, 1.0, 1.6])
-def test_boxes_are_spread_as_those_of_torchvision(aspect: float) -> None:
+def test_boxes_are_distributed_as_in_torchvision(aspect: float) -> None:
     torch.manual_seed(0)
     across, down = round(4000 * math.sqrt(aspect)), round(4000 / math.sqrt(aspect))
     image = torch.empty(0, down, across)
@@ -59,14 +59,14 @@ def test_boxes_are_spread_as_those_of_torchvision(aspect: float) -> None:
 
 
 @pytest.mark.parametrize("aspect", [1e-3, 1e3])
-def test_a_strip_gives_the_largest_box_that_is_allowed(aspect: float) -> None:
+def test_a_strip_gives_the_largest_allowed_box(aspect: float) -> None:
     top, left, height, width = draw(np.random.default_rng(0), Reinforcement(scale=(0.9, 1.0)), aspect).box
     assert top == pytest.approx((1 - height) / 2) and left == pytest.approx((1 - width) / 2)
     assert width * aspect / height == pytest.approx(4 / 3 if aspect > 1 else 3 / 4, rel=1e-3)
 
 
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
-def test_magnitudes_are_those_of_torchvision(magnitude: int) -> None:
+def test_magnitudes_equal_torchvision_s(magnitude: int) -> None:
     space = RandAugment()._augmentation_space(31, (224, 224))
     assert tuple(space) == OPERATIONS
     random, policy = np.random.default_rng(1), Reinforcement(operations=1, magnitude=magnitude)
@@ -82,7 +82,7 @@ def test_magnitudes_are_those_of_torchvision(magnitude: int) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_are_those_of_torchvision(name: str) -> None:
+def test_operations_equal_torchvision_s(name: str) -> None:
     operation = OPERATIONS.index(name)
     magnitude = {"Translate": 0.25, "Posterize": 5.0, "Solarize": 130.0, "Rotate": 17.0}
     stored = next((value for key, value in magnitude.items() if name.startswith(key)), 0.27)
@@ -96,18 +96,18 @@ def test_operations_are_those_of_torchvision(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_view_is_the_same_at_every_size(name: str) -> None:
-    """Up to resampling: a larger view, made smaller, is the smaller view."""
+    """Except for resampling: the larger view scaled down is the smaller view."""
     photo = picture(5, (400, 300))
     largest = {"Rotate": 25.0, "Posterize": 4.0, "Solarize": 120.0}.get(name, 0.3)
     stored = 0.0 if name in ("Identity", "AutoContrast", "Equalize") else largest
-    one = Augmentation((0.1, 0.2, 0.6, 0.55), ((OPERATIONS.index(name), stored),), mirror=True)
-    small, large = apply(photo, one, 160), apply(photo, one, 224)
+    augmentation = Augmentation((0.1, 0.2, 0.6, 0.55), ((OPERATIONS.index(name), stored),), mirror=True)
+    small, large = apply(photo, augmentation, 160), apply(photo, augmentation, 224)
     assert small.size == (160, 160) and large.size == (224, 224)
     assert difference(small, large.resize((160, 160), Image.Resampling.BICUBIC)) < 3.0
 
 
-def test_a_translation_in_pixels_would_not_be_the_same_at_every_size() -> None:
-    """So that the test above can fail."""
+def test_a_translation_in_pixels_would_differ_between_sizes() -> None:
+    """Shows that the test above can fail."""
     photo, pixels = picture(5, (400, 300)), 0.3 * 224
     small, large = (
         apply(photo, Augmentation(WHOLE, ((OPERATIONS.index("TranslateX"), pixels / px),)), px) for px in (160, 224)
@@ -127,11 +127,13 @@ def test_the_box_is_cut_out_and_mirrored() -> None:
 
 
 def test_datacompdr_entries_become_shares() -> None:
-    """An entry of the shape and magnitudes that apple/DataCompDR-1B shows: 30.4532 px is nine thirtieths at 224."""
-    one = from_datacompdr([[32, 291, 657, 709], [[2, -0.09000000357627869], [4, -30.45317268371582]]], (1000, 800))
-    assert one.box == pytest.approx((32 / 800, 291 / 1000, 657 / 800, 709 / 1000))
-    assert one.operations[0] == (2, pytest.approx(-0.09)) and not one.mirror
-    assert one.operations[1] == (4, pytest.approx(-150 / 331 * 9 / 30, abs=1e-6))
+    """An entry with the layout and magnitudes of apple/DataCompDR-1B: 30.4532 px is magnitude 9 of 30 at 224 px."""
+    augmentation = from_datacompdr(
+        [[32, 291, 657, 709], [[2, -0.09000000357627869], [4, -30.45317268371582]]], (1000, 800)
+    )
+    assert augmentation.box == pytest.approx((32 / 800, 291 / 1000, 657 / 800, 709 / 1000))
+    assert augmentation.operations[0] == (2, pytest.approx(-0.09)) and not augmentation.mirror
+    assert augmentation.operations[1] == (4, pytest.approx(-150 / 331 * 9 / 30, abs=1e-6))
     assert OPERATIONS[4] == "TranslateY" and OPERATIONS[2] == "ShearY"
 
 
@@ -147,12 +149,12 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_paug_json_says_is_read_or_refused(stored: Any) -> None:
+def test_any_paug_json_is_read_or_refused(stored: Any) -> None:
     try:
-        one = from_datacompdr(stored, (30, 20))
+        augmentation = from_datacompdr(stored, (30, 20))
     except DataError:
         return
-    apply(picture(0, (30, 20)), one, 8)
+    apply(picture(0, (30, 20)), augmentation, 8)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +169,13 @@ def test_whatever_paug_json_says_is_read_or_refused(stored: Any) -> None:
         [[0, 0, 10], []],
     ],
 )
-def test_entries_that_cannot_be_are_refused(stored: Any) -> None:
+def test_impossible_entries_are_refused(stored: Any) -> None:
     with pytest.raises(DataError, match=r"augmentation|paug"):
         from_datacompdr(stored, (30, 20))
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "settings",
     [
         {"scale": (0.0, 1.0)},
         {"scale": (0.5, 1.5)},
@@ -186,6 +188,6 @@ def test_entries_that_cannot_be_are_refused(stored: Any) -> None:
         {"shard": 0},
     ],
 )
-def test_policies_that_cannot_be_are_refused(odd: dict[str, Any]) -> None:
+def test_impossible_policies_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="reinforcement"):
-        Reinforcement(**odd)
+        Reinforcement(**settings)

@@ -1,4 +1,4 @@
-"""WebDataset tars: every sample keeps its own, whatever became of its neighbours, and nothing is ever executed."""
+"""WebDataset tars: damage to a sample doesn't affect others, and nothing in a tar is executed."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ def good(key: str, number: int) -> list[tuple[str, bytes]]:
 
 
 def captions(tar: Path) -> dict[str, tuple[str, ...] | str]:
-    """Each sample's captions, or why there are none."""
+    """Return each sample's captions, or why it has none."""
     found: dict[str, tuple[str, ...] | str] = {}
     for sample in read_index(tar)[0]:
         try:
@@ -44,8 +44,8 @@ def test_the_same_samples_as_webdataset(tmp_path: Path) -> None:
                 {"__key__": f"set/{number:03}", "jpg": jpeg(number), "txt": f"n {number}", "json": {"uid": number}}
             )
     theirs = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
-    ours, skipped = read_index(tmp_path / "a.tar")
-    assert not skipped and [sample.key for sample in ours] == [sample["__key__"] for sample in theirs]
+    ours, omissions = read_index(tmp_path / "a.tar")
+    assert not omissions and [sample.key for sample in ours] == [sample["__key__"] for sample in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert {name: mine.read(name) for name in ("jpg", "txt", "json")} == {
             n: other[n] for n in ("jpg", "txt", "json")
@@ -97,7 +97,7 @@ def test_captions_come_from_text_or_json(tmp_path: Path) -> None:
         ([("b.jpg", b"x"), ("b.json", b"[" * 100_000)], "not JSON"),
     ],
 )
-def test_an_incomplete_sample_says_why_and_leaves_its_neighbours(
+def test_an_incomplete_sample_gives_a_reason_and_leaves_the_others(
     tmp_path: Path, members: list[tuple[str, bytes]], reason: str
 ) -> None:
     found = captions(write_tar(tmp_path / "a.tar", [*good("a", 1), *members, *good("c", 2)]))
@@ -122,44 +122,44 @@ def test_a_photo_is_drafted_but_never_too_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [700, 2_000, 5_000, 9_000])
-def test_a_tar_that_ends_early_gives_what_lies_before(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_tar_gives_the_samples_before_its_end(tmp_path: Path, cut: int) -> None:
     whole = write_tar(tmp_path / "whole.tar", [pair for number in range(4) for pair in good(f"{number}", number)])
     expected = captions(whole)
     torn = tmp_path / "torn.tar"
     torn.write_bytes(whole.read_bytes()[:cut])
-    samples, skipped = read_index(torn)
-    assert skipped and len(samples) < 4
+    samples, omissions = read_index(torn)
+    assert omissions and len(samples) < 4
     for key, found in captions(torn).items():
         assert found == expected[key] or "no " in str(found)
     assert list(captions(torn)) == list(expected)[: len(samples)]
 
 
-def test_a_damaged_header_ends_a_tar_and_is_noted(tmp_path: Path) -> None:
+def test_a_damaged_header_ends_a_tar_and_is_listed(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", [pair for number in range(4) for pair in good(f"{number}", number)])
     data = bytearray(tar.read_bytes())
     at = data.index(b"2.jpg")
     data[at : at + 300] = b"\xa5" * 300
     tar.write_bytes(data)
-    samples, skipped = read_index(tar)
-    assert [sample.key for sample in samples] == ["0", "1"] and "damaged after 1.txt" in skipped[-1].reason
+    samples, omissions = read_index(tar)
+    assert [sample.key for sample in samples] == ["0", "1"] and "damaged after 1.txt" in omissions[-1].reason
 
 
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_a_tar_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     tar = tmp_path_factory.getbasetemp() / "any.tar"
     tar.write_bytes(data)
-    samples, skipped = read_index(tar)
-    assert samples or skipped
+    samples, omissions = read_index(tar)
+    assert samples or omissions
 
 
-def test_a_second_member_of_one_name_is_noted(tmp_path: Path) -> None:
+def test_a_second_member_with_the_same_name_is_listed(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", [*good("a", 1), ("a.txt", b"another"), *good("b", 2)])
     assert captions(tar) == {"a": ("photo 1",), "b": ("photo 2",)}
     assert read_index(tar)[1] == [("a.txt", "a second member of this name")]
 
 
 def test_keys_of_two_tars_do_not_mix(tmp_path: Path) -> None:
-    """The last sample of a torn tar and the first of the next have one key here."""
+    """The last sample of a truncated tar has the same key as the first of the next."""
     first = write_tar(tmp_path / "s/0.tar", [*good("x", 1)])
     write_tar(tmp_path / "s/1.tar", [*good("x", 2)])
     first.write_bytes(first.read_bytes()[: first.read_bytes().index(b"x.txt")])
@@ -167,7 +167,7 @@ def test_keys_of_two_tars_do_not_mix(tmp_path: Path) -> None:
     assert found == [{"x": "no caption"}, {"x": ("photo 2",)}]
 
 
-def test_names_that_are_not_utf8_stay_apart(tmp_path: Path) -> None:
+def test_different_names_that_are_not_utf8_stay_different(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", [*good("k1", 1), *good("k2", 2)])
     tar.write_bytes(_with_names(tar.read_bytes(), {b"k1.": b"\xe4\xff.", b"k2.": b"\xe4\xfe."}))
     samples, _ = read_index(tar)
@@ -176,7 +176,7 @@ def test_names_that_are_not_utf8_stay_apart(tmp_path: Path) -> None:
 
 
 def _with_names(data: bytes, renamed: dict[bytes, bytes]) -> bytes:
-    """Rename members of a tar, whose header carries a sum of its bytes."""
+    """Rename members of a tar and correct the checksum in their headers."""
     blocks = bytearray(data)
     for start in range(0, len(blocks), 512):
         for old, new in renamed.items():
@@ -187,7 +187,7 @@ def _with_names(data: bytes, renamed: dict[bytes, bytes]) -> bytes:
     return bytes(blocks)
 
 
-def test_where_tars_are(tmp_path: Path) -> None:
+def test_tars_are_found_by_file_folder_or_pattern(tmp_path: Path) -> None:
     paths = [write_tar(tmp_path / f"{number}.tar", good("a", number)) for number in range(3)]
     assert find_tars(tmp_path) == paths and find_tars(tmp_path / "[01].tar") == paths[:2]
     assert find_tars(paths[2]) == paths[2:]
@@ -209,7 +209,7 @@ class Harm:
 
 
 def reinforced(views: int = 2, width: int = 6, **members: bytes) -> list[tuple[str, bytes]]:
-    """A sample as DataCompDR lays it out, members replaced or, where empty, left out."""
+    """Return a sample in the layout of DataCompDR, with members replaced or, if empty, left out."""
     random = np.random.default_rng(0)
     boxes = [[[1, 2, 30, 40], [[1, 0.09], [3, -30.4532]]]] * views
     made = {
@@ -228,28 +228,30 @@ def reinforced(views: int = 2, width: int = 6, **members: bytes) -> list[tuple[s
     return [(f"u.{name}", data) for name, data in made.items() if data]
 
 
-def one(tmp_path: Path, members: list[tuple[str, bytes]]) -> TarSample:
+def only_sample(tmp_path: Path, members: list[tuple[str, bytes]]) -> TarSample:
     (sample,), _ = read_index(write_tar(tmp_path / "dr.tar", members))
     return sample
 
 
 def test_datacompdr_is_read(tmp_path: Path) -> None:
-    stored = read_datacompdr(one(tmp_path, reinforced()))
+    stored = read_datacompdr(only_sample(tmp_path, reinforced()))
     assert stored.texts == ("a caption", "one", "two") and stored.captions == 1
     assert stored.image.shape == (2, 6) and stored.text.shape == (3, 6) and stored.image.dtype == np.float32
     assert stored.augmentations[0] == [[1, 2, 30, 40], [[1, 0.09], [3, -30.4532]]]
 
 
-def test_datacompdr_in_its_other_spellings(tmp_path: Path) -> None:
-    """Parameters as JSON in a string (apple/DataCompDR-1B), vectors of synthetic captions apart (DFNDR), pth.gz."""
+def test_datacompdr_in_its_other_layouts(tmp_path: Path) -> None:
+    """Parameters as a JSON string (apple/DataCompDR-1B), separate embeddings of synthetic captions (DFNDR), pth.gz."""
     arrays = {"image_emb": np.ones((2, 6), np.float16), "text_emb": np.ones((1, 6)), "syn_text_emb": np.zeros((2, 6))}
     text = json.dumps([[[0, 0, 9, 9], None]] * 2)
-    stored = read_datacompdr(one(tmp_path, reinforced(npz=npz(**arrays), paug_json=encoded({"param_aug": text}))))
+    stored = read_datacompdr(
+        only_sample(tmp_path, reinforced(npz=npz(**arrays), paug_json=encoded({"param_aug": text})))
+    )
     assert stored.text.tolist() == [[1.0] * 6, [0.0] * 6, [0.0] * 6] and stored.augmentations[1] == [[0, 0, 9, 9], None]
     stream = io.BytesIO()
     torch.save({"image_emb": torch.ones(2, 6, dtype=torch.bfloat16), "text_emb": torch.ones(3, 6)}, stream)
     packed = gzip.compress(stream.getvalue())
-    assert read_datacompdr(one(tmp_path, reinforced(npz=b"", pth_gz=packed))).image.tolist() == [[1.0] * 6] * 2
+    assert read_datacompdr(only_sample(tmp_path, reinforced(npz=b"", pth_gz=packed))).image.tolist() == [[1.0] * 6] * 2
 
 
 @pytest.mark.parametrize(
@@ -269,13 +271,13 @@ def test_datacompdr_in_its_other_spellings(tmp_path: Path) -> None:
         ({"npz": b"", "pth_gz": gzip.compress(b"no tensors")}, "embeddings"),
     ],
 )
-def test_datacompdr_that_does_not_fit_says_why(tmp_path: Path, members: dict[str, bytes], reason: str) -> None:
+def test_invalid_datacompdr_gives_a_reason(tmp_path: Path, members: dict[str, bytes], reason: str) -> None:
     with pytest.raises(SampleError, match=reason):
-        read_datacompdr(one(tmp_path, reinforced(**members)))
+        read_datacompdr(only_sample(tmp_path, reinforced(**members)))
 
 
-def test_nothing_in_a_tar_is_ever_executed(tmp_path: Path) -> None:
-    """Pickles under every name that webdataset's own decoders would open, and inside the arrays."""
+def test_nothing_in_a_tar_is_executed(tmp_path: Path) -> None:
+    """Pickles under all names that webdataset's decoders would open, and inside the arrays."""
     touched = tmp_path / "touched"
     harm = pickle.dumps(Harm(touched), protocol=2)
     stream = io.BytesIO()
@@ -290,22 +292,22 @@ def test_nothing_in_a_tar_is_ever_executed(tmp_path: Path) -> None:
         "pickle in npz": reinforced(npz=harm),
     }
     for members in samples.values():
-        sample = one(tmp_path, members)
+        sample = only_sample(tmp_path, members)
         assert CaptionedPhoto.from_tar(sample, "s").captions == ("a caption",)
         with pytest.raises(SampleError, match="embeddings"):
             read_datacompdr(sample)
     assert not touched.exists()
     pickle.loads(harm)
-    assert touched.exists(), "it would have been noticed"
+    assert touched.exists(), "the test would notice"
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.data.tars._LARGEST_ARRAY", 2**20)
     zeros = gzip.compress(bytes(2**22))
     large = npz(image_emb=np.zeros((2, 2**18)), text_emb=np.zeros((3, 2**18)))
     for members in ({"npz": b"", "pth_gz": zeros}, {"npz": large}):
         with pytest.raises(SampleError, match="too large"):
-            read_datacompdr(one(tmp_path, reinforced(**members)))
+            read_datacompdr(only_sample(tmp_path, reinforced(**members)))
 
 
 JSON = st.recursive(
@@ -316,12 +318,14 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from(["json", "syn.json", "paug.json"]), st.sampled_from(["caption", "syn_text", "param_aug"]))
-def test_whatever_json_says_is_read_or_refused(
+def test_any_json_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, value: Any, member: str, name: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     text = json.dumps({name: value}).encode("utf-8", "surrogatepass")
-    sample = one(folder, [("u.jpg", b"x"), (f"u.{member}", text), *([("u.txt", b"t")] if member != "json" else [])])
+    sample = only_sample(
+        folder, [("u.jpg", b"x"), (f"u.{member}", text), *([("u.txt", b"t")] if member != "json" else [])]
+    )
     for read in (lambda: CaptionedPhoto.from_tar(sample, "s"), lambda: read_datacompdr(sample)):
         try:
             read()
@@ -331,6 +335,6 @@ def test_whatever_json_says_is_read_or_refused(
 
 def test_pictures_larger_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    sample = one(tmp_path, good("a", 1))
+    sample = only_sample(tmp_path, good("a", 1))
     with pytest.raises(PhotoError, match="too large"):
         sample.photo.open()

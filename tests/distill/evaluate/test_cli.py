@@ -161,7 +161,7 @@ def test_wrong_usage_and_missing_files_give_one_line(
     shown = "".join(missing.stderr.replace("│", "").split())  # the message is wrapped in a box
     assert missing.exit_code == 2 and "doesnotexist" in shown and "Errno" not in shown
     (tmp_path / "labels.toml").write_text("not TOML")
-    for arguments, said in (
+    for arguments, message in (
         ((student, "--labels", labels, "--split", "nothing"), "no row with split"),
         ((student, "--labels", labels, "--column", "x"), "columns `file` and `x`"),
         ((student, "--labels", labels, "--templates", tmp_path / "templates.txt"), "no {} for the class name"),
@@ -169,7 +169,7 @@ def test_wrong_usage_and_missing_files_give_one_line(
         ((tmp_path / "no-model", "--labels", labels), "no-model"),
     ):
         failed = evaluate(*arguments)
-        assert failed.exit_code == 4 and said in failed.stderr and failed.stdout == ""
+        assert failed.exit_code == 4 and message in failed.stderr and failed.stdout == ""
         assert len(failed.stderr.strip().splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""The corpus as batches: what belongs together stays so, whoever reads it and from wherever it goes on."""
+"""Batches of a corpus: rows belong together, on any number of processes and after resuming at any step."""
 
 import dataclasses
 from pathlib import Path
@@ -29,7 +29,7 @@ def processes(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
 
 
 def numbered(count: int, dim: int) -> torch.Tensor:
-    """Vectors that say which row they are."""
+    """Return vectors that contain the number of their row."""
     return torch.arange(count).float()[:, None].expand(count, dim).contiguous()
 
 
@@ -45,11 +45,11 @@ def feed(recipe_folder: Path, data: Path) -> CorpusFeed:
     return CorpusFeed(recipe, config, tokenizer, corpus, banks, workers=0)
 
 
-def same(one: Batch, other: Batch) -> bool:
-    return torch.equal(one.pixels, other.pixels) and torch.equal(one.tokens, other.tokens)
+def same(first: Batch, second: Batch) -> bool:
+    return torch.equal(first.pixels, second.pixels) and torch.equal(first.tokens, second.tokens)
 
 
-def test_photos_texts_and_vectors_belong_together(feed: CorpusFeed) -> None:
+def test_photos_texts_and_embeddings_belong_together(feed: CorpusFeed) -> None:
     corpus, order = feed.corpus, feed.corpus.epoch(0, 2)
     batches = list(feed.batches(2, PHOTOS, 0))
     assert len(batches) == feed.steps(2, PHOTOS) == len(order) // 24
@@ -60,7 +60,7 @@ def test_photos_texts_and_vectors_belong_together(feed: CorpusFeed) -> None:
         assert batch.groups.tolist() == corpus.groups[rows].tolist()
         assert all(int(text) in corpus.text_ids[row] for text, row in zip(texts, rows, strict=False))
         assert np.array_equal(batch.tokens.numpy(), feed.tokens[texts])
-        assert not set(texts[:24].tolist()) & set(texts[24:].tolist()), "a further text is no photo's own"
+        assert not set(texts[:24].tolist()) & set(texts[24:].tolist()), "no photo has an extra text"
         for bank, teachers, near in zip(feed.banks, batch.teachers, batch.reference, strict=True):
             assert teachers.scale == near.scale == bank.logit_scale
             assert near.image.shape == near.text.shape == (16, bank.photos.shape[1])
@@ -69,7 +69,7 @@ def test_photos_texts_and_vectors_belong_together(feed: CorpusFeed) -> None:
 
 
 @pytest.mark.parametrize("stage", [PHOTOS, TEXTS], ids=["photos", "texts"])
-def test_going_on_is_starting_later(feed: CorpusFeed, stage: Stage) -> None:
+def test_a_resumed_epoch_starts_at_a_later_step(feed: CorpusFeed, stage: Stage) -> None:
     feed.recipe = dataclasses.replace(feed.recipe, optim=dataclasses.replace(feed.recipe.optim, batch=8))
     whole = list(feed.batches(1, stage, 0))
     assert len(whole) > 1
@@ -84,24 +84,24 @@ def test_processes_share_each_batch(feed: CorpusFeed, stage: Stage, monkeypatch:
     for rank in range(2):
         processes(monkeypatch, rank, 2)
         shares.append(list(feed.batches(0, stage, 0)))
-    for whole, one, other in zip(alone, *shares, strict=True):
+    for whole, first, second in zip(alone, *shares, strict=True):
         n = len(whole.pixels)
-        assert len(one.pixels) == len(other.pixels) == n // 2 and len(one.tokens) == len(other.tokens)
-        assert torch.equal(whole.pixels[0::2], one.pixels) and torch.equal(whole.pixels[1::2], other.pixels)
-        assert torch.equal(whole.groups[1::2], other.groups)
-        both = {tuple(row.tolist()) for share in (one, other) for row in share.tokens}
+        assert len(first.pixels) == len(second.pixels) == n // 2 and len(first.tokens) == len(second.tokens)
+        assert torch.equal(whole.pixels[0::2], first.pixels) and torch.equal(whole.pixels[1::2], second.pixels)
+        assert torch.equal(whole.groups[1::2], second.groups)
+        both = {tuple(row.tolist()) for share in (first, second) for row in share.tokens}
         assert both <= {tuple(row.tolist()) for row in whole.tokens}
-        assert torch.equal(one.reference[0].text, other.reference[0].text)
-        assert torch.equal(whole.teachers[1].text[0:n:2], one.teachers[1].text[: n // 2])
+        assert torch.equal(first.reference[0].text, second.reference[0].text)
+        assert torch.equal(whole.teachers[1].text[0:n:2], first.teachers[1].text[: n // 2])
 
 
-def test_a_batch_divides_among_the_processes(feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_size_is_a_multiple_of_the_processes(feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch) -> None:
     processes(monkeypatch, 0, 5)
     with pytest.raises(ConfigError, match="24 is not a multiple of 5 processes"):
         CorpusFeed(feed.recipe, feed.config, lambda texts: np.zeros((len(texts), 16)), feed.corpus, feed.banks)
 
 
-def test_another_photo_stands_in_for_an_unreadable_one_where_all_must_bring_as_many(
+def test_another_photo_replaces_an_unreadable_one_if_several_processes_train(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted((data / "shapes/images").glob("*.png"))[:8]
@@ -123,9 +123,7 @@ def test_another_photo_stands_in_for_an_unreadable_one_where_all_must_bring_as_m
         read([broken] * 8)
 
 
-def test_texts_alone_are_met_once_with_others_of_their_length(
-    feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_are_drawn_once_with_others_of_similar_length(feed: CorpusFeed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeding, "SORT_WINDOW", 2)
     many = feed.corpus.texts * 12
     feed.corpus = dataclasses.replace(feed.corpus, texts=many)
@@ -138,8 +136,8 @@ def test_texts_alone_are_met_once_with_others_of_their_length(
     ids = torch.cat([batch.teachers[0].text[:, 0].long() for batch in batches])
     assert len(ids) == len(set(ids.tolist())) == 30 * len(batches)
     lengths = [(batch.tokens != 0).sum(dim=1).float() for batch in batches]
-    spread = float(torch.stack([one.max() - one.min() for one in lengths]).mean())
+    spread = float(torch.stack([rows.max() - rows.min() for rows in lengths]).mean())
     mixed = (torch.from_numpy(feed.tokens)[torch.randperm(len(many))[: len(ids)]] != 0).sum(dim=1).float().view(-1, 30)
     assert spread < 0.75 * float((mixed.amax(dim=1) - mixed.amin(dim=1)).mean())
-    longest = [float(one.max()) for one in lengths]
-    assert longest != sorted(longest), "short and long batches come in random order"
+    longest = [float(rows.max()) for rows in lengths]
+    assert longest != sorted(longest), "short and long batches are shuffled"

@@ -43,12 +43,11 @@ def test_batches_are_what_the_recipe_asks_for(feed: ReinforcedFeed) -> None:
     for batch in batches:
         assert batch.pixels.shape == (8, 3, 48, 48) and batch.pixels.dtype == torch.float32
         assert batch.tokens.shape == (12, 16) and batch.tokens.dtype == torch.int64 and batch.tried == 8
-        assert [one.image.shape for one in batch.teachers] == [(8, 24), (8, 16)]
-        assert [one.text.shape for one in batch.teachers] == [(12, 24), (12, 16)]
-        assert [one.scale for one in batch.teachers] == [30.0, 31.0] and feed.widths == (24, 16)
-        for one in (*batch.teachers, *batch.reference):
-            assert torch.allclose(one.image.norm(dim=1), torch.ones(len(one.image)))
-            assert torch.allclose(one.text.norm(dim=1), torch.ones(len(one.text)))
+        assert [teacher.image.shape for teacher in batch.teachers] == [(8, 24), (8, 16)]
+        assert [teacher.text.shape for teacher in batch.teachers] == [(12, 24), (12, 16)]
+        assert [teacher.scale for teacher in batch.teachers] == [30.0, 31.0] and feed.widths == (24, 16)
+        for side in (side for embeddings in (*batch.teachers, *batch.reference) for side in embeddings[:2]):
+            assert torch.allclose(side.norm(dim=1), torch.ones(len(side)))
         own, further = ({bytes(row.numpy()) for row in part} for part in (batch.tokens[:8], batch.tokens[8:]))
         assert len(further) == 4 and not own & further
     seen = Counter(int(group) for batch in batches for group in batch.groups)
@@ -71,8 +70,9 @@ def test_photo_view_and_embeddings_of_a_row_belong_together(
             views = [Augmentation.decode(shard.row("augmentations", row, k).numpy()) for k in range(3)]
             replayed = [pixels.normalize_uint8(np.asarray(apply(picture, view, 48))[None])[0] for view in views]
             (view,) = [k for k in range(3) if np.array_equal(replayed[k], batch.pixels[i].numpy())]
-            said = line["captions"] + line["synthetic"]
-            texts = [k for k, text in enumerate(said) if np.array_equal(tokenizer([text])[0], batch.tokens[i].numpy())]
+            all_texts = line["captions"] + line["synthetic"]
+            tokens = batch.tokens[i].numpy()
+            texts = [k for k, text in enumerate(all_texts) if np.array_equal(tokenizer([text])[0], tokens)]
             for t in range(2):
                 assert torch.equal(batch.teachers[t].image[i], shard.vector(f"image.{t}", row, view))
                 rows = [shard.vector(f"text.{t}", line["text"] + text) for text in texts]
@@ -86,7 +86,9 @@ def test_a_stage_without_photos(home: Path, config: ModelConfig, tokenizer: Toke
     """Texts without photos, and one of each photo's."""
     batch = next(iter(reinforced_feed(home, config, tokenizer).batches(0, TEXTS, 0)))
     assert batch.pixels.shape == (0, 3, 1, 1) and len(batch.tokens) == 12 and len(batch.groups) == 0
-    assert [one.image.shape for one in batch.teachers] == [(0, 24), (0, 16)] and len(batch.teachers[0].text) == 12
+    assert [teacher.image.shape for teacher in batch.teachers] == [(0, 24), (0, 16)] and len(
+        batch.teachers[0].text
+    ) == 12
     plan = recipe(tmp_path, SOURCES, texts=[{"name": "words", "kind": "lines", "file": "words.txt"}])
     Reinforcer(plan, home, tmp_path / "made", [TinyTeacher(0)], 0).run(lambda *_: None)
     source = {"all": {"kind": "reinforced", "file": str(tmp_path / "made")}}
@@ -102,7 +104,7 @@ def test_a_stage_without_photos(home: Path, config: ModelConfig, tokenizer: Toke
 
 def test_a_reference_is_drawn_only_for_the_affinity_loss(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     batch = next(iter(reinforced_feed(home, config, tokenizer).batches(0, STAGE, 0)))
-    assert [one.image.shape for one in batch.reference] == [(8, 24), (8, 16)]
+    assert [teacher.image.shape for teacher in batch.reference] == [(8, 24), (8, 16)]
     for odd in ({"loss.bank": 0}, {"loss.affinity": 0}):
         assert next(iter(reinforced_feed(home, config, tokenizer, **odd).batches(0, STAGE, 0))).reference == ()
 

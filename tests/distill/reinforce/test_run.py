@@ -80,7 +80,7 @@ def test_captions_and_synthetic_captions_stay_with_their_photo(folder: Path, dat
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_stored_embeddings_are_the_teacher_s_to_the_last_bit(data: Path, tmp_path: Path, dtype: str) -> None:
-    """Read back with no_report but JSON, Pillow and the teacher itself: no vector is taken from the writer."""
+    """Computed again with only JSON, Pillow and the teacher, without code of the writer."""
     teachers = [TinyTeacher(0), TinyTeacher(1, dim=16, px=28)]
     folder = reinforced(data, tmp_path / "out", teachers, **{"reinforcement.dtype": dtype})
     seen = Counter()
@@ -91,12 +91,12 @@ def test_stored_embeddings_are_the_teacher_s_to_the_last_bit(data: Path, tmp_pat
             place = PhotoRef(data / line["photo"], tuple(line["place"]) if "place" in line else None)
             views = [Augmentation.decode(shard.row("augmentations", row, k).numpy()) for k in range(3)]
             picture = place.open(DECODE_MARGIN * 40)
-            said = line["captions"] + line["synthetic"]
+            texts = line["captions"] + line["synthetic"]
             for t, teacher in enumerate(teachers):
                 online = teacher.encode_pictures([apply(picture, view, teacher.px) for view in views])
-                words = teacher.encode_texts(said)
+                text_rows = teacher.encode_texts(texts)
                 same(online, dtype, [stored(shard, f"image.{t}", row, k) for k in range(3)])
-                same(words, dtype, [stored(shard, f"text.{t}", line["text"] + i) for i in range(len(said))])
+                same(text_rows, dtype, [stored(shard, f"text.{t}", line["text"] + i) for i in range(len(texts))])
             seen[entry.source] += 1
             assert len({tuple(view.encode().tolist()) for view in views}) == 3
     assert seen == {"captioned": 28, "labeled": 12, "tars": 16}
@@ -116,7 +116,7 @@ def same(online: np.ndarray, dtype: str, rows: list[dict[str, torch.Tensor]]) ->
 
 
 def test_a_teacher_encodes_one_photo_at_a_time(data: Path, tmp_path: Path) -> None:
-    """In a batch of another size the last bits of a vector are others."""
+    """In a batch of another size, the last bits of an embedding differ."""
     teacher = TinyTeacher(0)
     reinforced(data, tmp_path / "out", [teacher])
     assert set(teacher.calls) == {3}
@@ -124,14 +124,14 @@ def test_a_teacher_encodes_one_photo_at_a_time(data: Path, tmp_path: Path) -> No
 
 def test_texts_without_photos_have_their_own_shard(folder: Path) -> None:
     shard, teacher = Shard(folder, Sidecar.load(folder).shards[-1].name), TinyTeacher(0)
-    said = [shard.line(row)["captions"][0] for row in range(len(shard))]
-    assert said == ["a small boat", "two cats", "something blue", "red"]
-    expected = compress(torch.from_numpy(teacher.encode_texts(said)), "float16")[""]
+    texts = [shard.line(row)["captions"][0] for row in range(len(shard))]
+    assert texts == ["a small boat", "two cats", "something blue", "red"]
+    expected = compress(torch.from_numpy(teacher.encode_texts(texts)), "float16")[""]
     assert all(torch.equal(shard.row("text.0", shard.line(row)["text"]), expected[row]) for row in range(4))
 
 
 def test_the_key_and_the_seed_determine_augmentations(folder: Path, data: Path, tmp_path: Path) -> None:
-    """Not from the shard, the worker or the order: another cutting into shards gives the very same."""
+    """Not the shard, the worker or the order: other sizes of shards give the same augmentations."""
 
     def drawn(folder: Path) -> dict[str, list[float]]:
         found = {}
@@ -230,9 +230,9 @@ def start(data: Path, out: Path, seconds: float, own: Path, workers: int = 0) ->
 
 def test_two_processes_share_the_work(folder: Path, data: Path, tmp_path: Path) -> None:
     both = [start(data, tmp_path / "out", 0.03, tmp_path / f"{number}") for number in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
     assert all(process.returncode == 0 for process in both)
-    counts = [int(text.split("made")[1]) for text in said]
+    counts = [int(text.split("made")[1]) for text in outputs]
     assert sum(counts) == 56, "no photo was encoded twice"
     assert min(counts) > 0, "both took part"
     assert contents(tmp_path / "out") == contents(folder)
@@ -253,8 +253,8 @@ def test_a_kill_loses_at_most_one_shard(folder: Path, data: Path, tmp_path: Path
     deadline = time.monotonic() + 30
     while True:  # a dead process's own workers may hold its lock until they notice
         process = start(data, out, 0, tmp_path / "b")
-        said = process.communicate(timeout=120)[0]
-        if "missing 0" in said or time.monotonic() > deadline:
+        output = process.communicate(timeout=120)[0]
+        if "missing 0" in output or time.monotonic() > deadline:
             break
     assert contents(out) == contents(folder)
     assert not list(out.glob("*.part"))
@@ -298,7 +298,7 @@ def test_reinforced_data_is_not_reinforced_again(data: Path, tmp_path: Path) -> 
 
 
 def test_rows_belong_to_their_photos(folder: Path, data: Path) -> None:
-    """A view's vector is nearest to the one stored beside its own photo's line, not to a neighbour's."""
+    """The embedding of a view is closest to the row stored for its own photo."""
     teacher, entry = TinyTeacher(0), Sidecar.load(folder).shards[3]
     shard = Shard(folder, entry.name)
     for row in range(entry.photos):

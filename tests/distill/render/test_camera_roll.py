@@ -119,3 +119,11 @@ def test_labels_only_name_rendered_kinds() -> None:
     for label in labels:
         assert label["name"] == label["name"].lower()
         assert 2 <= len(set(label["prompts"])) == len(label["prompts"]) <= 6
+
+
+@pytest.mark.parametrize("option", ["--backgrounds", "--splits"])
+def test_a_missing_file_gives_a_one_line_error(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "none")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "out"), "--backgrounds", str(tmp_path), option, missing])
+    assert capsys.readouterr().err.splitlines()[-1].count(missing) == 1

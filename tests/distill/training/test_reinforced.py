@@ -85,10 +85,10 @@ def test_a_start_checkpoint_is_rotated_to_the_teacher(
             if projection.bias is not None:
                 projection.bias.copy_(turn @ projection.bias)
     save_checkpoint(model, (mixed_model / "merges.txt.gz").read_bytes(), tmp_path / "turned", {"name": "turned"})
-    said: dict[str, str] = {}
+    notes: dict[str, str] = {}
     plan = recipe(home, {"all": {"kind": "reinforced", "file": "made"}}, open_clip=[], start=str(tmp_path / "turned"))
-    made = prepare(plan, mixed_model, home, tmp_path / "out", lambda what, *_: said.update({what: _[-1]}), workers=0)
-    assert float(said["start"].split()[-1]) > 0.97
+    made = prepare(plan, mixed_model, home, tmp_path / "out", lambda what, *_: notes.update({what: _[-1]}), workers=0)
+    assert float(notes["start"].split()[-1]) > 0.97
     student: CLIP = made.trainer.model
     assert torch.allclose(
         student.text.projection.weight, load_checkpoint(teacher).model.text.projection.weight, atol=0.2
