@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill.config import PhotoSource, TextSource
 from distill.data.wordnet import nouns, plurals
 from mobileclip.errors import PocketclipError, one_line
 from mobileclip.files import PathLike
+
+if TYPE_CHECKING:  # at run time it needs torch, and a bundle is evaluated without
+    from distill.config import PhotoSource, TextSource
 
 
 class DataError(PocketclipError):
