@@ -1,7 +1,7 @@
-"""Several processes that train one student: who takes part, and batches joined over all of them.
+"""Several processes that train one student, and tensors gathered from all of them.
 
-Losses here compare each process's own rows with everyone's columns. The gradient of a joined tensor sums what every
-process sends back, and DistributedDataParallel averages parameters' gradients, so that together they are exactly the
+Losses compare each process's own rows with the columns of all processes. The gradient of a gathered tensor is the sum
+over all processes, and DistributedDataParallel averages the gradients of parameters. Together they give exactly the
 gradients of one process with the whole batch.
 """
 
@@ -19,18 +19,18 @@ from torch import Tensor, distributed
 from mobileclip.errors import ConfigError
 
 Gather = Callable[[Tensor], Tensor]
-"""Joins a tensor (n, …) of every process into (processes · n, …), in the order of the ranks."""
+"""Gathers a tensor (n, …) of every process into (processes · n, …), ordered by rank."""
 
 
 def alone(rows: Tensor) -> Tensor:
-    """The `Gather` of a single process: its own rows are everyone's."""
+    """The `Gather` of a single process: returns its own rows."""
     return rows
 
 
 def everyone(rows: Tensor) -> Tensor:
-    """Join the rows of all processes; gradients flow back to the process that a row came from.
+    """Gather the rows of all processes; gradients flow back to the process that a row came from.
 
-    Every process must bring the same number of rows.
+    Every process must have the same number of rows.
     """
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return rows
@@ -38,12 +38,12 @@ def everyone(rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
         distributed.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
-    joined: Tensor = _Join.apply(rows)
+    joined: Tensor = _GatherRows.apply(rows)
     return joined
 
 
-class _Join(torch.autograd.Function):
-    """all_gather with a gradient, in operations that every backend has."""
+class _GatherRows(torch.autograd.Function):
+    """all_gather with a gradient, made of operations that every backend has."""
 
     @staticmethod
     def forward(ctx: object, rows: Tensor) -> Tensor:
@@ -59,17 +59,17 @@ class _Join(torch.autograd.Function):
 
 
 def rank() -> int:
-    """Number of this process, 0 where there is one alone."""
+    """Return the number of this process, 0 if there is only one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has arrived here."""
     if size() > 1:
         distributed.barrier()
 
@@ -85,7 +85,7 @@ def mean(values: Tensor) -> Tensor:
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """Run a block on the first process, then on all others, which find what it left in caches."""
+    """Run a block on the first process and then on all others, which find its results in caches."""
     if rank():
         barrier()
     yield
@@ -94,17 +94,17 @@ def first_process_first() -> Iterator[None]:
 
 
 def seed_all(*numbers: int) -> None:
-    """Seed torch's generators, on every device, from several numbers and the rank of this process."""
+    """Seed torch's generators on every device with several numbers and the rank of this process."""
     state = np.random.SeedSequence((*numbers, rank())).generate_state(2)
     torch.manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 @contextmanager
 def joined_processes(device: str = "auto") -> Iterator[torch.device]:
-    """Join the processes that `torchrun` started, if it did; gives the device of this one.
+    """Join the other processes that `torchrun` started, if any; yields the device of this process.
 
     Args:
-        device: `cpu`, `cuda` or `mps`; `auto` for the first there is of cuda, mps and cpu.
+        device: see `choose_device`.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -116,7 +116,7 @@ def joined_processes(device: str = "auto") -> Iterator[torch.device]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    # Others wait while the first computes teachers' vectors of a whole corpus.
+    # The others wait while the first process computes the teacher embeddings of a whole corpus.
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=24))
     try:
         yield chosen
@@ -125,14 +125,14 @@ def joined_processes(device: str = "auto") -> Iterator[torch.device]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a device by its name, or for `auto` the first there is of cuda, mps and cpu.
+    """Return the device `cpu`, `cuda` or `mps`; for `auto`, the first available one of cuda, mps and cpu.
 
     Raises:
         ConfigError: this machine has no such device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, is_there in there.items() if is_there)
-    if not there[name]:
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available[name]:
         raise ConfigError(f"optim.device: this machine has no {name}")
     return torch.device(name)

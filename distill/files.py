@@ -1,22 +1,21 @@
-"""Where a recipe's files are: beside it, below the data folder, or inside an installed package; and whole writes."""
+"""Find the files that a recipe names, and write files as a whole."""
 
 from __future__ import annotations
 
 import importlib.resources
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from mobileclip.errors import PocketclipError
-from mobileclip.files import PathLike
+from mobileclip.errors import PocketclipError, one_line
+from mobileclip.files import PathLike, atomic_write
 
 
 def locate(name: str, base: PathLike) -> Path:
     """Resolve `package:relative/path`, an absolute path, or a path relative to `base`.
 
     Raises:
-        PocketclipError: the package is not installed or there is no such file.
+        PocketclipError: the package isn't installed, or the file or folder doesn't exist.
     """
     package, colon, inside = name.partition(":")
     if colon and package.isidentifier():
@@ -33,26 +32,22 @@ def locate(name: str, base: PathLike) -> Path:
     return path
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that is there whole or not at all, even if the machine stops in between.
+def write_whole(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file as a whole, and the folders above it if they don't exist; see `mobileclip.files.atomic_write`.
 
     Args:
-        path: the file; its folder is made where it is missing.
-        write: fills an open file.
+        path: the file.
+        write: writes the content to an open file.
 
     Raises:
-        PocketclipError: the disk is full, or the folder cannot be written.
+        PocketclipError: the disk is full, or the folder isn't writable.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target) as part, part.open("wb") as stream:
             write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
     # torch reports a failed write as a RuntimeError.
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise PocketclipError(f"{path}: cannot be written ({reason})") from error

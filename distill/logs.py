@@ -1,4 +1,4 @@
-"""What each step of a run says of itself: one JSON object a line, and the same as TensorBoard events."""
+"""The log of a run: one line of JSON per step, and the same figures as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ from pathlib import Path
 
 from distill.files import write_whole
 from mobileclip.errors import PocketclipError
+from mobileclip.extras import MissingExtraError
+from mobileclip.files import PathLike
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 Line = dict[str, float | None]
-"""A step's figures by name; None for what was no number."""
+"""A step's figures by name; None for NaN and infinity."""
 
 
 class LogError(PocketclipError):
-    """A log that cannot be written or read."""
+    """A log can't be written or read."""
 
 
 class RunLog:
-    """Writes `metrics.jsonl` and, below `tensorboard/`, the events of one run; one process alone may have it open.
+    """Writes a run's `metrics.jsonl`, and events in its folder `tensorboard`. Only one process may have it open.
 
-    A resumed run does some steps again: their old lines are dropped, and their old events are marked as void, which
-    is how TensorBoard hides them. Every line reaches the system before the next step begins, so a kill can at most
-    tear the last one, and that one is dropped with the others.
+    A resumed run repeats some steps. Their old lines are removed, and their old events are marked so that TensorBoard
+    hides them. Each line is flushed before the next step begins, so a killed run can damage only its last line, which
+    is removed too.
 
     Args:
-        folder: of the run; made where it is not there.
-        step: the step to go on after; 0 for a new run.
+        folder: the run's folder, which is created if it doesn't exist.
+        step: the last step to keep; 0 for a new run.
 
     Raises:
-        LogError: the folder cannot be written, or `tensorboard` is not installed.
+        LogError: the folder isn't writable.
+        MissingExtraError: `tensorboard` isn't installed.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: PathLike, step: int = 0) -> None:
+        folder = Path(folder)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
-            raise LogError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
+            raise MissingExtraError("training", "train", error.name) from error
         self.path = folder / METRICS
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._keep(step)
+            self._remove_after(step)
             self._file = self.path.open("a", encoding="utf-8")
-            _wait_for_a_new_second(folder / EVENTS)
+            _wait_for_next_second(folder / EVENTS)
             self._events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
         except OSError as error:
             raise LogError(f"{self.path}: cannot be written ({error.strerror})") from error
         self._clock = time.perf_counter()
 
     def write(self, figures: Mapping[str, float]) -> None:
-        """Add a step's figures, and to them `seconds` since the step before and `time`, in seconds since 1970.
+        """Write a step's figures, `seconds` since the previous step, and `time` in seconds since 1970.
 
-        Figures that are no number (an overflowing gradient's norm) become null, because JSON knows no other way.
+        NaN and infinity, such as the norm of a gradient that overflowed, become null, because JSON has neither.
 
         Args:
-            figures: by name; `step`, counted from 1, must be among them.
+            figures: by name, including `step`, which starts at 1.
 
         Raises:
-            LogError: the disk is full or gone.
+            LogError: the disk is full or was removed.
         """
         now = time.perf_counter()
         clock = {"seconds": round(now - self._clock, 4), "time": round(time.time(), 2)}
@@ -78,10 +82,10 @@ class RunLog:
             raise LogError(f"{self.path}: cannot be written ({error.strerror}); resume once there is room") from error
 
     def close(self) -> None:
-        """Finish both files; nothing can be written after.
+        """Close both files.
 
         Raises:
-            LogError: the disk is full or gone.
+            LogError: the disk is full or was removed.
         """
         try:
             self._events.close()
@@ -89,8 +93,8 @@ class RunLog:
         except OSError as error:
             raise LogError(f"{self.path}: cannot be written ({error.strerror})") from error
 
-    def _keep(self, step: int) -> None:
-        """Drop the lines of later steps, in one rename, so that a kill in between loses nothing."""
+    def _remove_after(self, step: int) -> None:
+        """Remove the lines of later steps, in a single rename, so that nothing is lost if the process is killed."""
         if not self.path.exists():
             return
         kept = [line for line in read_metrics(self.path) if (line["step"] or 0) <= step]
@@ -98,8 +102,8 @@ class RunLog:
         write_whole(self.path, lambda stream: stream.write(text.encode()))
 
 
-def _wait_for_a_new_second(events: Path) -> None:
-    """Let no two event files carry the same second: TensorBoard reads them in the order of their names."""
+def _wait_for_next_second(events: Path) -> None:
+    """Wait while an event file of this second exists: TensorBoard reads files in the order of their names."""
     while any(events.glob(f"events.out.tfevents.{int(time.time())}.*")):
         time.sleep(0.05)
 
@@ -122,23 +126,23 @@ NOT_LOSSES = frozenset(
 
 
 def is_loss(name: str) -> bool:
-    """Whether a figure of this name is the loss or one of its terms."""
+    """Whether a figure with this name is the loss or one of its terms."""
     return name not in NOT_LOSSES and not name.startswith("lr")
 
 
 def tag(name: str) -> str:
-    """What TensorBoard calls a figure: `loss/…` for the loss and its terms, `run/…` for all else."""
+    """Return the name of a figure in TensorBoard: `loss/…` for the loss and its terms, `run/…` for all others."""
     return f"loss/{name}" if is_loss(name) else f"run/{name}"
 
 
-def read_metrics(path: Path) -> list[Line]:
-    """Read the lines of a `metrics.jsonl`, of a run still going on as well: a torn last line is left out.
+def read_metrics(path: PathLike) -> list[Line]:
+    """Read a `metrics.jsonl`, even during the run: an incomplete last line is skipped.
 
     Raises:
-        LogError: the file cannot be read, or another line than the last is not a step's.
+        LogError: the file can't be read, or a line other than the last one isn't a step's.
     """
     try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        lines = Path(path).read_text("utf-8", errors="replace").splitlines()
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror})") from error
     read: list[Line] = []

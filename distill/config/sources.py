@@ -1,4 +1,4 @@
-"""What a recipe reads: photos with texts, texts alone, and how photos are augmented for teachers."""
+"""The data of a recipe: photos with texts, texts without photos, and how photos are augmented for teachers."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ class PhotoSource:
     `pocketclip reinforce` made of any of them."""
 
     name: str
+    """The name of the source in messages and in the report."""
     kind: Literal["captions", "labels", "webdataset", "reinforced"]
+    """`captions` and `labels` are tables, `webdataset` is tars, `reinforced` is what `pocketclip reinforce` wrote."""
     file: str
-    """Below the data folder. JSONL, CSV or TSV for captions and labels; photo paths in it are relative to the file.
-    A tar, a folder of tars or a pattern for `webdataset`. A folder that `pocketclip reinforce` wrote, or one of
-    DataCompDR tars, for `reinforced`."""
+    """The file, relative to the data folder. For captions and labels: JSONL, CSV or TSV, in which photo paths are
+    relative to the file. For `webdataset`: a tar, a folder of tars, or a pattern. For `reinforced`: a folder that
+    `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
     splits: str = ""
-    """A CSV with `file,split` for files that do not carry a `split` column themselves."""
+    """A CSV with columns `file,split`, for tables without a column `split`."""
     use: tuple[str, ...] = ()
-    """Which splits to read; empty for all."""
+    """The splits to read; empty for all."""
     column: str = "label"
-    """The column that holds the label, several joined by `|`."""
+    """For `labels`: the column of the label. A photo can have several, separated by `|`."""
     templates: tuple[str, ...] = PHOTO_TEMPLATES
+    """For `labels`: the texts of a photo, in which `{}` stands for the label."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """How to call a label in a text where its own name misleads; `_` and `-` become spaces anyway."""
+    """For `labels`: what to call a label in a text if its name is misleading. `_` and `-` always become spaces."""
     per_epoch: float = 1.0
-    """Share of the photos drawn in an epoch: 0.5 is every other one, 2 is each twice."""
+    """Share of the photos in an epoch: 0.5 draws every other photo, 2 draws each twice."""
 
     def __post_init__(self) -> None:
         if not 0 < self.per_epoch <= 100:
@@ -41,48 +44,51 @@ class PhotoSource:
 
 @dataclass(frozen=True)
 class TextSource:
-    """Texts without photos, for the text tower to learn the teacher's geometry from."""
+    """Texts without photos, from which the text tower learns the teacher's similarities."""
 
     name: str
+    """The name of the source in messages and in the report."""
     kind: Literal["lines", "csv", "wordnet"]
+    """`lines` is a text file with one text per line, `csv` a column of a table, `wordnet` the nouns of WordNet."""
     file: str
+    """The file, relative to the data folder."""
     column: str = "prompt"
-    """For `csv`: the column that holds the text."""
+    """For `csv`: the column of the text."""
     limit: int = 0
-    """Keep only the first so many, 0 for all. WordNet nouns come most frequent first."""
+    """Number of texts to keep, from the beginning; 0 for all. The most frequent nouns of WordNet come first."""
     plural: bool = False
-    """Each text, a noun, in its plural instead."""
+    """Whether to replace each text, a noun, by its plural."""
     templates: tuple[str, ...] = ("{}",)
-    """What is said of each: a name is met as a label far more often inside a prompt than bare."""
+    """The texts made of each one, in which `{}` stands for it. As labels, names are usually part of a prompt."""
 
 
 @dataclass(frozen=True)
 class Reinforcement:
-    """How photos are augmented for teachers, and what is stored of each; see `distill.reinforce.run`."""
+    """How `pocketclip reinforce` augments photos for teachers, and what it stores."""
 
     augmentations: int = 10
-    """Views stored of each photo."""
+    """Number of augmented views of each photo."""
     scale: tuple[float, ...] = (0.08, 1.0)
-    """Smallest and largest share of the area that a crop keeps."""
+    """Smallest and largest share of a photo's area that a crop keeps."""
     ratio: tuple[float, ...] = (3 / 4, 4 / 3)
-    """Smallest and largest width of a crop divided by its height."""
+    """Smallest and largest aspect ratio of a crop, width divided by height."""
     mirror: float = 0.0
-    """Chance that a view is mirrored. What is written on a photo is not readable then."""
+    """Probability that a view is mirrored, which makes text in a photo unreadable."""
     operations: int = 2
-    """Of RandAugment, one after the other; 0 crops only."""
+    """Number of RandAugment operations per view; 0 only crops."""
     magnitude: int = 9
-    """Of these operations, 0 to 30."""
+    """Strength of these operations, 0 to 30."""
     dtype: Literal["float16", "bfloat16", "int8"] = "float16"
-    """Of the stored vectors; int8 comes with a scale for each vector."""
+    """Number format of the stored embeddings. int8 also stores a scale for each embedding."""
     shard: int = 1024
-    """Photos a shard; a tar of photos is one shard, however long."""
+    """Photos per shard. A tar of photos is always one shard."""
 
     def __post_init__(self) -> None:
         for name, top in (("scale", 1.0), ("ratio", 100.0)):
             limits = getattr(self, name)
             if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= top:
-                raise ConfigError(f"reinforcement.{name}: two numbers above 0, the smaller one first, are needed")
+                raise ConfigError(f"reinforcement.{name}: needs two numbers above 0, the smaller first")
         if not (0 <= self.mirror <= 1 and 0 <= self.operations <= 14 and 0 <= self.magnitude <= 30):
-            raise ConfigError("reinforcement: mirror lies in 0 … 1, operations in 0 … 14, magnitude in 0 … 30")
+            raise ConfigError("reinforcement: mirror must be 0 to 1, operations 0 to 14 and magnitude 0 to 30")
         if self.augmentations < 1 or self.shard < 1:
             raise ConfigError("reinforcement needs augmentations ≥ 1 and shard ≥ 1")

@@ -56,44 +56,44 @@ class LossConfig(LossSettings):
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with warm-up and cosine decay, and how a step is computed."""
+    """AdamW with warmup and cosine decay, and how a step is computed."""
 
     batch: int = 128
-    """Photos a step, of all processes together."""
+    """Photos per step, over all processes."""
     micro_batch: int = 0
-    """Photos that a process runs through the towers at a time, with exact contrastive losses over the whole batch
-    (gradient caching); 0 runs them all at once. BatchNorm's statistics are those of a micro-batch."""
+    """Photos that a process runs through the towers at a time, with the exact loss of the whole batch (gradient
+    caching). 0 runs them all at once. BatchNorm normalizes each micro-batch separately."""
     extra_texts: int = 256
-    """Texts without photos in each batch."""
+    """Additional texts without photos in each batch."""
     lr_trunk: float = 5e-4
-    """The pretrained image trunk."""
+    """Learning rate of the image trunk, which is usually pretrained."""
     lr_text: float = 0.0
-    """The text tower; 0 for `lr`."""
+    """Learning rate of the text tower; 0 uses `lr`."""
     lr: float = 1e-3
-    """Everything that starts from scratch."""
+    """Learning rate of everything else."""
     weight_decay: float = 0.05
-    """Of matrices; biases, norms, embeddings and scales do not decay."""
+    """Weight decay of matrices. Biases, norms, embeddings and scales have none."""
     warmup: int = 200
-    """Steps."""
+    """Steps in which the learning rate rises linearly, at most half of a phase."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; a larger gradient is scaled down."""
     ema: float = 0.998
-    """Decay of the averaged weights, which are the ones kept; 0 keeps the last."""
+    """Decay of the moving average of the weights, which becomes the student. 0 keeps the last weights instead."""
     explode: float = 10.0
-    """Training stops at a loss so many times the median of the last 100 steps; 0 never does."""
+    """Training stops if the loss is this many times the median of the last 100 steps. 0 never stops."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the towers' arithmetic; losses, weights and their gradients are float32."""
+    """Number format of the towers' arithmetic. Losses, weights and their gradients are always float32."""
     quantize: Literal["no", "weights", "int8"] = "no"
-    """Compute with rounded weights, or with rounded weights and activations, so that the student learns to bear an
-    export to int8 (quantization-aware training). For a short last run, from a student that is good already."""
+    """Rounds `weights`, or weights and activations (`int8`), to eight bits in the forward pass, so that the student
+    becomes robust to an int8 export (quantization-aware training). Use it for a short last run of a good student."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """`auto` is the first there is of CUDA, Apple's GPU and the CPU."""
+    """Where to train. `auto` is the first available one of CUDA, Apple's GPU (`mps`) and the CPU."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Of several processes: each has the whole model, or a share of its weights (FSDP2)."""
+    """With several processes: `ddp` copies the weights to each, `fsdp` shards them (FSDP2)."""
     checkpoint_activations: bool = False
-    """Compute activations twice instead of keeping them: about a third slower, much less memory."""
+    """Whether to compute activations again instead of keeping them: about a third slower, much less memory."""
     compile: bool = False
-    """Run the towers through torch.compile, which needs a C++ compiler on the CPU."""
+    """Whether to compile the towers with torch.compile, which needs a C++ compiler on the CPU."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "clip", "lr"):
@@ -107,32 +107,35 @@ class OptimConfig:
         if 0 < self.explode <= 1:
             raise ConfigError("optim.explode must be above 1, or 0")
         if self.precision == "fp16" and self.strategy == "fsdp":
-            raise ConfigError("optim.precision: fp16 and strategy fsdp do not go together; use bf16")
+            raise ConfigError("optim.precision: fp16 does not work with strategy fsdp; use bf16")
         if self.quantize != "no" and (self.compile or self.strategy == "fsdp"):
-            raise ConfigError("optim.quantize goes neither with optim.compile nor with strategy fsdp")
+            raise ConfigError("optim.quantize works neither with optim.compile nor with strategy fsdp")
         if self.quantize == "int8" and self.micro_batch:
-            raise ConfigError("optim.quantize: int8 needs optim.micro_batch = 0, for its ranges follow every pass")
+            raise ConfigError(
+                "optim.quantize: int8 needs optim.micro_batch = 0: its ranges change in each forward pass"
+            )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """So many epochs at one picture size. Small pictures first makes training cheap."""
+    """A number of epochs at one picture size. Training is cheaper if small pictures come first."""
 
     epochs: int
+    """Number of epochs."""
     px: int = 0
-    """Side of the pictures; 0 where `texts_only`, or where `features` are of pictures of the student's own size."""
+    """Side of the pictures, in pixels. 0 with `texts_only` and `features`, which uses the student's own size."""
     texts_only: bool = False
-    """The text tower alone learns, an epoch is every text once, and no photo is read."""
+    """Whether only the text tower learns. An epoch is then every text once, and no photo is read."""
     features: bool = False
-    """The trunk's features of whole photos, computed once, stand in for the photos: the trunk stays as it is, what
-    stands on it learns together with the text tower, and a step costs no pass through the trunk."""
+    """Whether to compute the trunk's features of every whole photo once and train with them. The trunk is frozen, and
+    what follows it learns together with the text tower. A step needs no forward pass of the trunk."""
     crop: float = 0.5
-    """Smallest share of the area that a random crop may keep."""
+    """Smallest share of a photo's area that a random crop keeps, above 0 and up to 1."""
     frozen: tuple[str, ...] = ()
-    """Parts that do not learn in this stage, by how their weights' names begin: `image.trunk`, `text.blocks.0`."""
+    """Frozen parts, given by the beginning of their weights' names, such as `image.trunk` or `text.blocks.0`."""
     rate: float = 1.0
-    """Multiplies all learning rates. Stages on texts alone and stages on photos, one after the other, are phases with
-    a warm-up and a decay of their own."""
+    """Factor of all learning rates. Consecutive stages with photos share one warmup and decay, and so do consecutive
+    stages with `texts_only`."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 < self.crop <= 1 or not 0 < self.rate < math.inf:
@@ -150,16 +153,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Validation:
-    """Retrieval on held-out captions now and then; the best student of a run is kept in `best/`."""
+    """Retrieval on held-out captions during the run. The best student is kept in `best/`."""
 
     captions: str
-    """A captions file below the data folder."""
+    """A captions file, relative to the data folder."""
     splits: str = ""
-    """A CSV with `file,split`, where the captions carry no `split` themselves."""
+    """A CSV with columns `file,split`, if the captions have no `split` themselves."""
     split: str = ""
-    """The split to measure on; empty for all."""
+    """The split to measure on; empty for all captions."""
     every: int = 1000
-    """Steps; the last one is always measured. The mean R@10 of both directions decides."""
+    """Steps between measurements. The last step is always measured. The mean R@10 of both directions decides."""
 
     def __post_init__(self) -> None:
         if self.every < 1:

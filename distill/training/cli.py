@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distill.recipe.cli import recipe_file
-from mobileclip.errors import PocketclipError
+from mobileclip.extras import MissingExtraError
 
 if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
     from distill.training.trainer import Trainer
@@ -75,7 +75,7 @@ def train(
         from distill.training.allocator import keep_freed_memory
         from distill.training.run import prepare
     except ModuleNotFoundError as error:
-        raise PocketclipError(f"training needs {error.name}: pip install 'pocketclip[train]'") from error
+        raise MissingExtraError("training", "train", error.name) from error
     from distill.progress import Bars
 
     keep_freed_memory()

@@ -120,12 +120,12 @@ def test_a_run_asked_to_stop_keeps_its_last_step(
     assert newest(tmp_path / "run") == lines[-1]["step"]
 
 
-def test_the_last_checkpoints_are_kept_and_torn_ones_swept_away(tmp_path: Path) -> None:
+def test_the_last_checkpoints_are_kept_and_partial_files_removed(tmp_path: Path) -> None:
     kept = RunCheckpoints(tmp_path, 2)
     assert kept.load() is None and kept.before(9) is None
     for step in (3, 6, 100):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
-        (tmp_path / "checkpoints/step-00000001.pt.999.part").write_bytes(b"torn")
+        (tmp_path / "checkpoints/.step-00000001.pt.999-0a1b2c3d.part").write_bytes(b"partial")
         kept.save(step, {"step": step})
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000006.pt", "step-00000100.pt"]
