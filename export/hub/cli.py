@@ -113,7 +113,7 @@ def _pull(model: str, precision: str, force: bool, quiet: bool) -> Path:
     provenance = f"{entry.repo} on the Hugging Face hub"
     if entry.homepage:
         provenance += f", see {entry.homepage}"
-    source = Source(entry.name, repository.licence, provenance, entry.research_only, repository.commit)
+    source = Source(entry.name, repository.license, provenance, entry.research_only, repository.commit)
     bundle = _build(staging, ready, source, out, quiet)
     shutil.rmtree(staging, ignore_errors=True)
     return bundle
@@ -139,7 +139,7 @@ def _build(folder: Path, ready: Ready, source: Source, out: Path, quiet: bool) -
 
     bundle = build_bundle(folder, ready, source, out, lambda text: say(text, quiet=quiet))
     if source.research_only:
-        say(f"{source.name}: for research only ({source.licence})", quiet=quiet)
+        say(f"{source.name}: for research only ({source.license})", quiet=quiet)
     return bundle
 
 
@@ -160,7 +160,7 @@ def _checkpoint(entry: Entry, repository: Repository, precision: str, force: boo
     shutil.move(staging, out)
     say(f"{entry.name} is a checkpoint; {_how_to_export(out)}", quiet=quiet)
     if entry.research_only:
-        say(f"{entry.name}: for research only ({repository.licence})", quiet=quiet)
+        say(f"{entry.name}: for research only ({repository.license})", quiet=quiet)
     return out
 
 
@@ -198,7 +198,7 @@ def _offer(entry: Entry) -> dict[str, Any]:
         "revision": entry.revision,
         "kind": entry.kind,
         "bytes": entry.bytes or None,
-        "licence": entry.licence,
+        "licence": entry.license,
         "research_only": entry.research_only,
         "homepage": entry.homepage,
     }

@@ -57,7 +57,7 @@ class Entry:
         name: of the bundle.
         repo: owner/name.
         revision: a commit, or a branch.
-        licence: of the weights; empty if only the repository says.
+        license: of the weights; empty if only the repository says.
         kind: "onnx", "openclip", or empty if the list of files decides.
         research_only: whether the license allows only research.
         bytes: of what is downloaded by default; 0 if unknown.
@@ -69,7 +69,7 @@ class Entry:
     name: str
     repo: str
     revision: str
-    licence: str = ""
+    license: str = ""
     kind: str = ""
     research_only: bool = False
     bytes: int = 0
@@ -93,13 +93,14 @@ class Repository:
 
     repo: str
     commit: str
-    licence: str
+    license: str
     files: Mapping[str, RemoteFile]
 
 
 def catalog() -> list[Entry]:
     """All models that can be pulled by name."""
-    return [Entry(**table) for table in tomllib.loads(CATALOG.read_text(encoding="utf-8"))["model"]]
+    tables = tomllib.loads(CATALOG.read_text(encoding="utf-8"))["model"]
+    return [Entry(license=table.pop("licence", ""), **table) for table in tables]
 
 
 def plain_name(text: str) -> str:
@@ -144,7 +145,7 @@ def look_up(entry: Entry) -> Repository:
     }
     card: Any = info.card_data or {}
     license_name = card.get("license_name") or card.get("license") or _LICENSE_UNKNOWN
-    return Repository(entry.repo, info.sha or entry.revision, entry.licence or str(license_name), files)
+    return Repository(entry.repo, info.sha or entry.revision, entry.license or str(license_name), files)
 
 
 def fetch(

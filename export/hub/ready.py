@@ -73,14 +73,14 @@ class Source:
 
     Attributes:
         name: the bundle's name.
-        licence: of the weights, in one sentence.
+        license: of the weights, in one sentence.
         provenance: who made them and where they were found.
         research_only: whether the license allows only research.
         revision: the exact version, if there is one.
     """
 
     name: str
-    licence: str
+    license: str
     provenance: str
     research_only: bool = False
     revision: str = ""
@@ -213,7 +213,7 @@ def _manifest(
     return Manifest(
         name=source.name,
         version="1",
-        license=source.licence,
+        license=source.license,
         provenance=source.provenance,
         research_only=source.research_only,
         revision=source.revision,

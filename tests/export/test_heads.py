@@ -1,4 +1,4 @@
-"""Image towers with more than a projection on the trunk: every engine gives torch's vectors, and can say where."""
+"""Image towers whose head is more than a projection: every engine returns PyTorch's vectors and the feature map."""
 
 import dataclasses
 import io
@@ -15,7 +15,7 @@ from tests.export import towers
 
 @pytest.fixture(scope="module")
 def model() -> CLIP:
-    """With a hidden layer and a classifier that is sure of what it sees."""
+    """With a hidden layer and a classifier with confident answers."""
     torch.manual_seed(4)
     plain = ModelConfig.load(towers.TINY)
     image = dataclasses.replace(plain.image, hidden=24, classes=50, dropout=0.1)
@@ -38,7 +38,7 @@ def test_a_tower_equals_torch_and_keeps_its_map(model: CLIP, engine: str, off: f
         alone = torch.nn.functional.normalize(
             model.image.projection(model.image.trunk(torch.from_numpy(batch))), dim=-1
         )
-    assert np.abs(alone.numpy() - expected).max() > 0.1, "what stands beside the projection matters"
+    assert np.abs(alone.numpy() - expected).max() > 0.1, "the rest of the head matters"
     tower = made_by.open(made_by.convert(towers.fused(model), "image"), 1)
     vectors, features = tower.with_features(batch, "features")
     assert np.abs(vectors - expected).max() < off

@@ -1,4 +1,4 @@
-"""What the tests of LiteRT and Core ML share: towers with lived-in weights, real photographs, and distances."""
+"""For the tests of LiteRT and Core ML: towers with BatchNorm statistics, real photographs, and distances."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def pocket() -> CLIP:
 
 
 def inputs(model: CLIP) -> dict[str, NDArray]:
-    """Normalised pixels of six crops of real photographs, and token ids of four texts of different lengths."""
+    """Normalized pixels of six crops of real photographs, and token ids of four texts of different lengths."""
     import skimage.data
     from PIL import Image
 

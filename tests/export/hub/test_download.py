@@ -94,7 +94,7 @@ def test_the_catalog_is_valid() -> None:
     entries = catalog()
     assert len({entry.name for entry in entries}) == len(entries) >= 20
     for entry in entries:
-        assert entry.repo.count("/") == 1 and entry.kind in ("onnx", "openclip") and entry.licence and entry.homepage
+        assert entry.repo.count("/") == 1 and entry.kind in ("onnx", "openclip") and entry.license and entry.homepage
         # Apple's weights, whoever converted them, are for research only.
         assert entry.research_only == ("mobileclip" in entry.name)
         assert all(len(value) == 64 for value in entry.sha256.values())
