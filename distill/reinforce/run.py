@@ -275,7 +275,7 @@ class Reinforcer:
         dataclasses.replace(self.sidecar, shards=tuple(counted), complete=True).save(self.out)
 
     def _make(self, part: ShardInput, report: ReportProgress) -> None:
-        for leftover in self.out.glob(f"{part.name}.*.part"):  # of a killed process, because we hold the lock
+        for leftover in self.out.glob(f".{part.name}.*.part"):  # of a killed process, because we hold the lock
             leftover.unlink(missing_ok=True)
         builder = _ShardBuilder(self.teachers, self.sidecar.teachers, self.policy)
         for start in range(0, len(part.texts), TEXTS_PER_CALL):

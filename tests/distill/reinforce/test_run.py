@@ -23,6 +23,7 @@ from distill.feeds.reinforced import PocketclipFolder
 from distill.reinforce.run import Reinforcer, assemble_teachers
 from distill.reinforce.shards import Shard, Sidecar, compress
 from mobileclip.errors import ConfigError, PocketclipError
+from mobileclip.files import atomic_write
 from tests.distill.mixed import SOURCES, TinyTeacher, recipe
 from tests.distill.reinforce.common import TEXTS, no_report, reinforced
 
@@ -271,13 +272,25 @@ def test_a_shard_that_another_process_makes_is_skipped(data: Path, tmp_path: Pat
     assert Sidecar.load(out).complete
 
 
+def test_what_a_killed_process_was_writing_is_removed(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reinforcer = Reinforcer(recipe(tmp_path, SOURCES), data, out, [TinyTeacher(0)], 0)
+    with atomic_write(out / "00000.jsonl") as torn, atomic_write(out / "00001.safetensors") as torn_too:
+        torn.touch()
+        torn_too.touch()
+    (out / "00001.safetensors").unlink()
+    torn.write_bytes(b"torn")
+    torn_too.write_bytes(b"torn")
+    assert reinforcer.run(no_report) == 0 and not list(out.glob("*.part"))
+
+
 def test_a_full_disk_gives_a_one_line_error(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reinforcer = Reinforcer(recipe(tmp_path, SOURCES), data, tmp_path / "out", [TinyTeacher(0)], 0)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("distill.files.os.fsync", full)
+    monkeypatch.setattr("mobileclip.files.os.fsync", full)
     with pytest.raises(PocketclipError, match="No space left on device"):
         reinforcer.run(no_report)
     assert not list((tmp_path / "out").glob("*.part"))
