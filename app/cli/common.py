@@ -1,4 +1,4 @@
-"""What all commands share: options, exit codes, and opening the index and the model."""
+"""Shared by all commands: options, exit codes, and opening the index and the model."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NOTHING, USAGE, SOME_FAILED, TROUBLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 4, 130, 141
 """Exit codes: nothing found or indexed; wrong usage; some files failed; trouble with the index, a model or the disk;
-interrupted; and the reader of a pipe closed it (as if killed by SIGPIPE)."""
+interrupted; and the pipe was closed by its reader (as if killed by SIGPIPE)."""
 
 ModelName = Annotated[
     str,
@@ -31,7 +31,7 @@ Threads = Annotated[int | None, typer.Option("--threads", min=1, metavar="N", he
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors that a user can cause into one line on stderr and an exit code."""
+    """Turn errors that users can cause into one line on stderr and an exit code."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -56,25 +56,25 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def report_os_error(error: OSError) -> int:
-    """Report a failure of the system, such as a full disk, and return the exit code."""
+    """Report an error of the operating system, such as a full disk, and return the exit code."""
     if isinstance(error, BrokenPipeError):
         output.silence(sys.stdout, sys.stderr)
         return BROKEN_PIPE
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     output.say(f"pocketclip: {where}{error.strerror or error}")
-    output.silence(sys.stdout)  # it may be what failed
+    output.silence(sys.stdout)  # it may have caused the error
     return TROUBLE
 
 
 def load_model(name: str, threads: int | None = None) -> "Model":
-    """Open a model; its towers load when first used."""
+    """Open a model; its towers load on first use."""
     from mobileclip.model import open_bundle
 
     return open_bundle(name, threads=threads)
 
 
 def stop_without_labels(model: "Model", quiet: bool) -> None:
-    """Exit with NOTHING if a model has no labels: pulled models have no fitted thresholds."""
+    """Exit with NOTHING if a model has no labels, like pulled models, which have no fitted thresholds."""
     if len(model.labels) == 0:
         output.say(f"pocketclip: {model.name} has no labels with fitted thresholds; search works", quiet=quiet)
         raise typer.Exit(NOTHING)
@@ -96,12 +96,12 @@ def open_store() -> "Store":
 
 
 def absolute(folders: list[str] | None) -> list[str]:
-    """Absolute paths, as the index stores folders."""
+    """Make paths absolute, as the index stores folders."""
     return [os.path.abspath(folder) for folder in folders or []]  # noqa: PTH100 (resolve() would follow links)
 
 
 def processors() -> int:
-    """Number of CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""`pocketclip corrections`: what a person decided on labels, to look at and to train on."""
+"""`pocketclip corrections`: list accepted and rejected labels, and export them for training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,10 +50,10 @@ def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
         )
     else:
         for correction in found:
-            place = output.printable(correction.paths[0]) if correction.paths else f"(away: {correction.key[:12]})"
-            print(f"{place}\t{'accepted' if correction.verdict else 'rejected'}\t{output.printable(correction.label)}")
+            where = output.printable(correction.paths[0]) if correction.paths else f"(away: {correction.key[:12]})"
+            print(f"{where}\t{'accepted' if correction.verdict else 'rejected'}\t{output.printable(correction.label)}")
     if not found:
-        output.say("pocketclip: nothing has been corrected yet; `pocketclip gallery` is the place for it", quiet=quiet)
+        output.say("pocketclip: nothing has been corrected yet; correct labels in `pocketclip gallery`", quiet=quiet)
         raise typer.Exit(NOTHING)
 
 
@@ -80,13 +80,13 @@ def export(
     if out.suffix not in pairs.SUFFIXES:
         raise typer.BadParameter(f"the name must end in {', '.join(pairs.SUFFIXES)}")
     with open_store() as store:
-        # What a person calls "granny" is described to a model by the phrases that it was found with.
+        # A label such as "granny" means nothing to a model, so its first phrase is written instead.
         names = {label.name: label.phrases[0] for label in list_custom_labels(store)}
         done = pairs.export(list_corrections(store), names, out)
     parts = [f"{done.written} photos written"]
-    parts += [f"{done.only_rejected} left out that have only rejected labels"] if done.only_rejected else []
-    parts += [f"{done.away} left out that are not in the index now"] if done.away else []
-    parts += [f"{done.unnamed} left out whose names are no text (a .jsonl takes them)"] if done.unnamed else []
+    parts += [f"{done.only_rejected} left out because they have only rejected labels"] if done.only_rejected else []
+    parts += [f"{done.away} left out because they are not in the index now"] if done.away else []
+    parts += [f"{done.unnamed} left out because their names are not text (write a .jsonl)"] if done.unnamed else []
     output.say(f"{out}: {', '.join(parts)}", quiet=quiet)
     if not done.written:
         raise typer.Exit(NOTHING)

@@ -1,4 +1,4 @@
-"""`pocketclip gallery`: the window."""
+"""`pocketclip gallery`: open the window."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,7 @@ def gallery(
     model: ModelName = "pocket",
     threads: Threads = None,
 ) -> None:
-    """Open the gallery: browse, search, label and correct, in a window.
+    """Open a window to browse, search, label and correct photos.
 
     Photos are only read, never changed. New ones are indexed in the background.
 

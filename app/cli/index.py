@@ -1,4 +1,4 @@
-"""`pocketclip index`."""
+"""`pocketclip index`: bring the index up to date."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -33,13 +33,13 @@ _SHOWN_FAILURES = 10
 def index(
     folders: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DIR", help="Folders of photos; all known ones if none is given."),
+        typer.Argument(metavar="DIR", help="Folders of photos. Default: all indexed folders."),
     ] = None,
     model: ModelName = "pocket",
-    retry: Annotated[bool, typer.Option("--retry", help="Read photos again that failed before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry photos that failed before.")] = False,
     hidden: Annotated[bool, typer.Option("--hidden", help="Also enter hidden folders.")] = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Let photos go even where a whole folder turned up empty.")
+        bool, typer.Option("--purge", help="Remove photos from the index even if a whole folder became empty.")
     ] = False,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -47,11 +47,12 @@ def index(
 ) -> None:
     """Read new and changed photos into the index.
 
-    Photos are only read, never changed, and nothing is written beside them.
+    Photos are only read, never changed, and nothing is written next to them.
 
-    Unchanged photos are not opened again; moved ones keep their vectors.
+    Unchanged photos are not opened again, and moved ones keep their vectors.
 
-    Stop it at any time: what is done is kept, and the next run goes on.
+    You can stop at any time. The work so far is kept, and the next run
+    continues.
 
     [bold]Examples[/bold]
 
@@ -77,7 +78,7 @@ def index(
     if as_json:
         output.show_json(_report_data(report))
     if report.interrupted:
-        output.say("pocketclip: interrupted; all done so far is kept, run the same command again to go on")
+        output.say("pocketclip: interrupted; the work so far is kept, run the same command again to continue")
         raise typer.Exit(INTERRUPTED)
     if report.failed or report.unread:
         raise typer.Exit(SOME_FAILED)
@@ -94,14 +95,14 @@ def _roots(index: Path, folders: list[str]) -> list[str]:
         with Store(index) as store:
             known = [root.path for root in list_roots(store)]
     if not folders and not known:
-        raise typer.BadParameter("name at least one folder of photos, e.g. pocketclip index ~/Pictures")
+        raise typer.BadParameter("name at least one folder of photos, such as pocketclip index ~/Pictures")
     for folder in folders:
         path = Path(folder)
         if path.exists() and not path.is_dir():
             raise typer.BadParameter(f"{folder} is not a folder")
-        # A known folder may be on a drive that is not plugged in; that is for the index to handle.
+        # A known folder may be on a drive that isn't plugged in, which the index handles.
         if not path.exists() and folder not in known:
-            raise typer.BadParameter(f"there is no folder {folder}")
+            raise typer.BadParameter(f"{folder}: no such folder")
     return folders or known
 
 
@@ -123,7 +124,7 @@ def _tell(report: "Report", quiet: bool) -> None:
         f"{report.failed} failed",
     ]
     if report.failed_before:
-        parts.append(f"{report.failed_before} failed before (--retry reads them again)")
+        parts.append(f"{report.failed_before} failed before (use --retry to try again)")
     rate = f", {report.embedded / report.seconds:.1f} photos/s" if report.embedded and report.seconds else ""
     output.say(f"{report.found} photos: {', '.join(parts)} in {report.seconds:.1f} s{rate}", quiet=quiet)
 
@@ -146,18 +147,18 @@ def _report_data(report: "Report") -> dict[str, Any]:
 
 @contextmanager
 def _stop_on_interrupt(quiet: bool) -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C finish and store what is under way; a second one ends at once."""
-    asked = False
+    """Finish and store the current photos on the first Ctrl-C, and stop at once on the second."""
+    stopping = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
             raise KeyboardInterrupt
-        asked = True
-        output.say("stopping; Ctrl-C again to stop at once", quiet=quiet)
+        stopping = True
+        output.say("stopping; press Ctrl-C again to stop at once", quiet=quiet)
 
-    before = signal.signal(signal.SIGINT, ask)
+    previous = signal.signal(signal.SIGINT, stop)
     try:
-        yield lambda: asked
+        yield lambda: stopping
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

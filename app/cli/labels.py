@@ -1,4 +1,4 @@
-"""`pocketclip labels`: the labels that a model knows."""
+"""`pocketclip labels`: list the labels that a model knows."""
 
 from app.cli import output
 from app.cli.common import AsJson, ModelName, Quiet, load_model, stop_without_labels

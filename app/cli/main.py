@@ -66,7 +66,7 @@ def _options(
         typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Label your photos and search them by text, on this computer, without any network.
+    """Label your photos and search them by text, on this computer, without a network.
 
     [bold]Examples[/bold]
 
@@ -95,6 +95,6 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # help and version are printed outside of any command
+            sys.stdout.flush()  # help and version are printed outside a command
     except OSError as error:
         sys.exit(report_os_error(error))

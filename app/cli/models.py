@@ -1,4 +1,4 @@
-"""`pocketclip models`: the installed models."""
+"""`pocketclip models`: list and show the installed models."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

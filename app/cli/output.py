@@ -1,4 +1,4 @@
-"""Output: data on stdout, everything else on stderr, paths as the bytes they are made of."""
+"""Output: data on stdout, everything else on stderr, and paths with their original bytes."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ __all__ = ["is_terminal", "prepare", "printable", "progress_bar", "say", "show_j
 
 
 def prepare() -> None:
-    """Make both streams UTF-8 in any locale; file names that aren't text are written as their bytes."""
+    """Make both streams UTF-8 in any locale. File names that aren't text are written with their original bytes."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -25,7 +25,7 @@ def prepare() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Show our own warnings on one line, and none of other libraries."""
+    """Show our own warnings on one line, and hide those of other libraries."""
     from mobileclip.errors import TextCutWarning
 
     if issubclass(category, TextCutWarning):
@@ -33,10 +33,10 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
 
 
 def silence(*streams: TextIO) -> None:
-    """Discard what is written to streams that failed: Python flushes them once more when it exits."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Discard further output to streams that failed, because Python flushes them again when it exits."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(devnull, stream.fileno())
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -46,7 +46,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Show a bar with rate and time left on stderr, if that is a terminal."""
+    """Show a progress bar with rate and remaining time on stderr, if that is a terminal."""
     if quiet or not is_terminal(sys.stderr):
         yield lambda _: None
         return

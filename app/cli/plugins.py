@@ -1,7 +1,7 @@
-"""Commands of `distill` and `export`, which `app` may not import: they join by entry point.
+"""Commands of `distill` and `export`, which `app` may not import, as entry points.
 
-Only the command that is asked for is loaded. The help lists the others by `SUMMARIES`, so it loads no training library,
-and a broken command breaks only itself.
+Only the command in use is loaded. The help lists all of them with `SUMMARIES`, so it needs no training library, and a
+broken command doesn't affect others.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class CommandError(PocketclipError):
 class PluginGroup(Group):
     """A group that lists the entry points of `entry_group` after its own commands.
 
-    An entry point is a function, or a `typer.Typer` with commands of its own.
+    An entry point is a function, or a `typer.Typer` with several commands.
     """
 
     entry_group = COMMANDS
@@ -52,7 +52,7 @@ class PluginGroup(Group):
             self.add_command(Command(name, help=summary, rich_help_panel=self.entry_panel))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Load the command that `args` name; shell completion comes through here as well."""
+        """Load the command that `args` names; shell completion uses this too."""
         entry = self._entries.get(args[0]) if args else None
         if entry is not None:
             self.add_command(_load(entry))

@@ -1,4 +1,4 @@
-"""`pocketclip search`: find photos by text, by an example, or by filters alone."""
+"""`pocketclip search`: find photos by text, by an example, or only by filters."""
 
 import os
 import sys
@@ -67,14 +67,14 @@ def search(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find photos by text, by an example, or by filters alone.
+    """Find photos by text, by an example, or only by filters.
 
     Any part of the query can have a weight, as in 2:cat. Dates are written
     as 2024, 2024-05 or 2024-05-31. Without a query, photos are listed
     newest first.
 
-    Strong results score well above the rest of your library for this query,
-    at a score where the model's labels (if it has any) count as present.
+    Strong matches score well above the rest of your library for this query,
+    and high enough for the model's labels (if it has any) to be assigned.
 
     [bold]Examples[/bold]
 
@@ -86,19 +86,19 @@ def search(
     pocketclip search --label dog --from 2024
     pocketclip search receipt -0 | xargs -0 ls -l
     """
-    asked = _query(query or [], add or [], subtract or [], without or [], labels or [], first, last, absolute(below))
+    parsed = _query(query or [], add or [], subtract or [], without or [], labels or [], first, last, absolute(below))
     with open_store() as store:
-        hits = _search(store, asked, cache(lambda: load_model(model, threads)), top)
-        unknown = [] if hits else _labels_on_no_photo(store, asked)
+        hits = _search(store, parsed, cache(lambda: load_model(model, threads)), top)
+        unused = [] if hits else _unused_labels(store, parsed)
     if as_json:
         output.show_json([{"path": h.path, "score": round(h.score, 6), "strength": h.strength} for h in hits])
     elif print0 or paths_only:
         for hit in hits:
             sys.stdout.write(hit.path + ("\0" if print0 else "\n"))
     else:
-        _show(hits, with_score=bool(asked.terms))
+        _show(hits, with_score=bool(parsed.terms))
     if not hits:
-        reason = f"; no photo is tagged {', '.join(map(repr, unknown))}" if unknown else ""
+        reason = f"; no photo is tagged {', '.join(map(repr, unused))}" if unused else ""
         output.say(f"pocketclip: nothing found{reason or (' in these folders' if below else '')}", quiet=quiet)
         raise typer.Exit(NOTHING)
 
@@ -133,12 +133,12 @@ def _query(
         raise typer.BadParameter("--without and --label need a text")
     query = Query(tuple(terms), tuple(without), Filter(tuple(labels), tuple(folders), start, end))
     if query == Query():
-        raise typer.BadParameter("say what to look for: a text, a photo, or a filter such as --label or --from")
+        raise typer.BadParameter("name a text, a photo, or a filter such as --label or --from")
     return query
 
 
 def _usage(parse: Callable[..., T], *arguments: object) -> T:
-    """Call a parser; what it can't read is wrong usage."""
+    """Call a parser, and turn its ValueError into wrong usage."""
     try:
         return parse(*arguments)
     except ValueError as error:
@@ -157,7 +157,7 @@ def _search(store: "Store", query: "Query", open_model: "Callable[[], Model]", t
 
 
 def _hits(store: "Store", found: "Results") -> list[_Hit]:
-    """Results with their paths, copies of a photo in the order of their paths."""
+    """Add paths to results, with copies of a photo in the order of their paths."""
     from app.library.store.photos import list_photos
 
     rank = {int(photo_id): place for place, photo_id in enumerate(found.ids)}
@@ -169,7 +169,7 @@ def _hits(store: "Store", found: "Results") -> list[_Hit]:
     return hits
 
 
-def _labels_on_no_photo(store: "Store", query: "Query") -> list[str]:
+def _unused_labels(store: "Store", query: "Query") -> list[str]:
     from app.library.search.timeline import timeline
     from app.library.store.filter import Filter
 
@@ -177,12 +177,12 @@ def _labels_on_no_photo(store: "Store", query: "Query") -> list[str]:
 
 
 def _show(hits: list[_Hit], *, with_score: bool) -> None:
-    for_people = output.is_terminal(sys.stdout)
-    divided = False
+    on_terminal = output.is_terminal(sys.stdout)
+    has_divider = False
     for hit in hits:
-        if for_people and hit.strength == "weak" and not divided:
+        if on_terminal and hit.strength == "weak" and not has_divider:
             print("── weaker matches ──")
-            divided = True
+            has_divider = True
         score = f"{hit.score:.3f}  " if with_score else ""
-        row = score if for_people else f"{hit.score:.4f}\t{hit.strength}\t"
+        row = score if on_terminal else f"{hit.score:.4f}\t{hit.strength}\t"
         print(row + output.printable(hit.path))

@@ -1,4 +1,4 @@
-"""`pocketclip status`: what is indexed."""
+"""`pocketclip status`: show what is indexed."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""One look for the help of every command, whichever package it comes from."""
+"""One style for the help of all commands, from any package."""
 
 import re
 from inspect import cleandoc
@@ -13,11 +13,11 @@ class Command(TyperCommand):
     """A command with our usage line and option table."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The parts of the usage line."""
+        """Return the parts of the usage line."""
         return _without_braces(super().collect_usage_pieces(ctx))
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Arguments and options, `--help` included."""
+        """Return arguments and options, including `--help`."""
         return _without_types(super().get_params(ctx))
 
 
@@ -25,21 +25,21 @@ class Group(TyperGroup):
     """A group of commands with our usage line and option table."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The parts of the usage line."""
+        """Return the parts of the usage line."""
         return _without_braces(super().collect_usage_pieces(ctx))
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Options, `--help` included."""
+        """Return options, including `--help`."""
         return _without_types(super().get_params(ctx))
 
 
 def _without_braces(pieces: list[str]) -> list[str]:
-    """Newer Typer writes `{FILE}` for a required argument; everybody else writes FILE."""
+    """Remove braces: newer Typer writes `{FILE}` for a required argument, where FILE is usual."""
     return [piece.replace("{", "").replace("}", "") for piece in pieces]
 
 
 def _without_types(params: list[Any]) -> list[Any]:
-    """Newer Typer adds `<bool>` to flags and `<path>` to arguments, next to their names."""
+    """Remove the `<bool>` and `<path>` that newer Typer adds to flags and arguments."""
     for param in params:
         param.help = _literal(param.help or "")
         if param.param_type_name == "argument":
@@ -62,7 +62,7 @@ def reflow(docstring: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """`text` with escaped brackets, which Rich would take for markup; `[bold]` stays."""
+    """Escape brackets, which Rich would treat as markup, except for `[bold]`."""
     return _BRACKET.sub(r"\\[", text)
 
 

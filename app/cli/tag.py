@@ -1,4 +1,4 @@
-"""`pocketclip tag`: the labels of indexed photos."""
+"""`pocketclip tag`: show the labels of indexed photos."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +29,9 @@ def tag(
 ) -> None:
     """Show the labels of indexed photos.
 
-    Each label is decided on its own, and no label at all is a normal answer.
+    Each label is decided separately, so a photo may have none.
 
-    Labels come from stored vectors: no photo is opened, also when the label
+    Labels come from stored vectors. No photo is opened, even if the label
     set has changed.
 
     [bold]Examples[/bold]

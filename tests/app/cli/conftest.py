@@ -1,4 +1,4 @@
-"""The real command line in a separate process, watched for sockets; a folder of real and hostile files."""
+"""The real command line in a separate process that may not open sockets, and a folder of real and hostile files."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ from mobileclip.preprocess import PixelRecipe
 REPOSITORY = Path(__file__).parents[3]
 GUARD = Path(__file__).parent / "guard"
 
-# The bundle that is shipped; another one may stand in for it, e.g. while a new one is being trained.
+# The shipped bundle, or another one, for example to test a new model.
 BUNDLE = os.environ.get("POCKETCLIP_TEST_BUNDLE", "pocket")
 
 
@@ -49,7 +49,7 @@ class Result:
 
 @dataclass
 class CommandLine:
-    """Runs `python -m app` with its own home folder; every run must leave the guard's log empty."""
+    """Runs `python -m app` with its own home folder, and checks that the guard logged nothing."""
 
     home: Path
     log: Path
@@ -63,7 +63,7 @@ class CommandLine:
             "PYTHONPATH": f"{GUARD}{os.pathsep}{REPOSITORY}",
             "OMP_NUM_THREADS": "1",
         }
-        if arguments[:2] in (("models", "pull"), ("models", "available")):  # of `export`, but for the light install too
+        if arguments[:2] in (("models", "pull"), ("models", "available")):  # from `export`, but need no PyTorch
             environment["POCKETCLIP_GUARD_ALLOW"] = "export"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         command = [sys.executable, "-m", "app", *arguments]
@@ -92,12 +92,12 @@ def cli(tmp_path: Path) -> CommandLine:
 
 def real_photos() -> list[Path]:
     """Photographs from scikit-image and scikit-learn."""
-    wanted = {
+    names_of = {
         "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg"],
         "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
     }
     found = []
-    for package, names in wanted.items():
+    for package, names in names_of.items():
         spec = find_spec(package)
         assert spec is not None and spec.submodule_search_locations
         found += [Path(spec.submodule_search_locations[0], name) for name in names]
@@ -106,7 +106,7 @@ def real_photos() -> list[Path]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Six real photographs: two in `animals and people`, four next to that folder."""
+    """Six real photographs, two of them in the folder `animals and people`."""
     folder = tmp_path / "photos"
     (folder / "animals and people").mkdir(parents=True)
     for photo in real_photos():
@@ -120,7 +120,7 @@ HOSTILE_NAMES = [b"new\nline.png", b'it\'s "quoted".png', "😀 Füße.png".enco
 
 @pytest.fixture
 def hostile(photos: Path) -> Path:
-    """The folder of real photographs with five oddly named ones (all good) and every kind of bad file."""
+    """The folder of real photographs, with five good photos that have odd names, and every kind of bad file."""
     rocket = (photos / "rocket.jpg").read_bytes()
     for number, name in enumerate(HOSTILE_NAMES):
         picture = io.BytesIO()
@@ -130,13 +130,13 @@ def hostile(photos: Path) -> Path:
     bad.mkdir()
     (bad / "truncated.jpg").write_bytes(rocket[: len(rocket) // 3])
     (bad / "empty.jpg").write_bytes(b"")
-    (bad / "words.jpg").write_text("Dear diary, this is no photo.")
+    (bad / "words.jpg").write_text("Dear diary, this isn't a photo.")
     (bad / "bomb.png").write_bytes(png_bomb(60_000, 60_000))
     os.mkfifo(bad / "pipe.jpg")
     (bad / "nowhere.jpg").symlink_to(bad / "not there")
     (bad / "loop").symlink_to(photos)
     (photos / "copy of coffee.png").write_bytes((photos / "coffee.png").read_bytes())
-    (photos / "notes.txt").write_text("not meant for us")
+    (photos / "notes.txt").write_text("to be ignored")
     return photos
 
 
@@ -145,7 +145,7 @@ BAD_AMONG_HOSTILE = {"truncated.jpg", "empty.jpg", "words.jpg", "bomb.png", "pip
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """A well-formed PNG of a few hundred bytes that claims to be huge."""
+    """A valid PNG of a few hundred bytes that claims to be huge."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -161,7 +161,7 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """Makes real ONNX bundles of a few kilobytes: mean colors for photos, fixed random rows for tokens."""
+    """Makes real ONNX bundles of a few kilobytes, with mean colors for photos and fixed random rows for tokens."""
 
     def make(name: str = "tiny", labels: tuple[str, ...] = ("bright", "dark")) -> Path:
         return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / name, name, labels)
@@ -170,7 +170,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
 
 
 def write_tiny_bundle(folder: Path, name: str, labels: tuple[str, ...]) -> Path:
-    """Write a complete bundle with towers of 12 dimensions that ONNX Runtime can run."""
+    """Write a complete bundle with towers of 12 dimensions, which ONNX Runtime can run."""
     dim, size, length, vocabulary = 12, 32, 16, 514 + 1
     recipe = PixelRecipe(size, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     rng = np.random.default_rng(list(name.encode()))

@@ -1,4 +1,4 @@
-"""`pocketclip corrections`: exports the decisions of the user."""
+"""`pocketclip corrections` lists and exports the user's decisions."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.app.cli.conftest import CommandLine
 
 
 def decide(cli: CommandLine) -> Path:
-    """Accept one label on a photo and reject another, as the gallery does; returns the photo."""
+    """Accept one label of a photo and reject another, as the gallery does, and return the photo."""
     with Store(cli.home / "index.db") as store:
         photo_id, path = store.sql.execute("SELECT id, path FROM photos ORDER BY path LIMIT 1").fetchone()
         correct(store, photo_id, "my street", True)
@@ -17,7 +17,7 @@ def decide(cli: CommandLine) -> Path:
     return Path(path.decode())
 
 
-def test_list_and_export(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
+def test_corrections_are_listed_and_exported(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
     nothing = cli("corrections", "list")
     assert nothing.code == 1 and nothing.out == b"" and "nothing is indexed yet" in nothing.err
     cli.index(photos)
@@ -45,6 +45,6 @@ def test_list_and_export(cli: CommandLine, photos: Path, tmp_path: Path) -> None
     assert "snow" not in {tag["label"] for tag in tagged[str(photo)]}
 
 
-def test_the_group_is_listed_with_the_gallery(cli: CommandLine) -> None:
+def test_the_command_is_listed_with_the_gallery(cli: CommandLine) -> None:
     help_ = cli("--help").out.decode()
     assert "corrections" in help_ and help_.index("corrections") < help_.index("Workstation")

@@ -1,4 +1,4 @@
-"""The help of every command, in an emulated light install; shell completion; a full stdout."""
+"""The help of all commands in an emulated light install, shell completion, and a full disk behind stdout."""
 
 import json
 import os
@@ -67,7 +67,7 @@ print(json.dumps(pages))
 
 @pytest.fixture(scope="module")
 def pages() -> Mapping[str, Mapping[str, Any]]:
-    """Command → exit code, text and metavars of options."""
+    """Command → its exit code, text and metavars of options."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "160", "TERM": "dumb"}
     command = [sys.executable, "-c", WALK]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -123,7 +123,7 @@ def test_exit_codes_are_documented(pages: Mapping[str, Mapping[str, Any]]) -> No
         assert re.search(rf"[:·] {code} [a-z]", text), code
 
 
-def test_help_takes_little_longer_than_its_libraries(cli: CommandLine) -> None:
+def test_help_takes_hardly_longer_than_its_libraries(cli: CommandLine) -> None:
     def seconds(run: Any) -> float:
         times = []
         for _ in range(3):
@@ -158,7 +158,7 @@ def test_the_completion_script_can_be_shown() -> None:
 
 
 def run_as_installed(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """The command under its own name, which completion goes by."""
+    """Run the command under its installed name, which completion depends on."""
     program = "import sys; sys.argv[0] = 'pocketclip'; from app.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],

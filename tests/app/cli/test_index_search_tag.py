@@ -1,4 +1,4 @@
-"""The gallery from end to end, through the command line: index, search, tag, change, move, delete, re-run."""
+"""The command line from end to end: index, search, tag, change, move and delete photos, index again."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_index_search_and_tag(cli: CommandLine, photos: Path) -> None:
         assert all(tag["source"] == "model" for tag in entry["tags"])
 
 
-def test_hostile_files_are_rows_and_good_ones_are_found(cli: CommandLine, hostile: Path) -> None:
+def test_bad_files_are_reported_and_good_ones_are_found(cli: CommandLine, hostile: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in hostile.rglob("*")}
     indexed = cli.index(hostile, "--json")
     assert indexed.code == 3
@@ -54,13 +54,13 @@ def test_hostile_files_are_rows_and_good_ones_are_found(cli: CommandLine, hostil
     again = cli.index(hostile, "--json")
     assert again.code == 0
     assert (again.json["unchanged"], again.json["failed"]) == (GOOD_AMONG_HOSTILE, [])
-    assert again.json["failed_before"] == 4  # the pipe and the broken link are no files
+    assert again.json["failed_before"] == 4  # the pipe and the broken link aren't files
     assert len(cli("status", "--json").json["failures"]) == len(BAD_AMONG_HOSTILE)
     assert cli.index(hostile, "--retry").code == 3
     assert {path: path.lstat().st_mtime_ns for path in hostile.rglob("*")} == before
 
 
-def test_change_move_delete_and_re_run(cli: CommandLine, photos: Path) -> None:
+def test_changed_moved_copied_and_deleted_photos(cli: CommandLine, photos: Path) -> None:
     assert cli.index(photos).code == 0
     first = {entry["path"]: entry["tags"] for entry in cli.tag("--json").json}
     (photos / "sub").mkdir()
@@ -79,7 +79,7 @@ def test_change_move_delete_and_re_run(cli: CommandLine, photos: Path) -> None:
     assert (last["found"], last["unchanged"]) == (6, 6)
 
 
-def test_a_vanished_folder_loses_nothing(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
+def test_photos_of_a_missing_folder_stay_in_the_index(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
     cli.index(photos)
     photos.rename(tmp_path / "unplugged")
     gone = cli.index(photos)
@@ -94,7 +94,7 @@ def test_a_vanished_folder_loses_nothing(cli: CommandLine, photos: Path, tmp_pat
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(cli: CommandLine, photos: Path) -> None:
+def test_photos_without_permission_stay_in_the_index(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     (photos / "coffee.png").chmod(0)
     os.utime(photos / "coffee.png", (1, 1))
@@ -110,11 +110,11 @@ def test_what_may_not_be_read(cli: CommandLine, photos: Path) -> None:
     assert cli.index(photos, "--json").json["reused"] == 1
 
 
-def test_a_photo_as_query_and_words_added_and_subtracted(cli: CommandLine, photos: Path) -> None:
+def test_a_photo_as_query_and_added_and_subtracted_texts(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     query = str(photos / "flower.jpg")
-    alike = cli.search(query, "--json").json
-    assert len(alike) == 5 and query not in [hit["path"] for hit in alike]
+    similar = cli.search(query, "--json").json
+    assert len(similar) == 5 and query not in [hit["path"] for hit in similar]
     plain = cli.search("flower", "--json").json
     mixed = cli.search("2:flower", "--add", "cat", "--subtract", "0.5:rocket", "--json").json
     assert len(mixed) == 6 and mixed != plain
@@ -134,7 +134,7 @@ def test_paths_for_other_programs(cli: CommandLine, hostile: Path) -> None:
     assert any(rb"new\nline" in row for row in rows) and any(b"bytes-\xff\xfe" in row for row in rows)
 
 
-def test_only_below_a_folder(cli: CommandLine, photos: Path) -> None:
+def test_only_photos_in_a_folder(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     inner = photos / "animals and people"
     found = cli.search("anything", "--in", inner, "--json").json
@@ -146,7 +146,7 @@ def test_only_below_a_folder(cli: CommandLine, photos: Path) -> None:
 
 
 def date_photos(photos: Path, days: dict[str, str]) -> None:
-    """Give the photos of these names a modification time at noon of a day, which stands for the day of the shot."""
+    """Set the modification times of these photos to noon of a day, which counts as the day of the shot."""
     for name, day in days.items():
         (path,) = photos.rglob(name)
         noon = datetime.fromisoformat(f"{day}T12:00").timestamp()
@@ -175,7 +175,9 @@ DAYS = {
         (["--from", "2023"], []),
     ],
 )
-def test_dates_alone_list_a_timeline(cli: CommandLine, photos: Path, arguments: list[str], expected: list[str]) -> None:
+def test_dates_without_a_query_list_photos_newest_first(
+    cli: CommandLine, photos: Path, arguments: list[str], expected: list[str]
+) -> None:
     date_photos(photos, DAYS)
     cli.index(photos)
     found = cli.search(*arguments, "--json")
@@ -199,7 +201,7 @@ def test_dates_alone_list_a_timeline(cli: CommandLine, photos: Path, arguments: 
         ["cat", "--without", ""],
     ],
 )
-def test_filters_that_mean_nothing_are_wrong_usage(cli: CommandLine, arguments: list[str]) -> None:
+def test_invalid_filters_are_wrong_usage(cli: CommandLine, arguments: list[str]) -> None:
     result = cli.search(*arguments)
     assert result.code == 2 and result.out == b"" and "Traceback" not in result.err
     assert not cli.home.exists()
@@ -224,14 +226,14 @@ def test_photos_that_show_something_are_dropped(cli: CommandLine, photos: Path) 
     unwanted = "a photo of a cat"
     shown = {hit["path"] for hit in cli.search(unwanted, "-t", "99", "--json").json if hit["strength"] == "strong"}
     assert 0 < len(shown) < len(everything)
-    left = cli.search("anything", "--without", unwanted, "-t", "99", "--json").json
-    assert left == [hit for hit in everything if hit["path"] not in shown]
-    alone = cli.search("--without", unwanted, "--json").json
-    assert {hit["path"] for hit in alone} == {hit["path"] for hit in everything} - shown
+    remaining = cli.search("anything", "--without", unwanted, "-t", "99", "--json").json
+    assert remaining == [hit for hit in everything if hit["path"] not in shown]
+    unranked = cli.search("--without", unwanted, "--json").json
+    assert {hit["path"] for hit in unranked} == {hit["path"] for hit in everything} - shown
     tags = {entry["path"]: {tag["label"] for tag in entry["tags"]} for entry in cli.tag("--json").json}
     label = next(label for labels in tags.values() for label in sorted(labels))
-    left = cli.search("--without", label, "--json").json
-    assert not {hit["path"] for hit in left} & {path for path, labels in tags.items() if label in labels}
+    remaining = cli.search("--without", label, "--json").json
+    assert not {hit["path"] for hit in remaining} & {path for path, labels in tags.items() if label in labels}
 
 
 def test_a_tilde_without_a_home_is_text(cli: CommandLine, photos: Path) -> None:
@@ -262,7 +264,7 @@ def test_labels_status_and_models(cli: CommandLine, photos: Path) -> None:
         assert {"name", "source", "bytes", "licence", "research_only"} <= set(model)
 
 
-def test_a_second_model_never_mixes_and_new_labels_need_no_photo(cli: CommandLine, photos: Path, tiny_bundle) -> None:
+def test_models_do_not_mix_and_new_labels_need_no_photos(cli: CommandLine, photos: Path, tiny_bundle) -> None:
     tiny = tiny_bundle()
     cli.index(photos)
     unknown = cli("search", "anything", "--model", tiny)
@@ -273,14 +275,14 @@ def test_a_second_model_never_mixes_and_new_labels_need_no_photo(cli: CommandLin
 
     before = cli("tag", "--json", "--model", tiny).json
     shutil.rmtree(photos)
-    relabelled = cli("tag", "--json", "--model", tiny_bundle(labels=("loud", "quiet", "mute")))
-    assert relabelled.code == 0, relabelled.err
-    after = relabelled.json
+    relabeled = cli("tag", "--json", "--model", tiny_bundle(labels=("loud", "quiet", "mute")))
+    assert relabeled.code == 0, relabeled.err
+    after = relabeled.json
     assert [entry["path"] for entry in before] == [entry["path"] for entry in after]
     assert {tag["label"] for entry in after for tag in entry["tags"]} <= {"loud", "quiet", "mute"}
 
 
-def test_the_index_is_sqlite_that_anyone_can_read(cli: CommandLine, photos: Path) -> None:
+def test_any_program_can_read_the_index(cli: CommandLine, photos: Path) -> None:
     cli.index(photos)
     with sqlite3.connect(cli.home / "index.db") as sql:
         assert sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)

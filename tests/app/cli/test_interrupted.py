@@ -1,4 +1,4 @@
-"""A process may die at any time: the index stays intact, and the next run finishes the work."""
+"""If a process dies at any time, the index stays intact, and the next run finishes the work."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ MANY = 96
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """Enough photos, each a different part of a real one, for a run that can be stopped halfway."""
+    """Enough photos for a run that can be stopped halfway, each a different part of a real one."""
     folder = tmp_path / "many"
     folder.mkdir()
     sources = [Image.open(path).convert("RGB") for path in real_photos()]
@@ -38,7 +38,7 @@ def many(tmp_path: Path) -> Path:
 
 
 def stored(home: Path) -> int:
-    """Number of photos that another process sees."""
+    """Return the number of photos that another process sees."""
     try:
         with sqlite3.connect(f"file:{home / 'index.db'}?mode=ro", uri=True, timeout=5) as sql:
             count = sql.execute("SELECT count(*) FROM photos").fetchone()[0]
@@ -57,7 +57,7 @@ def wait_for_some(process: "subprocess.Popen[bytes]", home: Path) -> None:
 
 
 def check(home: Path) -> int:
-    """Check that the index is intact and that every photo has a vector and tags; returns their number."""
+    """Check that the index is intact and that every photo has a vector and tags; return the number of photos."""
     with sqlite3.connect(home / "index.db") as sql:
         assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert sql.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -94,7 +94,7 @@ def test_a_killed_run_is_finished_by_the_next(cli: CommandLine, many: Path) -> N
             np.testing.assert_allclose(rows[row], model.encode_images([path])[0], atol=2e-3)
 
 
-def test_interrupted_by_a_person(cli: CommandLine, many: Path) -> None:
+def test_ctrl_c_keeps_the_work_so_far(cli: CommandLine, many: Path) -> None:
     process = cli.popen("index", many, "--model", BUNDLE)
     wait_for_some(process, cli.home)
     process.send_signal(signal.SIGINT)

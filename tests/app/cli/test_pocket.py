@@ -1,4 +1,4 @@
-"""The shipped bundle on real photographs: the right photo must come first."""
+"""The shipped bundle finds the right one of a few real photographs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import mobileclip
 from tests.app.cli.conftest import BUNDLE, CommandLine
 
-pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle stands in for the shipped one")
+pytestmark = pytest.mark.skipif(BUNDLE != "pocket", reason="another bundle is tested")
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,15 @@ def test_the_litert_bundle_agrees(photos: Path) -> None:
     assert (onnx.engine, litert.engine) == ("onnx", "litert") and onnx.fingerprint != litert.fingerprint
     files = sorted(path for path in photos.rglob("*") if path.name in ("chelsea.png", "china.jpg", "rocket.jpg"))
     texts = ["a cat", "a temple in China", "a rocket launch"]
-    seen = [model.encode_images(files) for model in (onnx, litert)]
-    said = [model.encode_texts(texts) for model in (onnx, litert)]
+    images = [model.encode_images(files) for model in (onnx, litert)]
+    words = [model.encode_texts(texts) for model in (onnx, litert)]
     assert len(files) == 3
-    # Both are rounded to eight bits, each in its own way.
-    assert (seen[0] * seen[1]).sum(axis=1).min() > 0.998 and (said[0] * said[1]).sum(axis=1).min() > 0.999
-    assert (said[1] @ seen[1].T).argmax(axis=1).tolist() == (said[0] @ seen[0].T).argmax(axis=1).tolist()
+    # Both are rounded to eight bits, but not in the same way.
+    assert (images[0] * images[1]).sum(axis=1).min() > 0.998 and (words[0] * words[1]).sum(axis=1).min() > 0.999
+    assert (words[1] @ images[1].T).argmax(axis=1).tolist() == (words[0] @ images[0].T).argmax(axis=1).tolist()
 
 
-def test_tags_name_what_is_there(cli: CommandLine, photos: Path) -> None:
+def test_tags_are_right(cli: CommandLine, photos: Path) -> None:
     cli("index", photos)
     tags = {Path(entry["path"]).name: {tag["label"] for tag in entry["tags"]} for entry in cli("tag", "--json").json}
     assert "building" in tags["china.jpg"]

@@ -1,7 +1,7 @@
-"""Watches a process for what the gallery must never do: open a socket, or load the workstation half.
+"""Stops a process from doing what the gallery must never do: open a socket, or load the workstation half.
 
-Put on PYTHONPATH by the tests. Each offence raises, and is written to $POCKETCLIP_GUARD_LOG as well, so that code
-which swallows the exception is caught too. $POCKETCLIP_GUARD_ALLOW names one package that may be loaded.
+Tests put this on PYTHONPATH. Each offense raises an exception, and is also written to $POCKETCLIP_GUARD_LOG, in case
+the exception is caught. $POCKETCLIP_GUARD_ALLOW names one package that may be loaded.
 """
 
 import os
@@ -13,17 +13,17 @@ FORBIDDEN_MODULES = {
 
 
 def watch(event: str, arguments: tuple[object, ...]) -> None:
-    """An audit hook (PEP 578): sees sockets and imports, however they come about in Python."""
-    offence = ""
+    """Audit hook (PEP 578) that sees all sockets and imports in Python."""
+    offense = ""
     if event.startswith("socket."):
-        offence = event
+        offense = event
     elif event == "import" and str(arguments[0]).partition(".")[0] in FORBIDDEN_MODULES:
-        offence = f"import {arguments[0]}"
-    if offence:
+        offense = f"import {arguments[0]}"
+    if offense:
         descriptor = os.open(os.environ["POCKETCLIP_GUARD_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{offence}\n".encode())
+        os.write(descriptor, f"{offense}\n".encode())
         os.close(descriptor)
-        raise RuntimeError(f"forbidden here: {offence}")
+        raise RuntimeError(f"forbidden here: {offense}")
 
 
 sys.addaudithook(watch)
