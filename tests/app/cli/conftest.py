@@ -63,7 +63,7 @@ class CommandLine:
             "PYTHONPATH": f"{GUARD}{os.pathsep}{REPOSITORY}",
             "OMP_NUM_THREADS": "1",
         }
-        if arguments[:2] in (("models", "pull"), ("models", "available")):  # from `export`, but need no PyTorch
+        if arguments[:2] in (("models", "pull"), ("models", "available")):  # of `export`, but in the light install too
             environment["POCKETCLIP_GUARD_ALLOW"] = "export"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         command = [sys.executable, "-m", "app", *arguments]
