@@ -74,7 +74,7 @@ def index(
         _stop_on_interrupt(quiet) as stop,
     ):
         report = index_folders(store, loaded, roots, options, progress=progress, stop=stop)
-    _tell(report, quiet)
+    _print_report(report, quiet)
     if as_json:
         output.show_json(_report_data(report))
     if report.interrupted:
@@ -106,7 +106,7 @@ def _roots(index: Path, folders: list[str]) -> list[str]:
     return folders or known
 
 
-def _tell(report: "Report", quiet: bool) -> None:
+def _print_report(report: "Report", quiet: bool) -> None:
     for failure in report.failures[:_SHOWN_FAILURES]:
         detail = f" ({failure.detail})" if failure.detail else ""
         output.say(f"{failure.path}: {failure.reason}{detail}", quiet=quiet)
