@@ -1,4 +1,4 @@
-"""A recipe: everything that decides how a student is trained, read from one TOML file and checked."""
+"""A recipe: every setting of a training, read from one TOML file and validated."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distill.config.teachers import TEACHER_TABLES, TeacherConfig, table_names, 
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
 from distill.losses import LOSSES, Need
 from mobileclip.errors import ConfigError
+from mobileclip.files import PathLike
 from mobileclip.tables import build, inline_keys
 
 
@@ -101,15 +102,15 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: texts_only needs {', or '.join(names)}")
 
     def _check_features(self) -> None:
-        """Features are computed before the first step, by the trunk that the run begins with."""
+        """Check stages with features, which are computed before the first step by the initial trunk."""
         featured = [number for number, stage in enumerate(self.stages) if stage.features]
         if not featured:
             return
         if not all(stage.trunk_frozen for stage in self.stages[: featured[-1]]):
-            raise ConfigError(f"recipe {self.name}: stages with features come before any in which the trunk learns")
+            raise ConfigError(f"recipe {self.name}: stages with features must come before the trunk learns")
         if self.teach == "online" or any(source.kind == "reinforced" for source in self.photos):
             raise ConfigError(
-                f"recipe {self.name}: features are of photos on disk, neither reinforced nor taught online"
+                f"recipe {self.name}: features need photos on disk and cached teachers, not reinforced or online ones"
             )
         if needing := self.loss.needing(Need.MASKED):
             raise ConfigError(f"recipe {self.name}: loss.{needing[0]} needs photos, not features")
@@ -134,12 +135,12 @@ class Recipe:
 
     @property
     def about(self) -> dict[str, str]:
-        """What travels with the weights."""
+        """What a checkpoint says about its weights."""
         return {"name": self.name, "licence": self.licence, "provenance": self.provenance}
 
     @property
     def basis(self) -> str:
-        """All that a run must keep to from beginning to end; rates, limits and what is kept may change midway."""
+        """The settings that must not change when a run resumes: all but learning rates, limits and what is kept."""
         free = OptimConfig()
         optim = dataclasses.replace(
             self.optim, lr=free.lr, lr_text=free.lr_text, lr_trunk=free.lr_trunk, clip=free.clip, explode=free.explode
@@ -147,14 +148,18 @@ class Recipe:
         return repr(dataclasses.replace(self, optim=optim, save_every=1, keep_last=1, validate=None))
 
     @classmethod
-    def load(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-        """Read a recipe; `overrides` maps dotted names to values, e.g. `{"optim.lr": 3e-4}`.
+    def load(cls, path: PathLike, overrides: Mapping[str, Any] | None = None) -> Recipe:
+        """Read a recipe.
+
+        Args:
+            path: the TOML file.
+            overrides: settings that replace the file's, by dotted name, such as `{"optim.lr": 3e-4}`.
 
         Raises:
             ConfigError: the file is missing or a setting is unknown, of the wrong type or out of range.
         """
         try:
-            fields = tomllib.loads(path.read_text("utf-8"))
+            fields = tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -165,6 +170,6 @@ class Recipe:
             for part in tables:
                 table = table.setdefault(part, {})
                 if not isinstance(table, dict):
-                    raise ConfigError(f"{name}: {part} is no table of single settings; set it as a whole")
+                    raise ConfigError(f"{name}: {part} isn't a table of single settings; set all of it")
             table[key] = value
         return build(cls, fields, str(path))

@@ -12,21 +12,21 @@ from distill.losses.registry import LossInputs, Need, register
 
 
 def positives(rows: Tensor, columns: Tensor) -> Tensor:
-    """Mark which pairs mean the same.
+    """Return which pairs are positives.
 
     Args:
-        rows: group ids (n,), integers; equal ids share their meaning.
+        rows: group ids (n,), integers; equal ids have the same meaning.
         columns: group ids (m,).
 
     Returns:
-        Targets (n, m) float: each row is spread evenly over its positives and sums to 1 (0 where it has none).
+        Targets (n, m) float32. Each row is spread evenly over its positives and sums to 1, or 0 without positives.
     """
     same = (rows[:, None] == columns[None, :]).float()
     return same / same.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over rows of the cross-entropy with soft targets."""
+    """Return the cross-entropy with soft targets, averaged over rows."""
     return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
 
 
@@ -42,14 +42,14 @@ def info_nce(
 
     Args:
         image: unit vectors (n, d).
-        text: unit vectors (m, d), m ≥ n; the first n belong to the photos, the rest are only negatives.
-        scale: the logit scale itself, not its logarithm.
-        groups: ids (n,) of what the photos show; with all ids different this is plain InfoNCE.
-        text_groups: ids (m,) of the texts; the same as `groups` where there are no further texts.
-        gather: joins the rows of all processes, so that each contrasts its own with everyone's.
+        text: unit vectors (m, d), m ≥ n. The first n belong to the photos, and the rest are only negatives.
+        scale: the logit scale, not its logarithm.
+        groups: ids (n,) of what the photos show. If all differ, this is plain InfoNCE.
+        text_groups: ids (m,) of the texts; by default `groups`.
+        gather: gathers the rows of all processes, so that each compares its own rows with all of them.
 
     Returns:
-        A scalar; its mean over the processes is the loss of the whole batch.
+        A scalar. Its mean over the processes is the loss of the whole batch.
     """
     text_groups = groups if text_groups is None else text_groups
     n = len(image)
@@ -73,20 +73,21 @@ def siglip(
     Args:
         image: unit vectors (n, d).
         text: unit vectors (m, d).
-        scale: the logit scale itself; SigLIP starts at 10.
-        bias: added to all logits; SigLIP starts at −10, which assumes large batches.
+        scale: the logit scale, not its logarithm; SigLIP starts at 10.
+        bias: added to all logits; SigLIP starts at −10, which suits large batches.
         groups: ids (n,) of what the photos show.
         text_groups: ids (m,) of the texts, by default `groups`.
-        gather: joins the rows of all processes.
-        chunk: texts compared at a time, 0 for all: less memory for one more product in the backward pass.
+        gather: gathers the rows of all processes.
+        chunk: number of texts to compare at a time, 0 for all. Chunks need less memory, and one more matrix product
+            in the backward pass.
 
     Returns:
-        A scalar: the sum over a photo's texts, averaged over photos.
+        A scalar: the sum over the texts, averaged over photos.
     """
     texts, ids = gather(text), gather(groups if text_groups is None else text_groups)
     total = image.new_zeros(())
-    for some, their in zip(texts.split(chunk or len(texts)), ids.split(chunk or len(ids)), strict=True):
-        part = checkpoint(_pairs, image, some, scale, bias, groups, their, use_reentrant=False)
+    for some, some_ids in zip(texts.split(chunk or len(texts)), ids.split(chunk or len(ids)), strict=True):
+        part = checkpoint(_pairs, image, some, scale, bias, groups, some_ids, use_reentrant=False)
         total = total + torch.as_tensor(part)
     return total / len(image)
 

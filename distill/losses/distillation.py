@@ -1,4 +1,4 @@
-"""Losses that pull a student towards a teacher. Teachers' tensors are constants: no gradient is asked of them."""
+"""Losses that compare a student with teachers. The teachers' tensors are constants without gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def affinity(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: scaled logits (n, m), constant.
 
     Returns:
-        A scalar: KL divergence averaged over rows, so that a perfect student scores 0.
+        A scalar: the KL divergence averaged over rows, which is 0 for a perfect student.
     """
     target = torch.log_softmax(teacher, dim=-1)
     return (target.exp() * (target - torch.log_softmax(student, dim=-1))).sum(dim=-1).mean()
@@ -32,24 +32,24 @@ def ensemble(
 ) -> Tensor:
     """Contrastive distillation from several teachers (MobileCLIP, Vasu et al. 2024, section 3.3, equation 3).
 
-    Teachers' probabilities are averaged; those over photos are a softmax of their own, not the transpose of those
-    over texts.
+    The teachers' probabilities are averaged. Those over photos have their own softmax; they aren't the transpose of
+    those over texts.
 
     Args:
         image: the student's unit vectors (n, d).
         text: the student's unit vectors (n, d).
-        scale: the student's logit scale itself.
-        teachers: one or more, each with a constant scale; they need not share the student's dimension.
-        gather: joins the rows of all processes.
+        scale: the student's logit scale, not its logarithm.
+        teachers: one or more, each with a constant scale and any dimension.
+        gather: gathers the rows of all processes.
 
     Returns:
-        A scalar: KL divergence, averaged over rows and both directions.
+        A scalar: the KL divergence, averaged over rows and both directions.
     """
     losses = []
     to_text = [(t.scale * t.image @ gather(t.text).T).softmax(dim=-1) for t in teachers]
     to_image = [(t.scale * t.text @ gather(t.image).T).softmax(dim=-1) for t in teachers]
-    for mine, others, columns in ((image, gather(text), to_text), (text, gather(image), to_image)):
-        logits = torch.log_softmax(scale * mine @ others.T, dim=-1)
+    for own, others, columns in ((image, gather(text), to_text), (text, gather(image), to_image)):
+        logits = torch.log_softmax(scale * own @ others.T, dim=-1)
         target = torch.stack(columns).mean(dim=0)
         losses.append(F.kl_div(logits, target, reduction="batchmean"))
     return (losses[0] + losses[1]) / 2
@@ -58,10 +58,10 @@ def ensemble(
 def feature(student: Tensor, teacher: Tensor) -> Tensor:
     """Feature distillation (CLIP-KD, Yang et al. 2024, section 3.2) between unit vectors (n, d).
 
-    The masked variant (MFD) is the same loss on the vectors of photos with patches blanked out.
+    The masked variant (MFD) is the same loss with the student's embeddings of photos with masked patches.
 
     Returns:
-        The mean squared distance of a pair, 2 − 2·cosine: summed over dimensions, not averaged as CLIP-KD does.
+        A scalar: the squared distance (2 − 2·cosine), averaged over pairs. CLIP-KD also averages it over dimensions.
     """
     return (student - teacher).square().sum(dim=-1).mean()
 
@@ -69,15 +69,15 @@ def feature(student: Tensor, teacher: Tensor) -> Tensor:
 def interactive(
     image: Tensor, text: Tensor, teacher: TeacherEmbeddings, scale: Tensor, groups: Tensor, gather: Gather = alone
 ) -> Tensor:
-    """Interactive contrastive learning (CLIP-KD, section 3.2): student's anchors against the teacher's vectors.
+    """Interactive contrastive learning (CLIP-KD, section 3.2): the student's rows, the teacher's columns.
 
     Args:
         image: the student's unit vectors (n, d).
         text: the student's unit vectors (n, d).
         teacher: vectors of the same dimension d.
-        scale: the logit scale itself; CLIP-KD's code used its logarithm by mistake.
+        scale: the logit scale, not its logarithm (which CLIP-KD's code uses by mistake).
         groups: ids (n,) of what the photos show.
-        gather: joins the rows of all processes.
+        gather: gathers the rows of all processes.
     """
     to_text = _one_way(image, gather(teacher.text), scale, groups, gather)
     return (to_text + _one_way(text, gather(teacher.image), scale, groups, gather)) / 2
@@ -89,29 +89,29 @@ def _one_way(rows: Tensor, columns: Tensor, scale: Tensor, groups: Tensor, gathe
 
 
 def gradient(image: Tensor, text: Tensor, teacher: TeacherEmbeddings, scale: Tensor, gather: Gather = alone) -> Tensor:
-    """Gradient distillation (CLIP-KD, section 3.2): InfoNCE would move the student's vectors as it would the teacher's.
+    """Gradient distillation (CLIP-KD, section 3.2): match the gradients of InfoNCE at the teacher's embeddings.
 
     Args:
         image: the student's unit vectors (n, d).
         text: the student's unit vectors (n, d).
         teacher: vectors of the same dimension d.
-        scale: the student's logit scale itself.
-        gather: joins the rows of all processes.
+        scale: the student's logit scale, not its logarithm.
+        gather: gathers the rows of all processes.
 
     Returns:
-        A scalar: mean over pairs of the squared distance of both gradients, each taken of its pair's own share of the
-        loss, so that the value does not depend on the size of the batch.
+        A scalar: the squared distance between the gradients of a pair, averaged over pairs. They are gradients of the
+        loss times the size of the batch, so the value doesn't depend on that size.
     """
-    mine = info_nce_gradients(image, text, scale, gather)
+    own = info_nce_gradients(image, text, scale, gather)
     with torch.no_grad():
         wanted = info_nce_gradients(teacher.image, teacher.text, torch.as_tensor(teacher.scale), gather)
-    return sum(((m - w).square().sum(dim=-1).mean() for m, w in zip(mine, wanted, strict=True)), image.new_zeros(()))
+    return sum(((o - w).square().sum(dim=-1).mean() for o, w in zip(own, wanted, strict=True)), image.new_zeros(()))
 
 
 def info_nce_gradients(image: Tensor, text: Tensor, scale: Tensor, gather: Gather = alone) -> tuple[Tensor, Tensor]:
     """Return the gradients of n · InfoNCE with respect to `image` and `text`, both (n, d), in closed form.
 
-    All pairs are taken to mean different things.
+    All pairs count as different.
     """
     images, texts = gather(image), gather(text)
     logits = scale * images @ texts.T
@@ -134,16 +134,16 @@ def augmented(
     groups: Tensor,
     gather: Gather = alone,
 ) -> Tensor:
-    """Augmented feature distillation (CLIP-KD, section 3.2): InfoNCE on student and teacher fused.
+    """Augmented feature distillation (CLIP-KD, section 3.2): InfoNCE of student and teacher fused.
 
     Args:
         image: the student's unit vectors (n, d).
         text: the student's unit vectors (n, d).
         teacher: vectors (n, e).
-        fuse: for photos and for texts, a module that maps (n, d + e) to (n, k). They learn and are thrown away.
-        scale: the logit scale itself.
+        fuse: for photos and for texts, a module that maps (n, d + e) to (n, k). It learns with the student.
+        scale: the logit scale, not its logarithm.
         groups: ids (n,) of what the photos show.
-        gather: joins the rows of all processes.
+        gather: gathers the rows of all processes.
     """
     fused_image = F.normalize(fuse[0](torch.cat([image, teacher.image], dim=1)), dim=-1)
     fused_text = F.normalize(fuse[1](torch.cat([text, teacher.text], dim=1)), dim=-1)
@@ -151,15 +151,15 @@ def augmented(
 
 
 def soft_sigmoid(student: Tensor, teacher: Tensor) -> Tensor:
-    """Distillation of a SigLIP student: binary cross-entropy with the teacher's probabilities as targets.
+    """Distill into a SigLIP student: binary cross-entropy with the teacher's probabilities as targets.
 
     Args:
         student: logits (n, m), scale and bias included.
         teacher: logits (n, m), constant.
 
     Returns:
-        A scalar: the sum over columns, averaged over rows, less its least possible value, so that a perfect student
-        scores 0. It is not −log σ((2p − 1)·z), whose gradient differs and vanishes for p = ½.
+        A scalar: the sum over columns, averaged over rows, minus its smallest possible value, so it is 0 for a perfect
+        student. It differs from −log σ((2p − 1)·z), whose gradient vanishes for p = ½.
     """
     probability = teacher.sigmoid()
     loss = F.binary_cross_entropy_with_logits(student, probability, reduction="none")
@@ -168,15 +168,15 @@ def soft_sigmoid(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relational(student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float) -> Tensor:
-    """KL between two spaces' pairwise geometries (relational distillation, Park et al. 2019).
+    """KL divergence between the similarities within two spaces (relational distillation, Park et al. 2019).
 
-    The two spaces need not share a dimension: only who is near whom is learned.
+    The spaces may have different dimensions, because only similarities are compared.
 
     Args:
         student: unit vectors (n, d).
         teacher: unit vectors (n, e) of the same items, constant.
-        student_temperature: divides the student's cosines.
-        teacher_temperature: divides the teacher's cosines.
+        student_temperature: divisor of the student's cosines.
+        teacher_temperature: divisor of the teacher's cosines.
     """
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
     logits = (student @ student.T / student_temperature).masked_fill(itself, -1e4)

@@ -1,4 +1,4 @@
-"""Teachers: anything that gives vectors for photos and texts."""
+"""Teachers: models whose embeddings of photos and texts a student learns to match."""
 
 from distill.teachers.base import ImageEncoder, Teacher, TextEncoder
 from distill.teachers.cache import VectorCache

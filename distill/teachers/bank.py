@@ -1,4 +1,4 @@
-"""A teacher's vectors of a whole corpus."""
+"""A teacher's embeddings of a whole corpus."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TeacherBank:
-    """One teacher's unit vectors of every photo and text of the corpus, computed once.
+    """One teacher's unit embeddings of every photo and text of the corpus.
 
     Attributes:
-        photos: (samples, d) float32, NaN for photos that could not be read.
+        photos: (samples, d) float32, NaN for unreadable photos.
         texts: (texts, d) float32.
-        logit_scale: at which its similarities are mimicked.
-        classes: (c, d) float32, its vectors of the texts that stand for its classifier's classes, if it has one.
-        posterior: (samples, c) float32, the classifier's own log-probabilities.
+        logit_scale: the logit scale at which the student matches its similarities.
+        classes: (c, d) float32, its embeddings of the classes of its classifier, if it has one.
+        posterior: (samples, c) float32, the classifier's log-probabilities, if a loss needs them.
     """
 
     photos: Tensor

@@ -18,42 +18,43 @@ from distill.files import locate
 from distill.teachers.base import encode_files
 from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.vectors import Floats
 
 
-def load_trunk_weights(trunk: nn.Module, path: Path) -> None:
-    """Load a plain state dict into a timm model.
+def load_trunk_weights(trunk: nn.Module, path: PathLike) -> None:
+    """Load a state dict into a timm model.
 
-    A file whose names differ but whose tensors come in the same order and shapes, as the converted
-    EfficientNet-Lite files do, is mapped by order.
+    If the names differ but the tensors have the same order and shapes, as in converted EfficientNet-Lite files, they
+    are matched by order.
 
     Raises:
-        PocketclipError: the file is not a state dict of this architecture.
+        PocketclipError: the file isn't a state dict of this architecture.
     """
     state: dict[str, Tensor] = read_torch(path)
     wanted = trunk.state_dict()
     if set(wanted) <= set(state):
         trunk.load_state_dict({name: state[name] for name in wanted})
         return
-    # Counters of BatchNorm carry no weights, and older files lack them.
+    # Older files lack the counters of BatchNorm.
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
     given = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
     pairs = list(zip(names, given, strict=False))
     if len(given) < len(names) or any(wanted[name].shape != value.shape for name, value in pairs):
-        raise PocketclipError(f"{path}: these weights are not of a {type(trunk).__name__} of this shape")
+        raise PocketclipError(f"{path}: these weights don't fit a {type(trunk).__name__} of this shape")
     trunk.load_state_dict({**wanted, **dict(pairs)})
 
 
 class Backbone:
-    """A frozen timm classifier as an encoder of photos.
+    """A frozen timm classifier that encodes photos.
 
     Args:
-        config: trunk, weights and pixels.
-        base: what a relative path of weights starts from.
+        config: the model, its weights and its preprocessing.
+        base: the folder that a relative path of weights starts from.
     """
 
-    def __init__(self, config: BackboneConfig, base: Path) -> None:
+    def __init__(self, config: BackboneConfig, base: PathLike) -> None:
         import timm
 
         self.config = config
@@ -73,16 +74,16 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """Length of a feature vector."""
+        """Number of features."""
         return int(self.model.head_hidden_size or self.model.num_features)
 
     def encode_images(self, photos: Sequence[Path]) -> Floats:
-        """Return pooled features (n, width) float32, not normalised."""
+        """Return pooled features (n, width), which are not normalized."""
         return encode_files(photos, self.encode_pictures, self.pixels.size)
 
     @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
-        """Return pooled features (n, width) float32, not normalised."""
+        """Return pooled features (n, width), which are not normalized."""
         pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures]))
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self._pooled(pixels)
@@ -98,33 +99,34 @@ class Backbone:
 
     @torch.inference_mode()
     def log_posterior(self, features: Tensor) -> Tensor:
-        """Return the classifier's own log-probabilities (n, classes) for pooled features."""
+        """Return the classifier's log-probabilities (n, classes) for pooled features (n, width)."""
         return torch.log_softmax(self.model.get_classifier()(features), dim=-1)
 
 
 class SentenceEncoder:
-    """A frozen sentence-transformers model, read from a folder; it never asks a hub.
+    """A frozen sentence-transformers model, read from a folder; nothing is downloaded.
 
-    Its own vector says what a sentence means and little of its words. Earlier layers and the strongest tokens keep
-    more of these, so they can be joined to it: then its vector, and each of the others, of unit length, side by side.
+    Its embedding holds the meaning of a sentence but little about its words. Earlier layers and the maximum over tokens
+    hold more about them. They can be added: each is scaled to unit length, and all are joined.
 
     Args:
         folder: the model's folder.
-        layers: hidden layers, 0 for the embeddings, whose means over tokens are joined.
-        strongest: whether the last layer's maximum over tokens is joined.
-        batch: sentences a forward pass.
+        layers: hidden layers, 0 for the token embeddings, whose means over tokens are added.
+        strongest: whether to add the last layer's maximum over tokens.
+        batch: sentences per forward pass.
 
     Raises:
         PocketclipError: the model has no such layer.
     """
 
-    def __init__(self, folder: Path, layers: Sequence[int] = (), strongest: bool = False, batch: int = 64) -> None:
-        # torchao, which an exporter may have brought, greets every program that imports transformers.
+    def __init__(self, folder: PathLike, layers: Sequence[int] = (), strongest: bool = False, batch: int = 64) -> None:
+        folder = Path(folder)
+        # torchao, if an exporter installed it, logs a message whenever transformers is imported.
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # ours is the only one that asks whether stderr is a terminal
+        disable_progress_bar()  # it doesn't check whether stderr is a terminal
 
         self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         self.layers, self.strongest, self.batch = tuple(layers), strongest, batch
@@ -138,7 +140,7 @@ class SentenceEncoder:
         self.identity = f"sentences|{sizes}" + (f"|{self.layers}|{strongest}" if layers or strongest else "")
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
-        """Return vectors (n, width) float32: of unit length, or several such side by side."""
+        """Return vectors (n, width): one unit vector per text, or several joined ones."""
         vectors: Floats = self.model.encode(
             list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
         )
@@ -148,12 +150,12 @@ class SentenceEncoder:
         more = np.empty((len(texts), self.width - vectors.shape[1]), np.float32)
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
-            more[rows] = self._more([texts[row] for row in rows])
+            more[rows] = self._added_parts([texts[row] for row in rows])
         return np.concatenate([vectors, more], axis=1)
 
     @torch.inference_mode()
-    def _more(self, texts: list[str]) -> Floats:
-        """Return what is joined to the vectors, (n, parts · hidden width) float32."""
+    def _added_parts(self, texts: list[str]) -> Floats:
+        """Return the added parts (n, parts · hidden width)."""
         tokens = self.model.tokenizer(
             texts, padding=True, truncation=True, max_length=self.model.max_seq_length, return_tensors="pt"
         )

@@ -1,4 +1,4 @@
-"""A student's own features of a whole corpus, for stages that learn what stands on a trunk at rest."""
+"""A student's own features of a whole corpus, for stages with a frozen trunk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mobileclip.vectors import Floats
 
 
 class TrunkEncoder:
-    """A student's trunk as an encoder of photos, as its pixel recipe crops them.
+    """Encodes whole photos with a student's trunk.
 
     Args:
-        model: the student; its trunk must not learn meanwhile.
+        model: the student, whose trunk must stay frozen while this is used.
         device: where the trunk runs.
-        dtype: what it computes in, if not single precision.
+        dtype: half-precision type of its arithmetic; None for float32.
     """
 
     def __init__(self, model: CLIP, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -34,7 +34,7 @@ class TrunkEncoder:
         self.identity = f"trunk|{model.config.image.trunk}|{dtype}|{digest.hexdigest()[:32]}"
 
     def encode_images(self, photos: Sequence[Path]) -> Floats:
-        """Return pooled features (n, width) float32; NaN for a photo that cannot be read."""
+        """Return pooled features (n, width), NaN for unreadable photos."""
         self.trunk.eval().to(self.device, memory_format=torch.channels_last)
         return encode_files(photos, self._encode, self.pixels.size)
 

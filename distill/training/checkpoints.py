@@ -9,6 +9,7 @@ import torch
 
 from distill.files import write_whole
 from mobileclip.checkpoints import read_torch
+from mobileclip.files import PathLike
 
 
 class RunCheckpoints:
@@ -19,8 +20,8 @@ class RunCheckpoints:
         keep: number of checkpoints to keep.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder / "checkpoints", keep
+    def __init__(self, folder: PathLike, keep: int) -> None:
+        self.folder, self.keep = Path(folder) / "checkpoints", keep
 
     def path(self, step: int) -> Path:
         """Return the path of a step's checkpoint, which may not exist."""

@@ -21,7 +21,7 @@ def recompute_activations(model: CLIP) -> None:
     try:
         model.image.trunk.set_grad_checkpointing(True)
     except (AssertionError, AttributeError, NotImplementedError) as error:
-        raise ConfigError(f"optim.checkpoint_activations: {model.config.image.trunk} does not support it") from error
+        raise ConfigError(f"optim.checkpoint_activations: {model.config.image.trunk} doesn't support it") from error
     for block in model.text.blocks:
         forward: Callable[[Tensor], Tensor] = block.forward
         block.forward = partial(checkpoint, forward, use_reentrant=False)

@@ -76,6 +76,11 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 class EMA:
     """Exponential moving average of a model's weights and BatchNorm statistics.
 
+    It gives the same averages as `torch.optim.swa_utils.AveragedModel` (a test compares them), but keeps tensors by
+    name instead of a copy of the module. A copied module would include what training adds to it: hooks of fake
+    quantization, compiled code, recomputed activations, and the parameter groups of FSDP. Tensors are also what run
+    checkpoints store.
+
     Args:
         model: the model to average.
         decay: weight of the previous average; the first update copies the model.

@@ -1,4 +1,4 @@
-"""A recipe from beginning to end: data, teachers, student, plot and report."""
+"""A whole training run: data, teachers, student, plot and report."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from mobileclip.towers import CLIP, ModelConfig, create_model
 from mobileclip.towers.image import ClassVectors
 
 PLACES_PHOTOS = 8192
-"""Photos by which a student's projection of places is fitted; see `ImageTower.local`."""
+"""Largest number of photos that `ImageTower.fit_places` uses."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe made ready: everything that training needs, teacher vectors computed."""
+    """A run that is ready to train: all teacher embeddings are computed."""
 
     recipe: Recipe
     trainer: Trainer
@@ -50,21 +50,21 @@ class Run:
     def finish(self) -> Path:
         """Write the student's checkpoint, the loss plot and the report; returns the checkpoint's folder.
 
-        All processes must call it, and the first writes.
+        All processes must call it; the first one writes.
         """
         from distill.report.charts import plot_losses
         from distill.report.page import write_report
 
         folder, student = self.out / "student", self.trainer.student()
         if rank() == 0:
-            self._say_where(student)
+            self._fit_places(student)
             save_checkpoint(student, self.merges, folder, self.recipe.about)
             plot_losses(self.out / "metrics.jsonl", self.out / "losses.png")
             write_report(self.out, self.recipe)
         return folder
 
-    def _say_where(self, student: CLIP) -> None:
-        """Fit the student's projection of places to photos of the corpus; no other feed keeps them at hand."""
+    def _fit_places(self, student: CLIP) -> None:
+        """Fit `ImageTower.places` to photos of the corpus, if the feed has one."""
         feed = self.trainer.feed
         if student.image.places is None:
             return
@@ -83,35 +83,37 @@ class Run:
 
 def prepare(
     recipe: Recipe,
-    base: Path,
-    data: Path,
-    out: Path,
+    base: PathLike,
+    data: PathLike,
+    out: PathLike,
     report: ReportProgress,
     workers: int = 1,
     device: torch.device | None = None,
 ) -> Run:
-    """Read the data, compute or load the teachers' vectors, build the student, and go back to its checkpoint.
+    """Read the data, compute or load teacher embeddings, create the student, and load its last checkpoint if any.
 
     Args:
         recipe: all settings.
-        base: the recipe's folder; merges and weights are looked for from here.
+        base: the folder that paths of merges and weights are relative to, usually the recipe's.
         data: the folder that the recipe's data files are relative to.
         out: the run's folder.
-        report: told how far each long step is.
-        workers: processes that decode photos.
-        device: where to train; as the recipe says, if not given.
+        report: called with the progress of each long step.
+        workers: number of processes that decode photos.
+        device: where to train; by default, what the recipe says.
 
     Raises:
-        PocketclipError: a file is missing or a setting does not fit.
+        PocketclipError: a file is missing, or settings don't match.
     """
+    base, data, out = Path(base), Path(data), Path(out)
     merges = locate(recipe.merges, base).read_bytes()
     torch.manual_seed(recipe.seed)
     model = build_student(recipe, base)
     tokenizer = Tokenizer.load(merges, model.config.text.context_length)
-    # The end-of-text token is the last id of both, so they must agree.
+    # The end-of-text token must be the last id of both.
     if tokenizer.vocab_size != model.config.text.vocab_size:
+        config = model.config
         raise ConfigError(
-            f"{recipe.merges} makes {tokenizer.vocab_size} tokens, the text tower has {model.config.text.vocab_size}"
+            f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
         )
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
     validator = Validator(recipe, tokenizer, merges, data, out)
@@ -133,15 +135,15 @@ def make_feed(
     report: ReportProgress,
     workers: int,
 ) -> Feed:
-    """Return what the recipe's sources and `teach` ask for: reinforced data, a live teacher, or cached vectors."""
+    """Return the feed for the recipe's sources and `teach`: reinforced data, online teachers or cached embeddings."""
     reinforced = any(source.kind == "reinforced" for source in recipe.photos)
     if reinforced or recipe.teach == "online":
         feed: ReinforcedFeed | OnlineFeed
         if reinforced:
             feed = ReinforcedFeed(recipe, data, model.config, tokenizer, workers)
         else:
-            live = assemble_teachers(recipe, base, data, out, report)
-            feed = OnlineFeed(recipe, data, model.config, tokenizer, live, workers)
+            teachers = assemble_teachers(recipe, base, data, out, report)
+            feed = OnlineFeed(recipe, data, model.config, tokenizer, teachers, workers)
         report("data", feed.photo_count, feed.photo_count, f"{feed.text_count:,} texts")
         if recipe.starts_from_student and feed.widths[0] == model.config.embed_dim:
             report("start", 1, 1, f"cosine to the teacher {align_by_batches(model, recipe, feed):.2f}")
@@ -155,7 +157,7 @@ def make_feed(
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
     if model.image.classes is not None and not recipe.starts_from_student:
-        _begin_classes(model.image.classes, banks[0])
+        _initialize_classes(model.image.classes, banks[0])
     _align(recipe, model, tokenizer, corpus, banks[0], report)
     features = None
     if any(stage.features for stage in recipe.stages):
@@ -164,12 +166,12 @@ def make_feed(
     return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers, features)
 
 
-def _begin_classes(classes: ClassVectors, bank: TeacherBank) -> None:
-    """Let a student's classifier say of its classes what the first teacher says of them."""
+def _initialize_classes(classes: ClassVectors, bank: TeacherBank) -> None:
+    """Initialize a student's class embeddings with the first teacher's."""
     if bank.classes is None or bank.classes.T.shape != classes.vectors.weight.shape:
         wanted = " × ".join(map(str, classes.vectors.weight.T.shape))
         raise ConfigError(
-            f"image.classes begins with the first teacher's vectors of its classes, {wanted}: "
+            f"image.classes needs the first teacher's embeddings of its classes, {wanted}: "
             "give [aligned] class_names of as many classes, or start from a checkpoint"
         )
     classes.set_vectors(bank.classes)
@@ -214,7 +216,7 @@ def build_student(recipe: Recipe, base: PathLike) -> CLIP:
 
 
 def _load_trunk(model: CLIP, path: Path) -> None:
-    """Load a timm model's weights; those of its classifier too, where the student keeps one."""
+    """Load a timm model's weights, with its classifier if the student has one."""
     image, classes = model.config.image, model.image.classes
     if classes is None:
         load_trunk_weights(model.image.trunk, path)
@@ -228,7 +230,7 @@ def _load_trunk(model: CLIP, path: Path) -> None:
     classes.classifier.load_state_dict(whole.get_classifier().state_dict())
 
 
-def student_config(recipe: Recipe, base: Path) -> ModelConfig:
-    """Read the shape of the recipe's student: `model` names a shipped configuration, or a .toml beside the recipe."""
-    beside = base / recipe.model
+def student_config(recipe: Recipe, base: PathLike) -> ModelConfig:
+    """Return the architecture of a recipe's student: a shipped one, or a .toml file next to the recipe."""
+    beside = Path(base) / recipe.model
     return ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)

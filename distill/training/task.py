@@ -1,4 +1,4 @@
-"""What a student is asked to do: match photos and texts, and mimic its teachers, by the recipe's weights."""
+"""The training task: a student, and the weighted sum of the losses of its recipe."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 
 Encoded = dict[str, Tensor]
-"""The student's unit vectors: `image` (n, d), `text` (m, d) and, if asked for, `masked` (n, d)."""
+"""The student's unit embeddings: `image` (n, d), `text` (m, d) and, if a loss needs it, `masked` (n, d)."""
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the towers compute in, by `OptimConfig.precision`; None for single precision."""
+"""Type of the towers' arithmetic by `OptimConfig.precision`; without an entry, float32."""
 
 TEXT_CHUNKS = 4
+"""Number of chunks of similar length in which a causal text tower runs."""
 
 
 class DistillTask(nn.Module):
-    """A student with its losses, and the parameters that only the losses have.
+    """A student with its losses, and the parameters that belong to losses.
 
-    Encoding and losses are apart, so that gradient caching can come between them. With several processes each compares
-    its own rows with everyone's; see `distill.distributed`.
+    Encoding and losses are separate, so that gradient caching can split a batch between them. With several processes,
+    each one compares its own rows with the rows of all; see `distill.distributed`.
 
     Args:
         model: the student.
-        weights: how much of each loss.
-        widths: dimensions of each teacher's vectors.
-        precision: of the towers.
-        quantize: what of the towers is rounded to eight bits; see `OptimConfig`.
+        weights: the weights and settings of the losses.
+        widths: the dimension of each teacher's embeddings.
+        precision: see `OptimConfig`.
+        quantize: see `OptimConfig`.
 
     Raises:
-        ConfigError: a loss needs vectors as long as the student's, and no teacher has such.
+        ConfigError: no teacher has what a loss needs.
     """
 
     def __init__(
@@ -63,22 +64,23 @@ class DistillTask(nn.Module):
                     self.add_module(name, module)
 
     def forward(self, batch: Batch, gradients: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return each loss and their weighted sum under `loss`; see `losses`.
+        """Return each loss and their weighted sum as `loss`; see `losses`.
 
         Args:
-            batch: photos, texts and what the teachers say of them.
-            gradients: of vectors that `encode` returns and of loss parameters, by name. Then no loss is computed:
-                `loss` is a number that has these very gradients (gradient caching).
+            batch: photos and texts with their teacher embeddings.
+            gradients: for gradient caching, the gradients of the loss with respect to the embeddings that `encode`
+                returns and to the parameters of losses, by name. Then no loss is computed, and `loss` is a scalar with
+                these gradients.
         """
         encoded = self.encode(batch.pixels, batch.tokens)
         if gradients is None:
             return self.losses(encoded, batch)
-        learnt = {**encoded, **dict(self.loss_parameters())}
-        pulls = [(learnt[name] * gradient).sum() for name, gradient in gradients.items()]
-        return {"loss": torch.stack(pulls).sum()}
+        values = {**encoded, **dict(self.loss_parameters())}
+        products = [(values[name] * gradient).sum() for name, gradient in gradients.items()]
+        return {"loss": torch.stack(products).sum()}
 
     def loss_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield names and values of what the losses themselves learn: all parameters outside the towers."""
+        """Yield the names and values of the losses' own parameters: all parameters outside the towers."""
         towers = ("model.image.", "model.text.")
         yield from ((name, value) for name, value in self.named_parameters() if not name.startswith(towers))
 
@@ -86,10 +88,10 @@ class DistillTask(nn.Module):
         """Run the towers.
 
         Args:
-            pixels: (n, 3, s, s), n ≥ 0, or features of the trunk (n, width).
+            pixels: (n, 3, s, s), n ≥ 0, or the trunk's features (n, width).
             tokens: (m, length), m ≥ 0.
         """
-        # Only the towers run in half precision: similarities times a scale of 40 would lose their differences.
+        # Losses stay in float32: half precision can't resolve similarities times a logit scale of 40.
         with torch.autocast(tokens.device.type, self.dtype, enabled=self.dtype is not None):
             nothing = torch.zeros(0, self.model.config.embed_dim, device=tokens.device)
             encoded = {"image": nothing, "text": self._encode_texts(tokens) if len(tokens) else nothing}
@@ -98,8 +100,8 @@ class DistillTask(nn.Module):
                     pixels = pixels.contiguous(memory_format=torch.channels_last)
                 encoded["image"] = self._image(pixels)
             if self.weights.needing(Need.MASKED):
-                blanked = _blank_patches(pixels, self.weights.masked_share, self.weights.masked_patch)
-                encoded["masked"] = self._image(blanked) if len(pixels) else nothing
+                masked = mask_patches(pixels, self.weights.masked_share, self.weights.masked_patch)
+                encoded["masked"] = self._image(masked) if len(pixels) else nothing
         return encoded
 
     def _image(self, pixels: Tensor) -> Tensor:
@@ -113,9 +115,9 @@ class DistillTask(nn.Module):
         return F.normalize(self.rounding.run(self.model.text, tokens).float(), dim=-1)
 
     def _encode_texts(self, tokens: Tensor) -> Tensor:
-        """Run the text tower, a causal one in chunks of texts alike in length, without the padding behind each.
+        """Run the text tower; if it is causal, in chunks of texts with similar lengths and without their padding.
 
-        A causal tower cannot see that padding, and most texts are short beside the longest.
+        A causal tower doesn't see the padding, and most texts are much shorter than the longest.
         """
         if not self.model.config.text.causal:
             return self._text(tokens)
@@ -128,7 +130,7 @@ class DistillTask(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def losses(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
-        """Return each loss, detached, their weighted sum under `loss`, with gradients, and `logit_scale`.
+        """Return each loss, detached; their weighted sum as `loss`, with gradients; and `logit_scale`.
 
         Args:
             encoded: what `encode` returned for this batch.
@@ -173,18 +175,18 @@ class DistillTask(nn.Module):
         )
 
 
-def _blank_patches(pixels: Tensor, share: float, patch: int) -> Tensor:
-    """Set a share of square patches, drawn for each photo, to the mean colour (CLIP-KD, MFD).
+def mask_patches(pixels: Tensor, share: float, patch: int) -> Tensor:
+    """Set a random share of each photo's square patches to the mean color (CLIP-KD, MFD).
 
     Args:
-        pixels: normalised, (n, 3, s, s).
-        share: of the patches; at least one stays.
-        patch: side of one.
+        pixels: normalized photos (n, 3, s, s).
+        share: the share of patches to mask; at least one patch stays.
+        patch: side of a patch, in pixels.
     """
     n, side = len(pixels), -(-pixels.shape[-1] // patch)
-    blanked = min(round(share * side * side), side * side - 1)
+    masked = min(round(share * side * side), side * side - 1)
     order = torch.rand(n, side * side, device=pixels.device).argsort(dim=1)
-    keep = (order >= blanked).to(pixels.dtype).unflatten(1, (1, side, side))
+    keep = (order >= masked).to(pixels.dtype).unflatten(1, (1, side, side))
     mask = keep.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     return pixels * mask[:, :, : pixels.shape[-2], : pixels.shape[-1]]
 

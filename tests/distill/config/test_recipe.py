@@ -64,7 +64,7 @@ def test_settings_can_be_overridden(tmp_path: Path) -> None:
         ("photos", "all", "a list is needed"),
         ("open_clip", [], "name a teacher"),
         ("open_clip", {"model": "x"}, r"a list is needed, \[\[open_clip\]\]"),
-        ("open_clip.model", "x", "open_clip is no table"),
+        ("open_clip.model", "x", "open_clip isn't a table"),
         ("loss", {"contrastive": 0, "affinity": 0, "feature": 0}, "at least one weight"),
         ("optim.ema", 1.0, r"ema must lie in \[0, 1\)"),
         ("optim.micro_batch", -1, "micro_batch cannot be negative"),

@@ -179,11 +179,11 @@ def test_a_photo_that_cannot_be_read_has_no_features(
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"stages": [{"epochs": 1, "px": 48}, *FEATURES]}, "before any in which the trunk learns"),
+        ({"stages": [{"epochs": 1, "px": 48}, *FEATURES]}, "must come before the trunk learns"),
         ({"stages": [{"epochs": 1, "features": True, "px": 64}]}, "features = true or texts_only = true and no px"),
         ({"stages": [{"epochs": 1, "features": True, "texts_only": True}]}, "texts_only or features, not both"),
         ({"loss.masked_feature": 1.0}, "needs photos, not features"),
-        ({"teach": "online"}, "neither reinforced nor taught online"),
+        ({"teach": "online"}, "photos on disk and cached teachers"),
     ],
 )
 def test_settings_that_no_features_fit_are_refused(

@@ -8,7 +8,7 @@ import torch
 from distill.batch import Batch
 from distill.config import LossConfig
 from distill.losses import affinity, ensemble, feature, info_nce
-from distill.training.task import DistillTask, _blank_patches
+from distill.training.task import DistillTask, mask_patches
 from mobileclip.errors import ConfigError
 from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, toy_batch, toy_model
 
@@ -100,10 +100,10 @@ def test_texts_in_chunks_of_like_length_have_the_vectors_they_always_had(count: 
     assert torch.allclose(texts, model.encode_text(tokens), atol=1e-6)
 
 
-def test_a_share_of_the_patches_is_blanked_in_each_photo() -> None:
+def test_a_share_of_the_patches_is_masked_in_each_photo() -> None:
     torch.manual_seed(0)
-    blanked = _blank_patches(torch.ones(200, 1, 100, 100), 0.75, 32)
-    patches = torch.nn.functional.pad(blanked, (0, 28, 0, 28), value=-1)[:, 0].unfold(1, 32, 32).unfold(2, 32, 32)
+    masked = mask_patches(torch.ones(200, 1, 100, 100), 0.75, 32)
+    patches = torch.nn.functional.pad(masked, (0, 28, 0, 28), value=-1)[:, 0].unfold(1, 32, 32).unfold(2, 32, 32)
     kept = patches[..., 0, 0]  # 4 × 4 patches, the last row and column cut
     assert torch.equal(kept.sum(dim=(1, 2)), torch.full((200,), 4.0))
     assert torch.equal(patches[:, :3, :3].amin(dim=(3, 4)), patches[:, :3, :3].amax(dim=(3, 4)))
