@@ -90,7 +90,7 @@ class ModelAbout:
 
     name: str
     engine: str
-    licence: str
+    license: str
     dim: int
     labels: int
     can_localize: bool
@@ -309,7 +309,7 @@ class Gallery:
         return ModelAbout(
             name=model.name,
             engine=model.engine,
-            licence=model.manifest.license,
+            license=model.manifest.license,
             dim=model.dim,
             labels=len(model.labels),
             can_localize=can_localize(model),

@@ -1,4 +1,4 @@
-"""What a photo's file tells about how it was taken."""
+"""When and how a photo was taken, from its file."""
 
 import math
 import re
@@ -31,14 +31,14 @@ class Facts:
     """What the index keeps of a photo's header.
 
     Attributes:
-        width: upright, in pixels, as `height`.
-        height: see `width`.
+        width: in pixels, upright.
+        height: in pixels, upright.
         taken: seconds from 1970 to the time that the clock on the wall showed, as if that clock were UTC's. It is the
-            day and hour as the person lived them, in whatever zone, so that neither travel nor a change of summer time
+            day and hour as the person lived them, in any time zone, so that neither travel nor daylight saving time
             moves a photo to another day.
         taken_from: "camera" for EXIF's DateTimeOriginal, or else DateTimeDigitized; "file" where neither is credible,
-            for the file's time of change on this computer's clock. (EXIF's DateTime is the time of an edit.)
-        offset_minutes: what the camera's clock was ahead of UTC, where it says so; for display, it moves nothing.
+            for the modification time of the file on this computer's clock. (EXIF's DateTime is the time of an edit.)
+        offset_minutes: how far the camera's clock was ahead of UTC, if known; only for display.
     """
 
     width: int
@@ -50,23 +50,23 @@ class Facts:
 
 @dataclass(frozen=True)
 class Details:
-    """What a photo's own file tells, for a person to read; None where it does not.
+    """What a photo's file says about it, for a person to read; None if it doesn't say.
 
     Attributes:
         path: of the file.
         size: in bytes.
-        width: upright, in pixels, as `height`.
-        height: see `width`.
+        width: in pixels, upright.
+        height: in pixels, upright.
         format: e.g. "JPEG".
         taken: on the clock of the place, see `Facts`.
-        taken_from: see `Facts`.
-        offset_minutes: see `Facts`.
+        taken_from: "camera" or "file", see `Facts`.
+        offset_minutes: how far the camera's clock was ahead of UTC.
         camera: maker and model.
         lens: its model.
         exposure: in seconds.
         aperture: f-number.
         iso: sensitivity.
-        focal_length: in millimetres.
+        focal_length: in millimeters.
         latitude: degrees, north positive.
         longitude: degrees, east positive.
     """
@@ -90,12 +90,12 @@ class Details:
 
 
 def wall_clock(seconds: float) -> datetime:
-    """The date and time that `Facts.taken` stands for, without a zone."""
+    """The date and time of `Facts.taken`, without a zone."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 def file_time(mtime_ns: int) -> float:
-    """A file's time of change on this computer's clock, counted as `Facts.taken`; 0 where no clock shows it."""
+    """A file's modification time on this computer's clock, counted as `Facts.taken`; 0 if it is out of range."""
     try:
         local = datetime.fromtimestamp(mtime_ns / 1e9)
     except (OverflowError, OSError, ValueError):
@@ -123,10 +123,10 @@ def facts_of(header: Header, mtime_ns: int, now: float | None = None) -> Facts:
 
 
 def read_details(path: str, size: int, mtime_ns: int) -> Details:
-    """Read all that the photo's file tells; where its header is damaged, what the file system knows.
+    """Read all that the photo's file says; if its header is damaged, only what the file system knows.
 
     Raises:
-        PhotoError: there is no such file, or it may not be read.
+        PhotoError: the file is missing or may not be read.
     """
     try:
         header = read_header(path)
@@ -190,14 +190,14 @@ def _text(value: Any) -> str | None:
 
 
 def _camera(make: str | None, model: str | None) -> str | None:
-    """Maker and model, the maker once: "Canon" and "Canon EOS R" are "Canon EOS R"."""
+    """Maker and model, the maker only once: "Canon" and "Canon EOS R" give "Canon EOS R"."""
     if make and model and not model.lower().startswith(make.split()[0].lower()):
         return f"{make} {model}"
     return model or make
 
 
 def _number(value: Any) -> float | None:
-    """A finite number above 0 out of what EXIF may hold: a number, a fraction, or a list of them."""
+    """A finite number above 0 from what EXIF may hold: a number, a fraction, or a list of them."""
     if isinstance(value, tuple | list) and value:
         value = value[0]
     try:

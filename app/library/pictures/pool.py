@@ -1,7 +1,7 @@
-"""Decode pictures for a screen, off its thread: the newest wish first, never more waiting than can be seen.
+"""Decode pictures for a screen in other threads: the newest request first, and never many waiting.
 
-Someone who scrolls fast wants what is on the screen now and not what has passed. So wishes wait on a short stack: the
-one asked for last is served first, and the one that has waited longest falls off the bottom.
+Someone who scrolls fast wants what is on the screen now and not what has passed. So requests wait on a short stack: the
+latest is served first, and the one that has waited longest is dropped when the stack is full.
 """
 
 import math
@@ -13,29 +13,31 @@ from threading import Condition, Thread
 from PIL import Image
 
 from app.library.pictures.thumbnails import Picture, Thumbnails
-from mobileclip.errors import PhotoError
+from mobileclip.errors import PhotoError, one_line
 from mobileclip.photos import open_photo, read_header
 
 Done = Callable[[Picture | PhotoError | None], None]
-"""Takes the picture, or why there is none, or None where the wish was dropped and may be made again. It is called in a
-thread of the pool, or, for a dropped wish, in the one that made another; so it must be quick, and touch no widget."""
+"""Takes the picture, or an error, or None if the request was dropped and may be repeated.
+
+It is called in a thread of the pool, or, for a dropped request, in the thread of a later request; so it must be quick
+and touch no widget."""
 
 _Name = tuple[str, str, int]
 
 
 class Ticket:
-    """A wish for a picture, which can be taken back."""
+    """A request for a picture, which can be canceled."""
 
     def __init__(self, done: Done) -> None:
         self._done: Done | None = done
 
     def cancel(self) -> None:
-        """Take the wish back. A call that has begun in another thread may still end; later there is none."""
+        """Cancel the request. A call that has begun in another thread may still finish; none begins later."""
         self._done = None
 
     @property
     def wanted(self) -> bool:
-        """Whether it has neither been cancelled nor answered."""
+        """Whether the request was neither canceled nor answered."""
         return self._done is not None
 
     def _answer(self, answer: Picture | PhotoError | None) -> None:
@@ -60,7 +62,7 @@ class PicturePool:
         Args:
             thumbnails: the cache of small pictures.
             threads: how many decode at a time.
-            waiting: wishes that may wait; more drop the one that has waited longest.
+            waiting: how many requests may wait; one more drops the one that has waited longest.
         """
         self._thumbnails = thumbnails
         self._waiting = waiting
@@ -75,15 +77,15 @@ class PicturePool:
             thread.start()
 
     def thumbnail(self, key: str, photo: str, done: Done) -> Ticket:
-        """Ask for the thumbnail of the content `key`, made from the file `photo` where there is none yet."""
+        """Ask for the thumbnail of the content `key`, made from the file `photo` if there is none yet."""
         return self._ask(("thumbnail", key, 0), photo, lambda: self._thumbnails.picture(key, photo), done)
 
     def view(self, photo: str, longest: int, done: Done) -> Ticket:
-        """Ask for a whole photo, upright, reduced to at most `longest` pixels a side."""
+        """Ask for a whole photo, upright, reduced to at most `longest` pixels per side."""
         return self._ask(("view", photo, longest), photo, lambda: _view(photo, longest), done)
 
     def close(self) -> None:
-        """Drop what waits, finish what is being decoded, and end the threads; a second call does nothing."""
+        """Drop waiting requests, finish what is being decoded, and end the threads; a second call does nothing."""
         with self._changed:
             self._closed = True
             dropped = list(self._stack.values())
@@ -143,7 +145,7 @@ def _try(work: _Work) -> Picture | PhotoError:
     except MemoryError:
         return PhotoError(work.photo, "too large", "not enough memory to decode it")
     except Exception as error:  # a decoder's bug must cost one tile, never the thread
-        return PhotoError(work.photo, "decode error", f"{type(error).__name__}: {error}")
+        return PhotoError(work.photo, "decode error", f"{type(error).__name__}: {one_line(error)}")
 
 
 def _view(photo: str, longest: int) -> Picture:

@@ -67,7 +67,7 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
     if not 0 < weight < _MAX_WEIGHT:
         raise ValueError(f"a weight must be between 0 and {_MAX_WEIGHT:.0f}, not {weight:g}")
     if Path(content).suffix.lower() in PHOTO_SUFFIXES or content.startswith(("./", "../", "/", "~/")):
-        # Not Path.expanduser, which raises where there is no such home.
+        # Not Path.expanduser, which raises for an unknown user.
         path = os.path.expanduser(content)  # noqa: PTH111
         if not Path(path).is_file():
             raise ValueError(f"there is no photo {content}")

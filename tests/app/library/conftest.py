@@ -22,7 +22,7 @@ from mobileclip.zeroshot import Label, LabelSet
 
 
 class FakeModel:
-    """Vectors from mean colours of 2 × 2 fields; each photo on its own, whatever the batch."""
+    """Vectors from mean colors of 2 × 2 fields; each photo by itself, independent of its batch."""
 
     dim = 13
     logit_scale = 10.0
@@ -60,7 +60,7 @@ class FakeModel:
 
 
 def real_photos() -> list[Path]:
-    """Photographs out of two freely licensed packages, sorted by name."""
+    """Photographs from two freely licensed packages, sorted by name."""
     names = {
         "skimage": ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "moon.png"],
         "sklearn": ["china.jpg", "flower.jpg"],
@@ -119,7 +119,7 @@ def run(store: Store, model: FakeModel) -> Run:
 
 @pytest.fixture
 def photos_with_dates(tmp_path: Path) -> Path:
-    """Two photographs that say when they were taken, one of them lying on its side, and one that does not say."""
+    """Two photographs with a date, one of them rotated by EXIF, and one without a date."""
     from PIL import Image
 
     folder = tmp_path / "dated"
@@ -135,7 +135,7 @@ def photos_with_dates(tmp_path: Path) -> Path:
 
 
 def find(store: Store, model: FakeModel, query: Query, top: int = 300) -> Results:
-    """What a screen or the command line does to search."""
+    """Search as a screen or the command line does."""
     return search(store, query, lambda: (model, load_matrix(store, model.fingerprint)), top)
 
 

@@ -202,7 +202,7 @@ class SettingsScreen(AppScreen):
         else:
             entry.text = t("settings.model.line", name=about.name, engine=about.engine)
             where = t("settings.model.where" if about.can_localize else "settings.model.nowhere")
-            entry.note = f"{n('labels', about.labels)} · {where} · {about.licence}"
+            entry.note = f"{n('labels', about.labels)} · {where} · {about.license}"
 
     def _show_storage(self, storage: Storage) -> None:
         if not self._differs("storage", storage):

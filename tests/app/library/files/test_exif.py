@@ -1,4 +1,4 @@
-"""Dates and sizes out of real files: written by Pillow, read back by us."""
+"""Dates and sizes from real files, written by Pillow."""
 
 import os
 import time
@@ -59,7 +59,7 @@ def test_neither_the_zone_of_the_photo_nor_of_the_reader_moves_its_day(
         time.tzset()
 
 
-def test_digitized_stands_in_for_the_shot_and_an_edit_does_not(tmp_path: Path) -> None:
+def test_digitized_replaces_a_missing_shot_date_and_an_edit_does_not(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg", {0x9004: "1998:12:24 18:00:00"})
     assert taken(path) == (datetime(1998, 12, 24, 18), "camera")
     path = photo(tmp_path / "b.jpg", {0x0132: "2021:01:01 00:00:00"})

@@ -1,4 +1,4 @@
-"""The walk: what is a photo, what is passed over, and what could not be read."""
+"""The walk: what is a photo, what is skipped, and what could not be read."""
 
 import os
 import sys

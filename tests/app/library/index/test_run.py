@@ -1,4 +1,4 @@
-"""Indexing: only what is new is read, what fails is a row, what is gone leaves only where we looked."""
+"""Indexing: only what is new is read, failures are recorded, and photos are removed only where we could look."""
 
 import os
 import shutil

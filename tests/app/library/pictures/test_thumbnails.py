@@ -1,4 +1,4 @@
-"""Small pictures: upright, made once, whole after any crash, never more than allowed; decoded newest wish first."""
+"""Thumbnails: upright, made once, complete after any crash, within their limit; decoded newest request first."""
 
 import os
 import threading
@@ -88,7 +88,7 @@ def test_made_once_and_found_again_without_the_photo(cache: Thumbnails, tmp_path
 
 
 def test_a_file_that_has_changed_since_it_was_indexed_is_shown_but_not_kept(cache: Thumbnails, tmp_path: Path) -> None:
-    first, second = (Image.new("RGB", (300, 300), colour) for colour in ("black", "white"))
+    first, second = (Image.new("RGB", (300, 300), color) for color in ("black", "white"))
     for name in ("a.png", "copy.png"):
         first.save(tmp_path / name)
     indexed_as = key(tmp_path / "a.png")
@@ -167,7 +167,7 @@ def test_many_threads_may_make_the_same_one(cache: Thumbnails, tmp_path: Path) -
 
 
 class Slow(Thumbnails):
-    """A cache whose pictures wait for a gate, and which notes what it was asked for."""
+    """A cache whose pictures wait for a gate, and that records requests."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -192,7 +192,7 @@ def slow(tmp_path: Path) -> Slow:
 
 
 def started(pool: PicturePool, slow: Slow) -> list[object]:
-    """Keep the pool's only thread busy with a first wish, so that all further ones wait."""
+    """Keep the pool's only thread busy with a first request, so that all others wait."""
     answers: list[object] = []
     pool.thumbnail("first", "", answers.append)
     assert slow.begun.wait(300)

@@ -1,4 +1,4 @@
-"""Days, filters and rows against what a plain Python loop over the same photos says."""
+"""Days, filters and rows, compared with a plain Python loop over the same photos."""
 
 import os
 from datetime import date, datetime, timedelta

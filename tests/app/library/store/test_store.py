@@ -1,4 +1,4 @@
-"""The index file: what goes in comes out, and nothing but an index is ever opened."""
+"""The index file: it returns what was stored, and refuses files that are not an index."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""An index of any older version opens, keeps all it had, and is as good as a new one."""
+"""An index of any older version opens, keeps all its data, and then equals a new one."""
 
 import sqlite3
 import subprocess
@@ -122,7 +122,7 @@ def old_index(path: Path, folder: Path, model) -> None:
 
 
 def tables(sql: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    """Every table, index and trigger, its columns in order, and none of the words that made it."""
+    """Every table, index and trigger with its columns in order, without the SQL text."""
     found = []
     for kind, name in sql.execute("SELECT type, name FROM sqlite_schema ORDER BY type, name").fetchall():
         info = "index_xinfo" if kind == "index" else "table_info"
