@@ -11,7 +11,7 @@ from app.ui.kit.widgets import Field
 
 
 class Keys:
-    """Hands each key to whatever it is meant for.
+    """Sends each key to what it is meant for.
 
     Args:
         shell: the frame with all screens, and the layers above them.

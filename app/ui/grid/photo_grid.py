@@ -37,7 +37,7 @@ GAP = 3.0
 """Between photos, in dp."""
 
 LEAST, MOST = 56.0, 360.0
-"""Sides of a photo between which a person may choose, in dp."""
+"""Smallest and largest side of a photo that the user can choose, in dp."""
 
 MARGIN = 0.5
 """Screens above and below the visible part that have widgets too."""

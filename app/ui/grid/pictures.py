@@ -16,7 +16,7 @@ from mobileclip.lru import LruCache
 T = TypeVar("T")
 
 MADE_PER_FRAME = 8
-"""Textures that one frame may upload; more would be felt while scrolling."""
+"""Textures that one frame may upload; with more, scrolling would stutter."""
 
 
 class Owner(Protocol):

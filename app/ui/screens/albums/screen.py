@@ -11,6 +11,7 @@ from kivy.uix.widget import Widget
 from app.library.gallery import Album
 from app.ui.grid.album_card import CAPTION, AlbumCard
 from app.ui.grid.rows import Measures, Rows
+from app.ui.grid.widget_pool import WidgetPool
 from app.ui.host import Host
 from app.ui.kit.shell import AppScreen
 from app.ui.kit.strings import t
@@ -32,11 +33,10 @@ class AlbumsScreen(AppScreen):
 
     def __init__(self, app: Host, **kwargs: Any) -> None:
         self._albums: list[Album] | None = None
-        self._cards: dict[int, AlbumCard] = {}
-        self._spare: list[AlbumCard] = []
         self._heads: list[Widget] = []
         self.rows = Rows([], Measures(1, 1))
         super().__init__(app=app, **kwargs)
+        self._cards = WidgetPool(self.content, lambda: AlbumCard(app.pictures, self._open), _hide)
         self._place_soon = Clock.create_trigger(lambda _: self._place(), -1)
         self._arrange_soon = Clock.create_trigger(lambda _: self._arrange(), -1)
         self.scroll.bind(scroll_y=lambda *_: self._place_soon(), size=lambda *_: self._arrange_soon())
@@ -55,7 +55,7 @@ class AlbumsScreen(AppScreen):
     @property
     def cards(self) -> list[AlbumCard]:
         """The cards that are visible now."""
-        return list(self._cards.values())
+        return list(self._cards)
 
     def _show(self, albums: list[Album]) -> None:
         own = [album for album in albums if album.own]
@@ -90,18 +90,11 @@ class AlbumsScreen(AppScreen):
             head.pos = gap, float(self.content.height - self.rows.tops[section] - dp(32))
             self.content.add_widget(head)
             self._heads.append(head)
-        for index in list(self._cards):
-            self._give_back(index)
+        self._cards.keep(())
         self._place()
 
     def _open(self, album: Album) -> None:
         self.app.open_album(album.label, album.own)
-
-    def _give_back(self, index: int) -> None:
-        card = self._cards.pop(index)
-        card.clear()
-        self.content.remove_widget(card)
-        self._spare.append(card)
 
     def _place(self) -> None:
         if self._albums is None:
@@ -109,17 +102,18 @@ class AlbumsScreen(AppScreen):
         height = self.scroll.height
         top = max(0.0, self.content.height - height) * (1 - self.scroll.scroll_y)
         span = self.rows.span(top - height / 2, top + 1.5 * height)
-        for index in [index for index in self._cards if index not in span]:
-            self._give_back(index)
+        self._cards.keep(span)
         for index in span:
-            if index not in self._cards:
-                self._cards[index] = self._spare.pop() if self._spare else AlbumCard(self.app.pictures, self._open)
-                self.content.add_widget(self._cards[index])
-            card, (x, y) = self._cards[index], self.rows.place(index)
+            card, (x, y) = self._cards.take(index), self.rows.place(index)
             side = round(self.rows.measures.cell)
             card.size = side, side + dp(CAPTION)
             card.pos = round(x + dp(14)), round(self.content.height - y - card.height)
             card.set(self._albums[index])
+
+
+def _hide(card: AlbumCard) -> None:
+    card.clear()
+    card.size = 0, 0
 
 
 load_layout(__file__)
