@@ -151,6 +151,7 @@ def test_a_bundle_has_the_map_that_its_vectors_are_pooled_from(
     np.testing.assert_allclose(maps.mean(axis=(2, 3)), bundle.encode_pixels(pixels.numpy()) @ words.T, atol=1e-4)
 
 
+@pytest.mark.usefixtures("exported")
 def test_the_command_prints_a_table_and_towers_take_bytes(settings: ExportConfig, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "bytes"
     done = run(
