@@ -36,7 +36,7 @@ __all__ = ["Box", "LocalizeError", "boxes", "can_localize", "contributions", "he
 _UPSAMPLING = 4
 # Photos with longer proportions than this are squashed, so that a banner doesn't need a hundred runs of the tower.
 _MAX_SQUARES = 16
-# Shares of the map's highest heat: cells of a box reach this share, and the hottest cell of a box reaches that share.
+# Shares of the map's highest heat: the minimum for a cell of a box, and for the hottest cell of a box.
 _EDGE = 0.5
 _MIN_PEAK = 0.6
 # A map whose highest heat is below this has no boxes.

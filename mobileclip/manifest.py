@@ -30,7 +30,7 @@ SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 MAX_BYTES: Final = 4 * 2**20
 
-# Plain names joined by "/": no "..", no drive, no hidden file, nothing that Windows reads in another way.
+# Plain names joined by "/": no "..", no drive, no hidden file, nothing that Windows interprets differently.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BYTE_TOKENS = 514  # 256 bytes, the same at the end of a word, and the start and end tokens

@@ -1,9 +1,9 @@
 """Why the grid isn't a RecycleView: `python -m tests.benchmarks.recycleview`.
 
-Both show 50,000 photos with the same tiles, in the same window, without pictures. Measured is the processor time up to
-the end of the next frame, for what the gallery does: show photos, show them again with one more (as while it indexes),
-change the number of columns, and scroll by a screen. The RecycleView gets the easier task: no headings. Prints a table,
-asserts nothing.
+Both show 50,000 photos with the same tiles, in the same window, without pictures. The table has the processor time
+until the end of the next frame for what the gallery does: show photos, show them again with one more (as while it
+indexes), change the number of columns, and scroll by a screen. The RecycleView has an easier task, because it shows no
+headings. Prints a table, asserts nothing.
 """
 
 import os
@@ -48,7 +48,7 @@ Builder.load_string("""
 
 
 class NoPictures:
-    """Stands in for `Pictures`: tiles stay empty."""
+    """Replaces `Pictures`, so that tiles stay empty."""
 
     def want(self, owner: object, key: str, photo: str) -> None:
         """Do nothing."""
@@ -58,7 +58,7 @@ class NoPictures:
 
 
 class Cell(RecycleDataViewBehavior, Tile):
-    """A tile as RecycleView wants it."""
+    """A tile for RecycleView."""
 
     def __init__(self) -> None:
         super().__init__(NoPictures(), lambda _: None, lambda _: None)  # type: ignore[arg-type]
