@@ -1,1 +1,1 @@
-"""The workstation half: teachers, data, losses and the trainer that distils a student from them."""
+"""The workstation half: teachers, data, losses and the trainer that distills a student from them."""

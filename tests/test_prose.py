@@ -9,7 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 AVOIDED = {
-    r"(?<!there )\bis no (?!longer\b|more\b|different\b|less\b|such\b)": "isn't a …",
+    r"(?<!there )\bis no (?!longer\b|more\b|different\b|less\b|such\b|worse\b)": "isn't a …",
     r"\banew\b": "again",
     r"\bfor ever\b": "permanently",
     r"\bof late\b": "recently",
@@ -34,7 +34,9 @@ AVOIDED = {
     r"\bas ever\b": "as usual",
     r"\bwhatever (it|they|that) (is|was|are)\b": "of any kind",
     r"\btaken? back\b": "undo",
-    r"\b(colours?|coloured|grey|greyscale|licences?|neighbours?|neighbouring|catalogues?)\b": "US spelling",
+    r"\b(colours?|coloured|grey|greyscale|neighbours?|neighbouring|catalogues?)\b": "US spelling",
+    # `licence` is a key of recipes, manifests and checkpoints.
+    r"(?<![\"'`.{])\blicences?\b(?![\"'`]| ?=|: str)": "license",
     r"\b(behaviours?|labelled|labelling|cancelled|travell(ed|ing)|judgement)\b": "US spelling",
     r"\b(normali|recogni|initiali|organi|quanti|seriali)s(e|es|ed|ing|ation)\b": "US spelling",
     r"\b(optimi|minimi|maximi|summari)s(e|es|ed|ing|ation)\b": "US spelling",
@@ -42,34 +44,16 @@ AVOIDED = {
 }
 """Patterns, with what to write instead. Phrases that read like a translation, mostly."""
 
-REMAINING = {
-    r"(?<!there )\bis no (?!longer\b|more\b|different\b|less\b|such\b)": 29,
-    r"\banew\b": 21,
-    r"\bfor ever\b": 5,
-    r"\bwhat is no number\b|\bis not? (a )?number\b.{0,20}\bvector\b": 1,
-    r"\bleaves? (it |one |them )?away\b": 3,
-    r"\blet(s|ting)? go( of)?\b": 11,
-    r"\btrunk(s)? at rest\b|\brests\b": 3,
-    r"\bto be (seen|had)\b": 1,
-    r"\bstands? (on|at|beside|in for)\b": 23,
-    r"\bdivided off\b": 2,
-    r"\bas often as you like\b|\bas many .{0,20}as one likes\b": 1,
-    r"\bsaid as\b": 1,
-    r"\bgoes on (with|after|from|where)\b": 2,
-    r"\bin a process of its own\b": 9,
-    r"\bwhat is not there\b|\bis there twice\b": 2,
-    r"\bbeside it\b": 12,
-    r"\bone another out\b": 6,
-    r"\bas ever\b": 1,
-    r"\bwhatever (it|they|that) (is|was|are)\b": 2,
-    r"\btaken? back\b": 5,
-    r"\b(colours?|coloured|grey|greyscale|licences?|neighbours?|neighbouring|catalogues?)\b": 255,
-    r"\b(behaviours?|labelled|labelling|cancelled|travell(ed|ing)|judgement)\b": 32,
-    r"\b(normali|recogni|initiali|organi|quanti|seriali)s(e|es|ed|ing|ation)\b": 32,
-    r"\b(optimi|minimi|maximi|summari)s(e|es|ed|ing|ation)\b": 9,
-    r"\b(centre|centres|centred|distils|modelled|analyse|analysed|artefacts?|favourites?|honour)\b": 24,
-}
-"""How many lines still have each phrase. The numbers only ever go down."""
+ALLOWED = (
+    "`colour`",  # the changelog names the old key
+    "DRIVING LICENCE",  # drawn into training pictures
+    "centred|",  # part of the digest that names cached files
+    "normalised: bool",  # a key of a file format, as is the next
+    ".normalised",
+    'without = ["colour"]',  # a misspelled name, on purpose, as is the next
+    "no photos 'colour'",
+)
+"""Lines with one of these are left out."""
 
 SUFFIXES = {".py", ".md", ".kv", ".html", ".toml", ".cfg", ".yml", ".yaml"}
 DATA = {"labels.toml", "catalog.toml", "test_prose.py", "CONTRIBUTING.md"}
@@ -89,9 +73,9 @@ def test_an_avoided_phrase_does_not_come_back(pattern: str) -> None:
         f"{name}:{number}: {line.strip()[:100]}"
         for name, text in texts().items()
         for number, line in enumerate(text.splitlines(), 1)
-        if re.search(pattern, line, re.IGNORECASE)
+        if re.search(pattern, line, re.IGNORECASE) and not any(allowed in line for allowed in ALLOWED)
     ]
-    assert len(found) <= REMAINING.get(pattern, 0), f"write {AVOIDED[pattern]!r} instead:\n" + "\n".join(found)
+    assert not found, f"write {AVOIDED[pattern]!r} instead:\n" + "\n".join(found)
 
 
 def test_the_list_finds_what_it_is_for() -> None:

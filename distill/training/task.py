@@ -154,7 +154,7 @@ class DistillTask(nn.Module):
     def _loss_inputs(self, encoded: Encoded, batch: Batch) -> LossInputs:
         image, text, groups = encoded["image"], encoded["text"], batch.groups
         scale, paired_text = self.model.logit_scale.exp(), text[: len(image)]
-        # A text without a photo is no photo's positive: its group is a number that no photo has.
+        # A text without a photo isn't the positive of any photo: its group is a number that no photo has.
         own_groups = -1 - torch.arange(len(text) - len(image), device=groups.device)
         return LossInputs(
             image=image,

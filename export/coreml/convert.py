@@ -174,7 +174,7 @@ def _describe(package: Any, model: CLIP, side: Side, names: Sequence[str]) -> No
     package.version = "1"
     recipe = config.pixels
     if side == "image":
-        crop = "shorter side scaled, centre cropped" if recipe.resize == "shortest" else "squashed"
+        crop = "shorter side scaled, center cropped" if recipe.resize == "shortest" else "squashed"
         description = f"An upright picture, {crop} to {recipe.size} × {recipe.size} pixels ({recipe.interpolation})."
     else:
         end = config.text.vocab_size - 1

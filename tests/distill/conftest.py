@@ -1,4 +1,4 @@
-"""A small world to train in: coloured pictures with captions, a tiny trunk, a tiny sentence encoder."""
+"""A small world to train in: colored pictures with captions, a tiny trunk, a tiny sentence encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COLOURS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
+COLORS = {"red": (210, 30, 30), "green": (30, 170, 50), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
 SHAPES = ("square", "disc")
 
 MODEL = """
@@ -32,37 +32,37 @@ std = [0.5, 0.5, 0.5]
 """
 
 
-def draw(colour: str, shape: str, seed: int, size: int = 72) -> Image.Image:
+def draw(color: str, shape: str, seed: int, size: int = 72) -> Image.Image:
     random = np.random.default_rng(seed)
     pixels = random.integers(90, 150, (size, size, 3)).astype(np.uint8)
     y, x = np.mgrid[0:size, 0:size] - size / 2 + random.uniform(-6, 6, (2, 1, 1))
     inside = np.hypot(x, y) < size * 0.32 if shape == "disc" else np.maximum(abs(x), abs(y)) < size * 0.28
-    pixels[inside] = COLOURS[colour]
+    pixels[inside] = COLORS[color]
     return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder: `shapes` with captions and splits, `colours` with labels, and a list of texts."""
+    """A data folder: `shapes` with captions and splits, `colors` with labels, and a list of texts."""
     root = tmp_path_factory.mktemp("data")
     captions, splits, labels = [], ["file,split"], ["file,label,split"]
-    for folder in ("shapes", "colours"):
+    for folder in ("shapes", "colors"):
         (root / folder / "images").mkdir(parents=True)
     for number in range(96):
-        colour, shape = list(COLOURS)[number % 4], SHAPES[number // 4 % 2]
-        for folder in ("shapes", "colours"):
-            draw(colour, shape, number + 1000 * len(folder)).save(root / folder / f"images/{number}.png")
+        color, shape = list(COLORS)[number % 4], SHAPES[number // 4 % 2]
+        for folder in ("shapes", "colors"):
+            draw(color, shape, number + 1000 * len(folder)).save(root / folder / f"images/{number}.png")
         name = f"images/{number}.png"
         captions += [
-            {"file": name, "caption": f"a {colour} {shape}"},
-            {"file": name, "caption": f"there is a {shape} that is {colour}"},
+            {"file": name, "caption": f"a {color} {shape}"},
+            {"file": name, "caption": f"there is a {shape} that is {color}"},
         ]
         split = "test" if number >= 80 else "train"
         splits.append(f"{name},{split}")
-        labels.append(f"{name},{colour},{split}")
+        labels.append(f"{name},{color},{split}")
     (root / "shapes/captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in captions))
     (root / "shapes/splits.csv").write_text("\n".join(splits) + "\n")
-    (root / "colours/labels.csv").write_text("\n".join(labels) + "\n")
+    (root / "colors/labels.csv").write_text("\n".join(labels) + "\n")
     (root / "words.txt").write_text("a purple disc\na square\nsomething round\n")
     return root
 
@@ -80,7 +80,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     torch.save(timm.create_model("test_efficientnet").state_dict(), root / "trunk.pth")
     words = [
-        *COLOURS,
+        *COLORS,
         *SHAPES,
         *["a", "there", "is", "that", "photo", "of", "purple", "something", "round", "picture", "close", "up", "here"],
     ]
@@ -118,9 +118,9 @@ file = "shapes/captions.jsonl"
 splits = "shapes/splits.csv"
 use = ["train"]
 [[photos]]
-name = "colours"
+name = "colors"
 kind = "labels"
-file = "colours/labels.csv"
+file = "colors/labels.csv"
 use = ["train"]
 per_epoch = 0.5
 [[texts]]

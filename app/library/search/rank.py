@@ -118,7 +118,7 @@ def strong_from(scores: Floats, presence: Sequence[float] | None) -> float:
 
     No fixed cosine separates good results from bad ones: the limit moves with every query and every model. But two
     things are known. First, how the library scores on this query: most photos don't show what was asked for, so the
-    median and the median absolute deviation describe the noise, and a photo STRONG_DEVIATIONS above it is no accident.
+    median and the median absolute deviation describe the noise, and a photo STRONG_DEVIATIONS above it stands out.
     Second, the cosines at which this model's labels are present: the bundle has a threshold for each, fitted on labeled
     photos. Below their lower quartile hardly any text is really shown, even if a photo sticks out; above their upper
     quartile almost any text is, even if all photos show it and none sticks out.

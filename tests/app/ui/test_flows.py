@@ -291,7 +291,7 @@ def test_no_model_still_shows_photos(library: Library, open_gallery: Open) -> No
 def test_a_damaged_index_is_reported_and_backed_up(tmp_path: Path, open_gallery: Open) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    (home / "index.db").write_bytes(b"this is no database at all, whatever its name says" * 40)
+    (home / "index.db").write_bytes(b"this isn't a database, although its name says so" * 40)
     driver = open_gallery(home)
     screen = driver.shell.screen
     assert screen.name == "broken" and "not a pocketclip index" in screen.notice.text

@@ -108,7 +108,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Callable[[Any], None]]] = []
-        self.cancelled: list[str] = []
+        self.canceled: list[str] = []
 
     def thumbnail(self, key: str, photo: str, done: Callable[[Any], None]) -> Any:
         self.asked.append((key, done))
@@ -116,7 +116,7 @@ class Pool:
 
         class Ticket:
             def cancel(self) -> None:
-                pool.cancelled.append(key)
+                pool.canceled.append(key)
 
         return Ticket()
 
@@ -158,7 +158,7 @@ def test_what_nobody_wants_any_more_is_cancelled_and_what_is_kept_comes_at_once(
     pictures: Pictures[str] = Pictures(pool, lambda _: "texture")  # type: ignore[arg-type]
     pictures.want(tile, "a", "a.jpg")
     pictures.release(tile)
-    assert pool.cancelled == ["a"] and pictures.waiting == 0
+    assert pool.canceled == ["a"] and pictures.waiting == 0
     pictures.want(tile, "b", "b.jpg")
     pool.answer("b", picture())
     pictures.pump()

@@ -19,7 +19,7 @@ def test_captions_keep_their_photo_and_split(data: Path) -> None:
 
 
 def test_labels_become_texts_and_one_group_per_class(data: Path) -> None:
-    source = PhotoSource("c", "labels", "colours/labels.csv", use=("train",), templates=("a {} thing", "{}"))
+    source = PhotoSource("c", "labels", "colors/labels.csv", use=("train",), templates=("a {} thing", "{}"))
     samples = read_photos(source, data)
     assert len(samples) == 80 and {s.group for s in samples} == {"red", "green", "blue", "yellow"}
     assert samples[0].texts == ("a red thing", "red")

@@ -23,7 +23,7 @@ def test_teacher_vectors_are_computed_once(tmp_path: Path) -> None:
     first = VectorCache(tmp_path).texts(encoder, texts)
     assert encoder.seen == 20_000 and np.array_equal(first[:, 1], np.arange(20_000))
     assert np.array_equal(VectorCache(tmp_path).texts(encoder, texts), first) and encoder.seen == 20_000
-    # A source more in the middle, and one less: their neighbours are computed again, and no others.
+    # A source more in the middle, and one less: their neighbors are computed again, and no others.
     for changed, new in (
         ([*texts[:9000], *(f"more {i}" for i in range(20_000, 20_100)), *texts[9000:]], 100),
         ([*texts[:5000], *texts[7000:]], 0),

@@ -1,4 +1,4 @@
-"""What stands on a trunk: its layers against an oracle, where they begin, and learning on features computed once."""
+"""Heads on a trunk: their layers against an oracle, their initial weights, and training on features computed once."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_checkpoint_keeps_what_stands_on_its_trunk(headed: tuple[Path, dict[st
 
 
 def test_a_finished_student_says_where(headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path) -> None:
-    """By the projection nearest to what stands on its trunk, whether the trunk was at rest or learnt."""
+    """By the projection nearest to the head, whether the trunk was frozen or trained."""
     folder, settings = headed
     for name, stages in (("rest", FEATURES), ("learns", [{"epochs": 1, "px": 64}])):
         image = load_checkpoint(run(folder, data, tmp_path / name, **{**settings, "stages": stages})).model.image

@@ -109,7 +109,7 @@ def test_statistics_stay_while_they_are_not_to_change() -> None:
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     with untouched_statistics(norm):
         seen = norm(torch.randn(4, 3, 5, 5) + 7)
-    assert abs(float(seen.mean().detach())) < 1e-5, "normalised by the batch"
+    assert abs(float(seen.mean().detach())) < 1e-5, "normalized by the batch"
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
     norm(torch.randn(4, 3, 5, 5) + 7)
     assert int(norm.num_batches_tracked) == 1 and float(norm.running_mean.mean()) == pytest.approx(0.7, abs=0.1)

@@ -45,8 +45,8 @@ def test_the_student_learns_what_it_is_shown(recipe_folder: Path, data: Path, tm
         **{"stages": [{"epochs": 14, "px": 64, "crop": 0.9}], "optim.ema": 0.8, "optim.lr_trunk": 2e-3},
     )
     encoder = open_encoder(str(student))
-    colours = evaluate_labels(encoder, data / "colours/labels.csv", split="test")
-    assert colours["n"] == 16 and colours["top1"] > 0.6
+    colors = evaluate_labels(encoder, data / "colors/labels.csv", split="test")
+    assert colors["n"] == 16 and colors["top1"] > 0.6
     shapes = evaluate_captions(encoder, data / "shapes/captions.jsonl", data / "shapes/splits.csv", "test")
     assert shapes["n_captions"] == 32 and shapes["text_to_photo"]["R@5"] > 0.6
 
@@ -110,7 +110,7 @@ def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, 
 
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
-    broken = {"shapes/images/5.png", "shapes/images/6.png", "colours/images/9.png"}
+    broken = {"shapes/images/5.png", "shapes/images/6.png", "colors/images/9.png"}
     for name in broken:
         (copy / name).write_bytes(b"\x89PNG broken")
     said: list[tuple[object, ...]] = []
@@ -321,7 +321,7 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
 
 
 def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
-    """Its heads bring photos and texts of a colour together, are kept, and change with the data."""
+    """Its heads bring photos and texts of a color together, are kept, and change with the data."""
     import dataclasses
 
     from distill.data.corpus import Corpus
