@@ -139,5 +139,5 @@ def test_list_and_show(small: Path) -> None:
     assert {row["name"]: row["values"] for row in shown}["stages[].px"] == ["32"]
     text = pocketclip("show", "pocket", "optim.lr_text").stdout
     assert text.startswith("optim.lr_text = 0.0004\n  number, default 0.0\n")
-    wrong = pocketclip("show", "pocket", "optin")
-    assert wrong.returncode == 4 and "no setting begins with 'optin'" in wrong.stderr
+    wrong = pocketclip("show", "pocket", "optimm")
+    assert wrong.returncode == 4 and "no setting begins with 'optimm'" in wrong.stderr
