@@ -75,7 +75,8 @@ class Recycled(RecycleView):
 def photo(number: int) -> Photo:
     """A photo that exists nowhere."""
     taken = datetime.fromtimestamp(1.7e9 - number)
-    return Photo(number, number, f"{number:064x}", f"/photos/{number:06}.jpg", taken, "camera", 4000, 3000, 1)
+    path = f"/photos/{number:06}.jpg"
+    return Photo(number, number, f"{number:064x}", path, taken, "camera", width=4000, height=3000, size=1, mtime_ns=1)
 
 
 def photos_of(ids: Sequence[int]) -> list[Photo]:
