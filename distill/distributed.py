@@ -11,12 +11,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from mobileclip.errors import ConfigError
+
+Value = TypeVar("Value")
 
 Gather = Callable[[Tensor], Tensor]
 """Gathers a tensor (n, …) of every process into (processes · n, …), ordered by rank."""
@@ -72,6 +75,15 @@ def barrier() -> None:
     """Wait until every process has arrived here."""
     if size() > 1:
         distributed.barrier()
+
+
+def from_first_process(value: Value) -> Value:
+    """Return the first process's value on every process. The value must be picklable."""
+    if size() == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def mean(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Recipe
-from distill.data.sources import Sample, read_photos, read_texts
+from distill.data.sources import Sample, all_missing, is_photo_file, read_photos, read_texts
 from mobileclip.files import PathLike
 
 
@@ -42,12 +42,15 @@ class Corpus:
         """Read all sources of a recipe, without photos that aren't on disk.
 
         Raises:
-            DataError: a captions or labels file is missing or malformed.
+            DataError: a captions or labels file is missing or malformed, or none of its photos exists.
         """
         samples: list[Sample] = []
         source_of: list[int] = []
         for number, source in enumerate(recipe.photos):
-            found = [sample for sample in read_photos(source, data) if sample.path.is_file()]
+            listed = read_photos(source, data)
+            found = [sample for sample in listed if is_photo_file(sample.path)]
+            if not found:
+                raise all_missing(source, data, len(listed))
             samples += found
             source_of += [number] * len(found)
         position: dict[str, int] = {}

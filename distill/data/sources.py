@@ -75,6 +75,22 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def is_photo_file(path: Path) -> bool:
+    """Return whether a listed photo exists. Names that no file system can hold don't."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name of 5,000 letters
+        return False
+
+
+def all_missing(source: PhotoSource, data: PathLike, count: int) -> DataError:
+    """Return the error for a source of `count` photos, none of which exists."""
+    path = Path(data) / source.file
+    return DataError(
+        f"{path}: none of its {count:,} photos exists; they were looked for in {path.parent}; is the data folder right?"
+    )
+
+
 def read_splits(path: PathLike) -> dict[str, str]:
     """Map each file of a `file,split` table to its split.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
-from distill.data.sources import read_photos, read_texts
+from distill.data.sources import all_missing, is_photo_file, read_photos, read_texts
 from distill.data.tars import find_tars
 from distill.files import locate
 from mobileclip.errors import PocketclipError
@@ -28,10 +28,12 @@ class Findings:
     Attributes:
         found: what was opened, name → what it holds.
         problems: one sentence each; empty if training can start.
+        missing: for each source, the listed photos that don't exist.
     """
 
     found: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
 
 def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
@@ -46,7 +48,7 @@ def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
         All findings, not only the first problem.
     """
     findings, base, data = Findings(), Path(base), Path(data)
-    for name, check in _checks(recipe, base, data):
+    for name, check in _checks(recipe, base, data, findings.missing):
         try:
             findings.found[name] = check()
         except PocketclipError as error:
@@ -54,7 +56,9 @@ def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
     return findings
 
 
-def _checks(recipe: Recipe, base: Path, data: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(
+    recipe: Recipe, base: Path, data: Path, missing: dict[str, list[str]]
+) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "model", partial(_model, recipe, base)
     for name, file in _weights(recipe):
         yield name, partial(_path, file, base)
@@ -62,14 +66,14 @@ def _checks(recipe: Recipe, base: Path, data: Path) -> Iterator[tuple[str, Calla
         yield "data", partial(_refuse, f"{data} isn't a folder; set it with --data")
         return
     for source in recipe.photos:
-        yield f"photos.{source.name}", partial(_photos, source, data)
+        yield f"photos.{source.name}", partial(_photos, source, data, missing)
     for texts in recipe.texts:
         yield f"texts.{texts.name}", partial(_texts, texts, data)
     if recipe.validate is not None:
         plan = recipe.validate
         use = (plan.split,) if plan.split else ()
         captions = PhotoSource("validate", "captions", plan.captions, splits=plan.splits, use=use)
-        yield "validate", partial(_photos, captions, data)
+        yield "validate", partial(_photos, captions, data, missing)
     for name, teacher in recipe.named_teachers:
         for file in teacher.tables():
             yield f"{name}.{file}", partial(_path, file, data)
@@ -107,18 +111,28 @@ def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"{name}.{what}", file
 
 
-def _photos(source: PhotoSource, data: Path) -> str:
+def _photos(source: PhotoSource, data: Path, missing_photos: dict[str, list[str]]) -> str:
     if source.kind == "webdataset":
         return f"{len(find_tars(data / source.file)):,} tars"
     if source.kind == "reinforced":
         return str(locate(source.file, data))
     samples = read_photos(source, data)
-    missing = [sample.path for sample in samples if not sample.path.is_file()]
+    missing = [str(sample.path) for sample in samples if not is_photo_file(sample.path)]
+    if missing:
+        missing_photos[source.name] = missing
+    if len(missing) == len(samples):
+        raise all_missing(source, data, len(samples))
     if len(missing) > MISSING_SHARE * len(samples):
         raise PocketclipError(
-            f"{len(missing):,} of {len(samples):,} photos are missing, such as {missing[0]}; is --data right?"
+            f"{len(missing):,} of {len(samples):,} photos are missing, such as {_some(missing)}; is --data right?"
         )
     texts = sum(len(sample.texts) for sample in samples)
     return f"{len(samples) - len(missing):,} photos, {texts:,} texts" + (
-        f"; {len(missing):,} photos are missing" if missing else ""
+        f"; {len(missing):,} photos are missing: {_some(missing)}" if missing else ""
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Join the first three names."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more:,} more" if more > 0 else "")

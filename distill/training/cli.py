@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from distill.recipe.cli import recipe_file
 from mobileclip.extras import MissingExtraError
 
 if TYPE_CHECKING:  # `pocketclip train --help` needs no torch
+    from distill.config import Recipe
+    from distill.progress import Bars
     from distill.training.trainer import Trainer
 
 
@@ -55,8 +58,10 @@ def train(
 ) -> None:
     """Train a student to match its teachers.
 
-    The teacher embeddings are computed once and kept in the run's folder. Stop with Ctrl-C at any time; the same
-    command resumes from the last checkpoint. Under torchrun, all processes train one student.
+    First, everything that the recipe names is opened, as `pocketclip recipe check` does; photos that are missing are
+    listed in missing-photos.txt in the run's folder. The teacher embeddings are computed once and kept there too. Stop
+    with Ctrl-C at any time; the same command resumes from the last checkpoint. Under torchrun, all processes train one
+    student.
 
     [bold]Examples[/bold]
 
@@ -84,6 +89,7 @@ def train(
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
+        _check(plan, file.parent, data, folder, progress)
         run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
         with _stop_on_signal(run.trainer) as signals:
             for step in run.trainer.run():
@@ -96,6 +102,30 @@ def train(
         student = run.finish()
         if rank() == 0:
             print(student)
+
+
+def _check(plan: Recipe, base: Path, data: Path, out: Path, progress: Bars) -> None:
+    """Open everything that a recipe names, in the first process; all processes stop together if anything is wrong.
+
+    Raises:
+        typer.Exit: something is wrong; each problem was printed on a line.
+    """
+    from distill.distributed import from_first_process, rank
+    from distill.files import write_whole
+    from distill.recipe.check import Findings, check_recipe
+
+    findings = check_recipe(plan, base, data) if rank() == 0 else Findings()
+    for problem in findings.problems:
+        print(f"pocketclip: {problem}", file=sys.stderr)
+    if from_first_process(bool(findings.problems)):
+        raise typer.Exit(4)
+    if findings.missing:
+        paths = [path for photos in findings.missing.values() for path in photos]
+        listed = out / "missing-photos.txt"
+        text = "".join(f"{path}\n" for path in paths)
+        write_whole(listed, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
+        counts = ", ".join(f"{len(photos):,} in {source}" for source, photos in findings.missing.items())
+        progress.say(f"photos are missing and left out: {counts}; {listed} lists them")
 
 
 @contextmanager
