@@ -71,7 +71,7 @@ class SampleViews(NamedTuple):
 def assemble_teachers(
     recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, report: ReportProgress
 ) -> tuple[Teacher, ...]:
-    """Make a recipe's teachers without a corpus in memory. Only one process at a time fits aligned heads.
+    """Make a recipe's teachers without a corpus in memory; see `make_teachers`.
 
     Args:
         recipe: names the teachers. An aligned pair is fitted to the recipe's photos that aren't in tars.
@@ -89,11 +89,8 @@ def assemble_teachers(
     fitted = [name for name, teacher in recipe.named_teachers if teacher.needs_corpus]
     if fitted and not listed:
         raise ConfigError(f"{fitted[0]}: is fitted to captions and labels files, and the recipe has none")
-    base, data, out = Path(base), Path(data), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / ".lock"):
-        corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), data) if fitted else None
-        return make_teachers(recipe, base, data, out, corpus, report)
+    corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), Path(data)) if fitted else None
+    return make_teachers(recipe, base, data, out, corpus, report)
 
 
 def seeded_random(seed: int, *key: object) -> np.random.Generator:

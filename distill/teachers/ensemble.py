@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
 
 from distill.config import Recipe
@@ -29,6 +30,9 @@ def make_teachers(
 ) -> tuple[Teacher, ...]:
     """Construct every teacher of a recipe, in the recipe's order, and fit those that must be fitted.
 
+    Only one process at a time does this in a folder, and the first one of a run before the others, so heads are fitted
+    once.
+
     Args:
         recipe: names the teachers.
         base: the folder that relative paths of weights start from.
@@ -41,7 +45,10 @@ def make_teachers(
         PocketclipError: weights are missing or damaged.
     """
     context = TeacherContext(Path(base), Path(data), _cache(out, report), corpus, recipe.seed, report)
-    with first_process_first():
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    # The lock must be inside: a process that waits for the others must not hold it.
+    with first_process_first(), FileLock(out / ".lock"):
         return tuple(construct_teacher(config, context) for config in recipe.teachers)
 
 

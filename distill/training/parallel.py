@@ -32,6 +32,9 @@ class Parallel:
         if size() == 1:
             return
         if strategy == "fsdp":
+            # DDP does this itself. Processes may have aligned the student by different photos.
+            for value in task.state_dict().values():
+                distributed.broadcast(value, 0)
             self.sharded = [_shard(task.model.image), _shard(task.model.text)]
         else:
             # Stages freeze parts or have no photos, so not every parameter is used in every step.

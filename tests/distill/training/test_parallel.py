@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.distill.training.ranks import run_two_ranks
 from tests.distill.training.two_ranks import CASES, train
 
 # float64 throughout; AdamW divides by the gradients' size, which enlarges the rounding of small ones.
@@ -19,19 +19,7 @@ TOLERANCE = 1e-7
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    both = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.distill.training.two_ranks", str(folder)]
-    ranks = [
-        subprocess.Popen(
-            command, env={**both, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
+    run_two_ranks("tests.distill.training.two_ranks", str(folder))
     return folder
 
 
