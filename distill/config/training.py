@@ -78,7 +78,8 @@ class OptimConfig:
     clip: float = 1.0
     """Largest norm of the gradient; a larger gradient is scaled down."""
     ema: float = 0.998
-    """Decay of the moving average of the weights, which becomes the student. 0 keeps the last weights instead."""
+    """Largest decay of the moving average of the weights, which becomes the student. 0 keeps the last weights instead.
+    After n steps the decay is at most (1 + n) / (10 + n), so that a short run doesn't keep untrained weights."""
     explode: float = 10.0
     """Training stops if the loss is this many times the median of the last 100 steps. 0 never stops."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

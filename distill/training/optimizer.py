@@ -76,6 +76,10 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 class EMA:
     """Exponential moving average of a model's weights and BatchNorm statistics.
 
+    The decay of update number n, starting at 0, is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    `ExponentialMovingAverage`: a tenth of all updates so far weighs most. With a constant decay d, a run of N steps
+    would keep the share d^N of untrained weights.
+
     It gives the same averages as `torch.optim.swa_utils.AveragedModel` (a test compares them), but keeps tensors by
     name instead of a copy of the module. A copied module would include what training adds to it: hooks of fake
     quantization, compiled code, recomputed activations, and the parameter groups of FSDP. Tensors are also what run
@@ -83,7 +87,7 @@ class EMA:
 
     Args:
         model: the model to average.
-        decay: weight of the previous average; the first update copies the model.
+        decay: largest weight of the previous average; the first update copies the model.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -95,7 +99,8 @@ class EMA:
         """Update the average with the model's current weights."""
         state: Mapping[str, Tensor] = model.state_dict()
         names = [name for name, value in state.items() if value.is_floating_point()]
-        share = 1 - self.decay if self.updates else 1.0
+        ramped = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        share = 1 - ramped if self.updates else 1.0
         torch._foreach_lerp_(
             [_local(self.values[name]) for name in names], [_local(state[name]) for name in names], share
         )

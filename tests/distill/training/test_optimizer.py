@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from distill.config import LossConfig, OptimConfig
 from distill.distributed import choose_device, seed_all
@@ -54,11 +54,20 @@ def test_each_tower_has_its_rate() -> None:
     assert set(rates(OptimConfig(lr=1.0, lr_trunk=2.0)).values()) == {1.0, 2.0}
 
 
+def ramp(decay: float, updates: int) -> float:
+    """The decay of an update after so many others; 0 for the first, which copies."""
+    return min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
+
+
 def test_the_average_is_torchs() -> None:
     torch.manual_seed(0)
     model = toy_model("test_efficientnet")
-    ours = EMA(model, 0.9)
-    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours = EMA(model, 0.2)  # the ramp passes it at the second update
+    theirs = AveragedModel(
+        model,
+        avg_fn=lambda average, value, updates: average + (value - average) * (1 - ramp(0.2, int(updates))),
+        use_buffers=True,
+    )
     for _ in range(4):
         with torch.no_grad():
             for value in model.state_dict().values():
@@ -69,6 +78,66 @@ def test_the_average_is_torchs() -> None:
         if value.is_floating_point():
             assert torch.allclose(ours.values[name], value, atol=1e-6), name
     assert all(int(v) == 4 for name, v in ours.values.items() if name.endswith("num_batches_tracked"))
+
+
+def averaged(folder: Path, stop: int = 0) -> tuple[Trainer, list[dict[str, torch.Tensor]]]:
+    """Train 20 steps with the default decay, the trunk frozen for the first 10; perhaps dropped after a step.
+
+    Returns:
+        The trainer, and the weights before the first step and after each one in float64.
+    """
+    stages = [{"epochs": 1, "px": 32, "frozen": ["image.trunk"]}, {"epochs": 1, "px": 32}]
+    settings = {"stages": stages, "save_every": 4, "optim.ema": OptimConfig().ema}
+
+    def trainer() -> Trainer:
+        return Trainer(toy_recipe(folder, **settings), toy_model("test_efficientnet"), ToyFeed(10), folder)
+
+    def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return {name: value.detach().double().clone() for name, value in model.state_dict().items()}
+
+    made = trainer()
+    made.resume()
+    found = [weights(made.model)]
+    for step in made.run():
+        found.append(weights(made.model))
+        if step.step == stop:
+            break
+    return made, found
+
+
+def test_the_average_of_a_short_run_leaves_untrained_weights_behind(tmp_path: Path) -> None:
+    """Against a slow loop, with a part that is frozen at first."""
+    trainer, weights = averaged(tmp_path)
+    assert trainer.ema and len(weights) == 21
+    moved = 0
+    for name, value in trainer.ema.values.items():
+        expected = weights[1][name]
+        for updates, step in enumerate(weights[2:], 1):
+            decay = ramp(0.998, updates)
+            expected = decay * expected + (1 - decay) * step[name] if value.is_floating_point() else step[name]
+        assert torch.allclose(value.double(), expected, rtol=1e-5, atol=1e-6), name
+        if value.is_floating_point():
+            left = (value - weights[0][name]).norm() / (weights[-1][name] - weights[0][name]).norm()
+            assert left.isnan() or left > 0.5, name
+            moved += int(left > 0.5)
+    assert moved > 50
+
+
+def test_the_average_of_frozen_weights_is_the_weights(tmp_path: Path) -> None:
+    trainer, weights = averaged(tmp_path, stop=7)
+    assert trainer.ema
+    frozen = {name: value for name, value in trainer.ema.values.items() if name.startswith("image.trunk.")}
+    assert len(frozen) > 50 and all(torch.equal(value.double(), weights[0][name]) for name, value in frozen.items())
+
+
+def test_an_average_resumed_within_its_ramp_is_the_same(tmp_path: Path) -> None:
+    whole, _ = averaged(tmp_path / "whole")
+    averaged(tmp_path / "parts", stop=7)
+    averaged(tmp_path / "parts", stop=14)
+    parts, weights = averaged(tmp_path / "parts")
+    assert len(weights) == 9, "resumed at step 12"
+    assert whole.ema and parts.ema and whole.ema.updates == parts.ema.updates == 20
+    assert all(torch.equal(value, parts.ema.values[name]) for name, value in whole.ema.values.items())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
