@@ -72,7 +72,7 @@ class OptimConfig:
     lr: float = 1e-3
     """Learning rate of everything else."""
     weight_decay: float = 0.05
-    """Weight decay of matrices. Biases, norms, embeddings and scales have none."""
+    """Weight decay of linear layers and convolutions. Biases, norms, embeddings, positions and scales have none."""
     warmup: int = 200
     """Steps in which the learning rate rises linearly, at most half of a phase."""
     clip: float = 1.0

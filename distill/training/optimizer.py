@@ -16,7 +16,10 @@ from distill.training.task import DistillTask
 
 
 def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, object]]:
-    """Group parameters by learning rate and by weight decay; biases, norms, embeddings and the scale don't decay.
+    """Group parameters by learning rate and by weight decay.
+
+    Only the weights of linear layers and convolutions decay: parameters named `weight` with two or more dimensions, and
+    not those of embeddings. Biases, norms, scales, positions and tokens don't, whatever a trunk calls them.
 
     Returns:
         Groups with `params`, `lr`, `weight_decay`, and `rate`, the base rate of the schedule.
@@ -25,9 +28,14 @@ def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, ob
     groups: dict[tuple[float, float, bool], list[Tensor]] = {}
     for name, parameter in task.named_parameters():
         rate = next((rate for part, rate in rates.items() if name.startswith(part)), optim.lr)
-        no_decay = parameter.ndim < 2 or "embedding" in name or name.endswith("positions")
+        owner, _, last = name.rpartition(".")
+        decays = (
+            parameter.ndim >= 2
+            and last in ("weight", "in_proj_weight")  # the second is nn.MultiheadAttention's
+            and not isinstance(task.get_submodule(owner), nn.Embedding)
+        )
         # Sharded and plain tensors can't be updated in one call.
-        key = (rate, 0.0 if no_decay else optim.weight_decay, isinstance(parameter, DTensor))
+        key = (rate, optim.weight_decay if decays else 0.0, isinstance(parameter, DTensor))
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}

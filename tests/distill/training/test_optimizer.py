@@ -1,5 +1,6 @@
 """Rates, averages, precision, and what trades time for memory."""
 
+import dataclasses
 import io
 import math
 import shutil
@@ -18,6 +19,7 @@ from distill.training.parallel import gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from distill.training.trainer import Trainer
 from mobileclip.errors import ConfigError
+from mobileclip.towers import CLIP, ImageConfig, ModelConfig, model_names
 from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, ToyFeed, toy_batch, toy_model, toy_recipe
 
 
@@ -52,6 +54,50 @@ def test_each_tower_has_its_rate() -> None:
         wanted = 2.0 if name.startswith("model.image.trunk.") else 3.0 if name.startswith("model.text.") else 1.0
         assert rate == wanted, name
     assert set(rates(OptimConfig(lr=1.0, lr_trunk=2.0)).values()) == {1.0, 2.0}
+
+
+TRUNKS = ("mobilenetv4_conv_small", "efficientvit_b0", "efficientvit_m0", "convnext_atto", "levit_128s", "mobileone_s0")
+
+
+def decay_of(task: DistillTask) -> dict[str, float]:
+    """Each parameter's weight decay, by name."""
+    names = {id(p): name for name, p in task.named_parameters()}
+    groups = parameter_groups(task, OptimConfig(weight_decay=0.1))
+    found = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}
+    assert found.keys() == set(names.values())
+    return found
+
+
+@pytest.mark.parametrize("model", model_names() + [f"trunk:{trunk}" for trunk in TRUNKS])
+def test_only_linear_layers_and_convolutions_decay(model: str) -> None:
+    config = toy_model().config
+    if model.startswith("trunk:"):
+        config = dataclasses.replace(config, image=ImageConfig(model.removeprefix("trunk:")))
+    else:
+        config = ModelConfig.load(model)
+    with torch.device("meta"):
+        task = DistillTask(CLIP(config), LossConfig({"siglip": 1.0, "augmented": 1.0}), (config.embed_dim,))
+    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+    matrices = {f"{name}.weight" for name, module in task.named_modules() if isinstance(module, layers)}
+    for name, decay in decay_of(task).items():
+        assert decay == (0.1 if name in matrices else 0.0), name
+    spared = ("gamma", "pos_embed", "cls_token", "positions", "scale", "token_embedding.weight", "attention_biases")
+    assert not any(name.endswith(spared) for name in matrices)
+    trunk = task.model.image.trunk
+    timms_own = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else set()
+    assert not {f"model.image.trunk.{name}" for name in timms_own} & matrices
+
+
+def test_attention_of_torch_decays() -> None:
+    task = DistillTask(toy_model(), LossConfig({"contrastive": 1.0}), (DIM,))
+    task.add_module("attention", torch.nn.MultiheadAttention(8, 2))
+    own = {name: decay for name, decay in decay_of(task).items() if name.startswith("attention")}
+    assert own == {
+        "attention.in_proj_weight": 0.1,
+        "attention.in_proj_bias": 0.0,
+        "attention.out_proj.weight": 0.1,
+        "attention.out_proj.bias": 0.0,
+    }
 
 
 def ramp(decay: float, updates: int) -> float:
