@@ -160,6 +160,7 @@ class Trainer:
                 epoch=epoch,
                 photos_per_second=round(len(batch) * size() / took, 1),
                 losses=losses,
+                lr=self.recipe.optim.lr * rate,
                 wait=round(waited / took, 4),
                 unread=self.state.unread,
             )
@@ -167,7 +168,7 @@ class Trainer:
                 "step": self.step,
                 "epoch": epoch,
                 "px": stage.px,
-                "lr": self.recipe.optim.lr * rate,
+                "lr": progress.lr,
                 **losses,
                 "photos_per_second": progress.photos_per_second,
                 "wait": progress.wait,

@@ -53,6 +53,8 @@ def test_torchrun_trains_one_student(recipe_folder: Path, data: Path, tmp_path: 
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "run/student")]
+    last = [line for line in done.stderr.splitlines() if line.startswith("step 10/10  epoch 2  loss ")]
+    assert len(last) == 1 and "  lr 4.77e-05  " in last[0] and "samples/s" in last[0], done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [line["step"] for line in lines] == list(range(1, 11)) and lines[-1]["loss"] < lines[0]["loss"]
     assert len(list((tmp_path / "run/cache").glob("heads-*"))) == 1
