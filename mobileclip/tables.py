@@ -29,7 +29,8 @@ def build(kind: type[Any], fields: Any, where: str, *, ignore_unknown: bool = Fa
     """Build a frozen dataclass from a table.
 
     A field's key in the table is its name, or the `key` of its metadata; see also `inline_keys`. Field types may be
-    scalars, other dataclasses, `tuple`, `dict[str, …]`, `Literal`, `Any`, and any of these `| None`.
+    scalars, other dataclasses, `tuple[…, ...]`, tuples of a fixed length, `Mapping[str, …]`, `Literal`, `Any`, and any
+    of these `| None`.
 
     Args:
         kind: the dataclass.
@@ -124,8 +125,13 @@ def _convert(hint: Any, value: Any, where: str, ignore_unknown: bool) -> Any:
             name = where.rpartition(" ")[2]
             tables = f", [[{name}]]" if dataclasses.is_dataclass(arguments[0]) else ""
             raise ConfigError(f"{where}: a list is needed{tables}")
-        return tuple(_convert(arguments[0], item, where, ignore_unknown) for item in value)
-    if origin is dict:
+        kinds = arguments
+        if arguments[-1] is Ellipsis:
+            kinds = (arguments[0],) * len(value)
+        elif len(value) != len(arguments):
+            raise ConfigError(f"{where}: a list of {len(arguments)} is needed, not of {len(value)}")
+        return tuple(_convert(kind, item, where, ignore_unknown) for kind, item in zip(kinds, value, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: a table is needed")
         return {key: _convert(arguments[1], item, f"{where}: {key}", ignore_unknown) for key, item in value.items()}

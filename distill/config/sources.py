@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mobileclip.errors import ConfigError
 
 PHOTO_TEMPLATES = ("a photo of {}", "{}", "a picture of {}", "a close-up photo of {}", "there is {} here")
+
+
+def _check_templates(where: str, templates: Sequence[str]) -> None:
+    """Raise ConfigError unless each template has `{}` and no other braces."""
+    if not templates:
+        raise ConfigError(f"{where}: templates cannot be empty; leave the setting out for the default")
+    for template in templates:
+        try:
+            fields = [tuple(part[1:]) for part in string.Formatter().parse(template) if part[1] is not None]
+        except ValueError:
+            fields = []
+        if not fields or any(field != ("", "", None) for field in fields):
+            raise ConfigError(
+                f"{where}: template {template!r}: {{}} stands for the name; other braces are written {{{{ and }}}}"
+            )
+        if len(fields) > 1:
+            raise ConfigError(f"{where}: template {template!r}: {{}} can stand in it only once")
 
 
 @dataclass(frozen=True)
@@ -21,8 +39,8 @@ class PhotoSource:
     kind: Literal["captions", "labels", "webdataset", "reinforced"]
     """`captions` and `labels` are tables, `webdataset` is tars, `reinforced` is what `pocketclip reinforce` wrote."""
     file: str
-    """The file, relative to the data folder. For captions and labels: JSONL, CSV or TSV, in which photo paths are
-    relative to the file. For `webdataset`: a tar, a folder of tars, or a pattern. For `reinforced`: a folder that
+    """The file, relative to the data folder. For captions and labels: JSONL, CSV, TSV or Parquet, in which photo paths
+    are relative to the file. For `webdataset`: a tar, a folder of tars, or a pattern. For `reinforced`: a folder that
     `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
     splits: str = ""
     """A CSV with columns `file,split`, for tables without a column `split`."""
@@ -40,6 +58,7 @@ class PhotoSource:
     def __post_init__(self) -> None:
         if not 0 < self.per_epoch <= 100:
             raise ConfigError(f"photos.{self.name}: per_epoch must lie in (0, 100]")
+        _check_templates(f"photos.{self.name}", self.templates)
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,11 @@ class TextSource:
     templates: tuple[str, ...] = ("{}",)
     """The texts made of each one, in which `{}` stands for it. As labels, names are usually part of a prompt."""
 
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ConfigError(f"texts.{self.name}: limit cannot be negative")
+        _check_templates(f"texts.{self.name}", self.templates)
+
 
 @dataclass(frozen=True)
 class Reinforcement:
@@ -68,9 +92,9 @@ class Reinforcement:
 
     augmentations: int = 10
     """Number of augmented views of each photo."""
-    scale: tuple[float, ...] = (0.08, 1.0)
+    scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest share of a photo's area that a crop keeps."""
-    ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Smallest and largest aspect ratio of a crop, width divided by height."""
     mirror: float = 0.0
     """Probability that a view is mirrored, which makes text in a photo unreadable."""

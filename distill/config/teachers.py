@@ -101,9 +101,9 @@ class BackboneConfig:
     """The file with its weights: a path relative to the recipe, or `package:relative/path`."""
     px: int = 224
     """Side of its pictures, in pixels."""
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Mean of each color channel, 0 to 1, which is subtracted."""
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Standard deviation of each color channel, which divides the difference."""
     mirror: bool = False
     """Whether to average the features of a photo and of its mirror image, at twice the cost."""

@@ -19,7 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from distill.config import Reinforcement
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 
 # In the order of torchvision's RandAugment, because DataCompDR stores positions in it. Values: largest magnitude
 # (for translations, a share of the side), and whether the sign is random.

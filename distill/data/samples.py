@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import PhotoSource, Recipe
-from distill.data.sources import DataError, read_photos, read_texts
+from distill.data.sources import read_photos, read_texts
+from distill.data.tables import DataError
 from distill.data.tars import Omission, PhotoRef, TarSample, find_tars, read_index
 from mobileclip.files import PathLike
 

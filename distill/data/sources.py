@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from distill.data.tables import DataError, parse_list, read_lines, read_table
 from distill.data.wordnet import nouns, plurals
-from mobileclip.errors import PocketclipError, one_line
 from mobileclip.files import PathLike
 
 if TYPE_CHECKING:  # at run time it needs torch, and a bundle is evaluated without
     from distill.config import PhotoSource, TextSource
-
-
-class DataError(PocketclipError):
-    """A data file that is missing or malformed."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +33,21 @@ class Sample:
     synthetic: tuple[str, ...] = ()
 
 
-def unreadable(path: PathLike, error: Exception) -> DataError:
-    """Return the one-line error for a file that can't be read. It names the file once."""
-    # safetensors repeats the path in its message.
-    missing = "No such file or directory" if isinstance(error, FileNotFoundError) else None
-    reason = missing or getattr(error, "strerror", None) or one_line(error)
-    return DataError(f"{path}: cannot be read ({reason})")
+@dataclass(frozen=True)
+class Listing:
+    """What a captions or labels file holds.
 
-
-def read_table(path: PathLike) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV, TSV or JSONL file as dictionaries of strings.
-
-    Raises:
-        DataError: the file is missing, or doesn't have the format of its suffix.
+    Attributes:
+        samples: the photos with their texts.
+        skipped: reason → number of rows without a photo or a text.
     """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if path.suffix == ".jsonl":
-                for number, line in enumerate(stream, 1):
-                    if line.strip():
-                        try:
-                            yield {key: _as_text(value) for key, value in json.loads(line).items()}
-                        except (ValueError, AttributeError) as error:
-                            raise DataError(f"{path}, line {number}: not a JSON object") from error
-            else:
-                yield from csv.DictReader(stream, restval="", delimiter="\t" if path.suffix == ".tsv" else ",")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise unreadable(path, error) from error
+
+    samples: tuple[Sample, ...]
+    skipped: Mapping[str, int]
 
 
-def _as_text(value: Any) -> str:
-    """Return a JSON value as a string; a list stays JSON, and null becomes empty."""
-    if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+LISTED_KINDS = ("captions", "labels")
+"""Kinds of sources that list photo files."""
 
 
 def is_photo_file(path: Path) -> bool:
@@ -97,10 +72,7 @@ def read_splits(path: PathLike) -> dict[str, str]:
     Raises:
         DataError: see `read_table`; or a column is missing.
     """
-    rows = list(read_table(path))
-    if rows and not {"file", "split"} <= rows[0].keys():
-        raise DataError(f"{path}: needs the columns `file` and `split`")
-    return {row["file"]: row["split"] for row in rows}
+    return {row["file"]: row["split"] for row in read_table(path, needs=("file", "split"))}
 
 
 def readable_name(label: str, names: dict[str, str] | None = None) -> str:
@@ -109,15 +81,20 @@ def readable_name(label: str, names: dict[str, str] | None = None) -> str:
 
 
 def read_photos(source: PhotoSource, data: PathLike) -> list[Sample]:
-    """Read the photos and texts of a captions or labels file.
+    """Read the photos and texts of a captions or labels file; see `list_photos`."""
+    return list(list_photos(source, data).samples)
 
-    A captions file may have a column `synthetic` next to `caption`, with one caption that a model wrote or a JSON list
-    of them.
+
+def list_photos(source: PhotoSource, data: PathLike) -> Listing:
+    """Read the photos and texts of a captions or labels file, and count the rows that have nothing to learn from.
+
+    A caption or label can be a JSON list of several. A captions file may have a column `synthetic` next to `caption`,
+    with one caption that a model wrote or a JSON list of them.
 
     Raises:
-        DataError: a file is missing, lacks a column, or has no sample of the wanted splits.
+        DataError: a file is missing or malformed, lacks a column, or has no sample of the wanted splits.
     """
-    if source.kind not in ("captions", "labels"):
+    if source.kind not in LISTED_KINDS:
         raise DataError(
             f'photos.{source.name}: cached teacher embeddings do not work with tars; set teach = "online", '
             "or run `pocketclip reinforce` and train on its folder"
@@ -127,24 +104,38 @@ def read_photos(source: PhotoSource, data: PathLike) -> list[Sample]:
     texts: dict[str, list[str]] = {}
     synthetic: dict[str, list[str]] = {}
     labels: dict[str, str] = {}
+    skipped: Counter[str] = Counter()
+    wanted = 0
     text_column = "caption" if source.kind == "captions" else source.column
-    for row in read_table(path):
-        if "file" not in row or text_column not in row:
-            raise DataError(f"{path}: needs the columns `file` and `{text_column}`")
-        file, text = row["file"], row[text_column]
+    for row in read_table(path, needs=("file", text_column)):
+        file = row["file"]
         if source.use and splits.get(file, row.get("split", "")) not in source.use:
             continue
-        if source.kind == "captions":
-            texts.setdefault(file, []).append(text.strip())
-            synthetic.setdefault(file, []).extend(_synthetic_captions(row.get("synthetic") or ""))
+        wanted += 1
+        if not file.strip():
+            skipped["rows without a file name"] += 1
+        elif source.kind == "captions":
+            captions = parse_list(row[text_column])
+            written = parse_list(row.get("synthetic", ""))
+            if not captions:
+                skipped["rows without a caption"] += 1
+                continue
+            texts.setdefault(file, []).extend(captions)
+            synthetic.setdefault(file, []).extend(written)
         else:
-            phrase = " and ".join(readable_name(part, dict(source.names)) for part in text.split("|"))
-            texts[file] = [template.format(phrase) for template in source.templates]
-            labels[file] = phrase
+            parts = [part for cell in parse_list(row[text_column]) for part in cell.split("|") if part.strip()]
+            phrases = dict.fromkeys(readable_name(part, dict(source.names)) for part in parts)
+            if not phrases:
+                skipped["rows without a label"] += 1
+                continue
+            labels[file] = " and ".join(phrases)
+            texts[file] = [template.format(labels[file]) for template in source.templates]
     if not texts:
+        if wanted:
+            raise DataError(f"{path}: none of its {wanted:,} rows has a file and a {text_column}")
         raise DataError(f"{path}: no sample in the splits {', '.join(source.use) or '(all)'}")
     # Photos with the same label show the same in every source; a caption describes only its own photo.
-    return [
+    samples = tuple(
         Sample(
             path.parent / file,
             tuple(dict.fromkeys(captions)),
@@ -152,16 +143,8 @@ def read_photos(source: PhotoSource, data: PathLike) -> list[Sample]:
             tuple(dict.fromkeys(synthetic.get(file, ()))),
         )
         for file, captions in texts.items()
-    ]
-
-
-def _synthetic_captions(cell: str) -> list[str]:
-    """Parse the column `synthetic`: one text, or a JSON list of texts."""
-    try:
-        texts = json.loads(cell) if cell.startswith("[") else [cell]
-    except ValueError:
-        texts = [cell]
-    return [text.strip() for text in map(str, texts) if text.strip()]
+    )
+    return Listing(samples, dict(skipped))
 
 
 def read_texts(source: TextSource, data: PathLike) -> list[str]:
@@ -174,15 +157,9 @@ def read_texts(source: TextSource, data: PathLike) -> list[str]:
     if source.kind == "wordnet":
         texts = nouns(path)
     elif source.kind == "csv":
-        rows = list(read_table(path))
-        if rows and source.column not in rows[0]:
-            raise DataError(f"{path}: no column `{source.column}`")
-        texts = [row[source.column] for row in rows]
+        texts = [row[source.column] for row in read_table(path, needs=(source.column,))]
     else:
-        try:
-            texts = path.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise unreadable(path, error) from error
+        texts = read_lines(path)
     unique = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     kept = unique[: source.limit] if source.limit else unique
     if source.plural:

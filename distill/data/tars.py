@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from distill.data.sources import DataError, unreadable
+from distill.data.tables import DataError, unreadable
 from mobileclip.errors import PhotoError, one_line
 from mobileclip.files import PathLike
 from mobileclip.photos import open_photo

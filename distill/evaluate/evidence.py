@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.sources import DataError, read_splits, read_table
+from distill.data.sources import read_splits
+from distill.data.tables import DataError, parse_list, read_table
 from mobileclip.errors import one_line
 from mobileclip.files import PathLike
 
@@ -109,7 +110,7 @@ def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownP
     for name in sorted(set(collections)):
         folder = Path(data) / name
         if (folder / "labels.csv").is_file():
-            for row in read_table(folder / "labels.csv"):
+            for row in read_table(folder / "labels.csv", needs=("file", "label")):
                 classes = tuple(row["label"].split("|"))
                 role = SEEN
                 if row.get("split") == "test":
@@ -118,8 +119,8 @@ def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownP
         elif (folder / "captions.jsonl").is_file():
             splits = read_splits(folder / "splits.csv")
             texts: dict[str, list[str]] = {}
-            for row in read_table(folder / "captions.jsonl"):
-                texts.setdefault(row["file"], []).append(row["caption"])
+            for row in read_table(folder / "captions.jsonl", needs=("file", "caption")):
+                texts.setdefault(row["file"], []).extend(parse_list(row["caption"]))
             for file, captions in texts.items():
                 role = MEASURE if splits.get(file) == "test" else SEEN
                 photos.append(KnownPhoto(folder / file, name, (), _words(" | ".join(captions)), role))

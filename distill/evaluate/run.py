@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.sources import DataError, read_splits, read_table, readable_name
+from distill.data.sources import read_splits, readable_name
+from distill.data.tables import DataError, parse_list, read_lines, read_table
 from distill.evaluate.encoders import DualEncoder
 from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos, truth
 from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
 from distill.evaluate.photos import PhotoProgress, encode_photos
 from distill.evaluate.tagging import ENOUGH, Scores, Truth, tagging
-from mobileclip.errors import one_line
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
 from mobileclip.zeroshot import TEMPLATES, average_prompts, expand
@@ -49,7 +49,13 @@ def evaluate_captions(
     file = Path(file)
     rows = _of_split(_rows(file, "caption"), file, splits, split)
     position: dict[str, int] = {}
-    pairs = [(position.setdefault(row["file"], len(position)), row["caption"]) for row in rows]
+    pairs = [
+        (position.setdefault(row["file"], len(position)), caption)
+        for row in rows
+        for caption in parse_list(row["caption"])
+    ]
+    if not pairs:
+        raise DataError(f"{file}: no row has a caption")
     vectors, kept, failed = _encoded(encoder, file, [file.parent / name for name in position], progress)
     row_of = {number: row for row, number in enumerate(kept)}
     pairs = [(row_of[number], caption) for number, caption in pairs if number in row_of]
@@ -169,10 +175,7 @@ def read_templates(file: PathLike) -> tuple[str, ...]:
     Raises:
         DataError: the file can't be read or is empty, or a line has no placeholder.
     """
-    try:
-        lines = [line.strip().replace("{c}", "{}") for line in Path(file).read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read ({one_line(error)})") from error
+    lines = [line.strip().replace("{c}", "{}") for line in read_lines(file)]
     templates = tuple(line for line in lines if line)
     if wrong := [line for line in templates if "{}" not in line]:
         raise DataError(f"{file}: no {{}} for the class name in {wrong[0]!r}")
@@ -217,13 +220,13 @@ def _encoded(
 
 
 def _names(label: str) -> list[str]:
-    return [name.strip() for name in label.split("|") if name.strip()]
+    return [name.strip() for cell in parse_list(label) for name in cell.split("|") if name.strip()]
 
 
 def _rows(file: Path, column: str) -> list[dict[str, str]]:
-    rows = list(read_table(file))
-    if not rows or "file" not in rows[0] or column not in rows[0]:
-        raise DataError(f"{file}: needs the columns `file` and `{column}`")
+    rows = list(read_table(file, needs=("file", column)))
+    if not rows:
+        raise DataError(f"{file}: has no rows, only the columns")
     return rows
 
 

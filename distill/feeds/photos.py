@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.distributed import rank, size
 from mobileclip.errors import PhotoError
 from mobileclip.photos import open_photo

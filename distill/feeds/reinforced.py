@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.batch import Batch
 from distill.config import PhotoSource, Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, Augmentation, from_datacompdr
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import (
     PICTURES,
     DataCompDRSample,

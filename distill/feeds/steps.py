@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.config import OptimConfig, Stage
 from distill.data.augment import Augmentation, apply
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import SampleError
 from distill.distributed import rank, size
 from mobileclip.errors import PhotoError, PocketclipError, TextCutWarning

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
-from distill.data.sources import all_missing, is_photo_file, read_photos, read_texts
+from distill.data.sources import all_missing, is_photo_file, list_photos, read_texts
 from distill.data.tars import find_tars
 from distill.files import locate
 from mobileclip.errors import PocketclipError
@@ -29,11 +29,13 @@ class Findings:
         found: what was opened, name → what it holds.
         problems: one sentence each; empty if training can start.
         missing: for each source, the listed photos that don't exist.
+        skipped: for each source, what can't be used, in words, such as "3 rows without a caption".
     """
 
     found: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
 
 def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
@@ -48,7 +50,7 @@ def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
         All findings, not only the first problem.
     """
     findings, base, data = Findings(), Path(base), Path(data)
-    for name, check in _checks(recipe, base, data, findings.missing):
+    for name, check in _checks(recipe, base, data, findings):
         try:
             findings.found[name] = check()
         except PocketclipError as error:
@@ -56,9 +58,7 @@ def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
     return findings
 
 
-def _checks(
-    recipe: Recipe, base: Path, data: Path, missing: dict[str, list[str]]
-) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(recipe: Recipe, base: Path, data: Path, findings: Findings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "model", partial(_model, recipe, base)
     for name, file in _weights(recipe):
         yield name, partial(_path, file, base)
@@ -66,14 +66,14 @@ def _checks(
         yield "data", partial(_refuse, f"{data} isn't a folder; set it with --data")
         return
     for source in recipe.photos:
-        yield f"photos.{source.name}", partial(_photos, source, data, missing)
+        yield f"photos.{source.name}", partial(_photos, source, data, findings)
     for texts in recipe.texts:
         yield f"texts.{texts.name}", partial(_texts, texts, data)
     if recipe.validate is not None:
         plan = recipe.validate
         use = (plan.split,) if plan.split else ()
         captions = PhotoSource("validate", "captions", plan.captions, splits=plan.splits, use=use)
-        yield "validate", partial(_photos, captions, data, missing)
+        yield "validate", partial(_photos, captions, data, findings)
     for name, teacher in recipe.named_teachers:
         for file in teacher.tables():
             yield f"{name}.{file}", partial(_path, file, data)
@@ -111,15 +111,16 @@ def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"{name}.{what}", file
 
 
-def _photos(source: PhotoSource, data: Path, missing_photos: dict[str, list[str]]) -> str:
+def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if source.kind == "webdataset":
         return f"{len(find_tars(data / source.file)):,} tars"
     if source.kind == "reinforced":
         return str(locate(source.file, data))
-    samples = read_photos(source, data)
+    listing = list_photos(source, data)
+    samples = listing.samples
     missing = [str(sample.path) for sample in samples if not is_photo_file(sample.path)]
     if missing:
-        missing_photos[source.name] = missing
+        findings.missing[source.name] = missing
     if len(missing) == len(samples):
         raise all_missing(source, data, len(samples))
     if len(missing) > MISSING_SHARE * len(samples):
@@ -127,9 +128,12 @@ def _photos(source: PhotoSource, data: Path, missing_photos: dict[str, list[str]
             f"{len(missing):,} of {len(samples):,} photos are missing, such as {_some(missing)}; is --data right?"
         )
     texts = sum(len(sample.texts) for sample in samples)
-    return f"{len(samples) - len(missing):,} photos, {texts:,} texts" + (
-        f"; {len(missing):,} photos are missing: {_some(missing)}" if missing else ""
-    )
+    notes = [f"{count:,} {reason}" for reason, count in listing.skipped.items()]
+    if notes:
+        findings.skipped[source.name] = notes.copy()
+    if missing:
+        notes.append(f"{len(missing):,} photos are missing: {_some(missing)}")
+    return "; ".join([f"{len(samples) - len(missing):,} photos, {texts:,} texts", *notes])
 
 
 def _some(names: Sequence[str]) -> str:

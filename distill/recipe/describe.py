@@ -101,7 +101,8 @@ def _type(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(to_toml(value) for value in arguments)
     if origin is tuple:
-        return f"list of {_type(arguments[0])}s"
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"list of {count}{_type(arguments[0])}s"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"table of {_type(arguments[1])}s"
     return _WORDS[hint]

@@ -28,7 +28,7 @@ from distill.config.teachers import table_names
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
 from distill.data.samples import CaptionedPhoto, ShardInput, plan_shards, with_captions
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import SampleError, TarSample
 from distill.progress import ReportProgress
 from distill.reinforce.shards import (

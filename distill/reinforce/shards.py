@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.config import Reinforcement, build
-from distill.data.sources import DataError, unreadable
+from distill.data.tables import DataError, unreadable
 from distill.files import write_whole
 from mobileclip.files import PathLike
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from distill.data.sources import DataError, read_splits
+from distill.data.sources import read_splits
+from distill.data.tables import DataError
 from distill.render import cards, desktop, graphics
 from distill.render import paper as papers
 from distill.render import phone_screens as screens

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from distill.config import AlignedPairConfig
 from distill.data.corpus import Corpus
-from distill.data.sources import DataError, read_table
+from distill.data.tables import DataError, read_table
 from distill.files import locate, write_whole
 from distill.losses import affinity, info_nce, relational
 from distill.progress import ReportProgress
@@ -221,7 +221,7 @@ class _Fit:
             self.posterior = teacher.log_posterior(photos)
             self.classes = torch.from_numpy(cache.texts(teacher.sentences, teacher.class_prompts()))
         if self.config.geometry_weight:
-            rows = read_table(teacher.data / self.config.geometry_texts)
+            rows = read_table(teacher.data / self.config.geometry_texts, needs=("prompt",))
             self.geometry_texts = torch.from_numpy(cache.texts(teacher.sentences, [row["prompt"] for row in rows]))
             vectors = np.load(teacher.data / self.config.geometry_vectors, allow_pickle=False).astype(np.float32)
             self.geometry = F.normalize(torch.from_numpy(vectors), dim=-1)
@@ -286,7 +286,7 @@ def _class_names(source: str, data: Path) -> list[str]:
 
         return list(IMAGENET_CLASSNAMES)
     # Sorted by file, because the files are named by ImageNet's class ids.
-    rows = sorted(read_table(data / source), key=lambda row: row["file"])
+    rows = sorted(read_table(data / source, needs=("file", "label")), key=lambda row: row["file"])
     if not rows:
         raise DataError(f"{data / source}: no class names")
     return [row["label"].split(",")[0] for row in rows]

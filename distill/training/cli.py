@@ -119,6 +119,8 @@ def _check(plan: Recipe, base: Path, data: Path, out: Path, progress: Bars) -> N
         print(f"pocketclip: {problem}", file=sys.stderr)
     if from_first_process(bool(findings.problems)):
         raise typer.Exit(4)
+    for source, reasons in findings.skipped.items():
+        progress.say(f"{source}: skipped {', '.join(reasons)}")
     if findings.missing:
         paths = [path for photos in findings.missing.values() for path in photos]
         listed = out / "missing-photos.txt"

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.sources import DataError, read_splits, read_table
+from distill.data.sources import read_splits
+from distill.data.tables import DataError, parse_list, read_table
 from distill.evaluate.evidence import MEASURE, KnownPhoto, LabelEvidence
 from mobileclip.errors import PhotoError
 from mobileclip.files import PHOTO_SUFFIXES, PathLike
@@ -86,9 +87,7 @@ def from_captions(recipe: PixelRecipe, file: PathLike, splits: PathLike | None, 
         DataError: a column is missing, or nothing is left to measure.
     """
     file = Path(file)
-    rows = list(read_table(file))
-    if not rows or not {"file", "caption"} <= rows[0].keys():
-        raise DataError(f"{file}: the columns `file` and `caption` are needed")
+    rows = list(read_table(file, needs=("file", "caption")))
     of = read_splits(Path(splits)) if splits else {row["file"]: row.get("split", "") for row in rows}
     names = list(dict.fromkeys(row["file"] for row in rows))
     asked = [name for name in names if not split or of.get(name) == split]
@@ -99,7 +98,12 @@ def from_captions(recipe: PixelRecipe, file: PathLike, splits: PathLike | None, 
     calibration, _ = _crops(recipe, [file.parent / name for name in _spread(others, CALIBRATION)])
     pixels, kept = _crops(recipe, [file.parent / name for name in asked])
     row_of = {asked[number]: row for row, number in enumerate(kept)}
-    pairs = [(row_of[row["file"]], row["caption"]) for row in rows if row["file"] in row_of]
+    pairs = [
+        (row_of[row["file"]], caption)
+        for row in rows
+        if row["file"] in row_of
+        for caption in parse_list(row["caption"])
+    ]
     return MeasurementPhotos(
         "captions", pixels, tuple(text for _, text in pairs), tuple(row for row, _ in pairs), calibration
     )

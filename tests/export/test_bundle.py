@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import mobileclip
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.evaluate.encoders import open_encoder
 from distill.evaluate.metrics import retrieval
 from export import formats

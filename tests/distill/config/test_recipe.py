@@ -70,6 +70,19 @@ def test_settings_can_be_overridden(tmp_path: Path) -> None:
         ("optim.micro_batch", -1, "micro_batch cannot be negative"),
         ("validate", {"captions": "c.jsonl", "every": 0}, "validate.every"),
         ("checkpoints", [{"path": "x", "logit_scale": -1.0}], "logit_scale cannot be negative"),
+        (
+            "photos",
+            [{"name": "p", "kind": "labels", "file": "f", "names": {"dog": 3}}],
+            "names: dog: 3 is not of type str",
+        ),
+        ("reinforcement.scale", [0.1], "scale: a list of 2 is needed, not of 1"),
+        ("reinforcement.ratio", [0.5, 1.0, 2.0], "ratio: a list of 2 is needed, not of 3"),
+        ("aligned", {"sentences": "s", "backbones": [{"trunk": "t", "weights": "w", "mean": [0.5]}]}, "a list of 3"),
+        (
+            "aligned",
+            {"sentences": "s", "backbones": [{"trunk": "t", "weights": "w", "std": [0, "a", 1]}]},
+            "type float",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, setting: str, value: object, said: str) -> None:

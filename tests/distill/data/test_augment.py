@@ -14,7 +14,7 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from distill.config import Reinforcement
 from distill.data.augment import OPERATIONS, Augmentation, apply, draw, from_datacompdr
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from mobileclip.errors import ConfigError
 from tests.distill.mixed import picture
 

@@ -7,7 +7,7 @@ import pytest
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from tests.distill.mixed import SOURCES, recipe
 
 

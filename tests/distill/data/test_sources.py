@@ -1,5 +1,6 @@
 """Readers of captions, labels and texts."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config import PhotoSource, TextSource
-from distill.data.sources import DataError, read_photos, read_splits, read_texts, readable_name
+from distill.data.sources import is_photo_file, list_photos, read_photos, read_splits, read_texts, readable_name
+from distill.data.tables import DataError, as_text
+from mobileclip.errors import ConfigError
+from mobileclip.tables import build
 
 
 def test_captions_keep_their_photo_and_split(data: Path) -> None:
@@ -90,3 +94,68 @@ def test_a_splits_file_needs_its_columns(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("photo,part\nx.jpg,train\n")
     with pytest.raises(DataError, match="needs the columns `file` and `split`"):
         read_splits(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
+def test_captions_can_be_lists_and_empty_ones_are_counted(tmp_path: Path, name: str) -> None:
+    captions = [["a", "b", "", None], None, "", "  ", float("nan"), [], "c"]
+    lines = [{"file": f"{number}.jpg", "caption": caption} for number, caption in enumerate(captions)]
+    lines.append({"file": "", "caption": "of nothing"})
+    if name == "c.jsonl":
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        with (tmp_path / name).open("w", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["file", "caption"])
+            table.writerows([line["file"], as_text(line["caption"])] for line in lines)
+    found = list_photos(PhotoSource("s", "captions", name), tmp_path)
+    assert [(sample.path.name, sample.texts) for sample in found.samples] == [("0.jpg", ("a", "b")), ("6.jpg", ("c",))]
+    assert found.skipped == {"rows without a caption": 5, "rows without a file name": 1}
+
+
+def test_empty_labels_are_left_out_and_counted(tmp_path: Path) -> None:
+    labels = ["dog||", "", " | ", "dog|cat|dog", None, ["red_car", "cat"]]
+    lines = [{"file": f"{number}.jpg", "label": label} for number, label in enumerate(labels)]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = list_photos(PhotoSource("s", "labels", "l.jsonl", templates=("a photo of {}",)), tmp_path)
+    assert [s.texts[0] for s in found.samples] == [
+        "a photo of dog",
+        "a photo of dog and cat",
+        "a photo of red car and cat",
+    ]
+    assert found.skipped == {"rows without a label": 3}
+
+
+def test_a_table_without_any_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("file,caption\na.jpg,\nb.jpg,\n")
+    with pytest.raises(DataError, match=r"c\.csv: none of its 2 rows has a file and a caption"):
+        read_photos(PhotoSource("s", "captions", "c.csv"), tmp_path)
+
+
+def test_evaluation_reads_lists_of_captions_as_training_does(tmp_path: Path) -> None:
+    from distill.evaluate.evidence import read_known_photos
+
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/captions.jsonl").write_text('{"file": "a.jpg", "caption": ["A dog", "a CAT"]}\n')
+    (tmp_path / "set/splits.csv").write_text("file,split\n")
+    (photo,) = read_known_photos(tmp_path, ["set"])
+    assert "[" not in photo.text and " a dog " in photo.text and " a cat " in photo.text
+
+
+def test_names_that_no_file_system_can_hold_are_missing() -> None:
+    assert not is_photo_file(Path("x" * 5000)) and not is_photo_file(Path("nul\0byte.jpg"))
+
+
+@pytest.mark.parametrize("templates", [["{label}"], [], ["a photo"], ["{"], ["{0}"], ["{:>9}"], ["{} and {}"]])
+@pytest.mark.parametrize("source", ["photos", "texts"])
+def test_templates_are_checked(templates: list[str], source: str) -> None:
+    kind = PhotoSource if source == "photos" else TextSource
+    fields = {"name": "s", "kind": "labels" if source == "photos" else "lines", "file": "f", "templates": templates}
+    with pytest.raises(ConfigError, match=rf"{source}\.s: template"):
+        build(kind, fields, "")
+
+
+def test_braces_in_a_template_are_doubled(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("file,label\na.jpg,dog\n")
+    source = PhotoSource("s", "labels", "l.csv", templates=("{{{}}}",))
+    assert read_photos(source, tmp_path)[0].texts == ("{dog}",)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.data.samples import CaptionedPhoto
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
 from tests.distill.mixed import encoded, jpeg, npz, write_tar

@@ -10,7 +10,7 @@ import torch
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.data.corpus import Corpus
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.feeds import cached as feeding
 from distill.feeds import photos as reading
 from distill.feeds.cached import CorpusFeed

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, from_datacompdr
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import PhotoRef, read_datacompdr, read_index
 from distill.feeds.reinforced import ReinforcedFeed, ReinforcedSamples
 from distill.feeds.steps import group_number

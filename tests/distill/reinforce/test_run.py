@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.data.tars import PhotoRef
 from distill.feeds.reinforced import PocketclipFolder
 from distill.reinforce.run import Reinforcer, assemble_teachers

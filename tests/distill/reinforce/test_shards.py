@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar, compress, expand
 from mobileclip.errors import PocketclipError
 from tests.distill.mixed import TinyTeacher

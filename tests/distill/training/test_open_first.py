@@ -11,7 +11,7 @@ import pytest
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.data.sources import DataError
+from distill.data.tables import DataError
 
 WRONG = ("--set", 'validate.captions="shapes/none.jsonl"', "--set", 'init="nowhere_at_all:x.pth"')
 
