@@ -106,19 +106,21 @@ def save_checkpoint(
 def save_openclip(checkpoint: Checkpoint, folder: PathLike) -> None:
     """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads, with float32 weights.
 
+    OpenCLIP builds the model first and must return the same vectors; otherwise nothing is written.
+
     A model with its own merges also needs its own tokenizer: load the `merges.txt.gz` in the folder with
     `Tokenizer.load`.
 
     Raises:
         ConfigError: the model has parts that OpenCLIP doesn't support.
     """
-    weights = openclip.from_ours(checkpoint.model)
+    config, weights = openclip.from_ours(checkpoint.model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / OPENCLIP_WEIGHTS[0]) as part:
         save_file(weights, part, metadata={"format": "pt", **checkpoint.about})
     write_bytes(folder / MERGES, checkpoint.merges)
-    write_bytes(folder / OPENCLIP_CONFIG, json.dumps(openclip.describe(checkpoint.model.config), indent=1).encode())
+    write_bytes(folder / OPENCLIP_CONFIG, json.dumps(config, indent=1).encode())
 
 
 def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None, *, strict: bool = True) -> Checkpoint:
@@ -169,10 +171,12 @@ def _build(config: ModelConfig, state: dict[str, Tensor], file: Path) -> tuple[C
     ours = {name: torch.zeros((), dtype=torch.long) for name in counters} | ours
     missing = tuple(name for name in model.state_dict() if name not in ours)
     unexpected = tuple(name for name in ours if name not in model.state_dict())
-    if missing:
+    # Tables that timm computes rather than stores, such as LeViT's positions, are empty on the meta device.
+    computed = {name for name, _ in model.named_buffers()} - model.state_dict().keys()
+    if missing or computed:
         model = CLIP(config)
     try:
-        model.load_state_dict(ours, strict=False, assign=not missing)
+        model.load_state_dict(ours, strict=False, assign=not (missing or computed))
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {' '.join(str(error).split())[:300]}") from error
     return model, missing, unexpected

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import timm
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mobileclip.errors import ConfigError
 from mobileclip.preprocess import PixelRecipe
 from mobileclip.towers import CLIP, ImageConfig, ModelConfig, TextConfig
+
+LEAST_COSINE = 0.9999
+"""Between our vectors and OpenCLIP's for the same input."""
 
 _LAYER = {
     "ln_1.weight": "ln_1.weight",
@@ -70,31 +76,109 @@ def to_ours(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
     return {**ours, **_resnet(theirs, model)}
 
 
-def from_ours(model: CLIP) -> dict[str, Tensor]:
-    """Return the state dict of an OpenCLIP model built from `describe(model.config)`.
+def from_ours(model: CLIP) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the content of `open_clip_config.json`, and the state dict of the model that OpenCLIP builds from it.
+
+    OpenCLIP itself is asked: it builds the model and must return the same vectors. OpenCLIP's projection takes the
+    width of a trunk's last stage. Trunks with a wider layer between the two, such as MobileNetV3's, are written with
+    timm's classifier as the projection.
 
     Raises:
-        ConfigError: the image tower's head is more than a projection, which OpenCLIP doesn't support.
+        ConfigError: OpenCLIP doesn't support a part of the model; nothing else would return the same vectors.
     """
-    if model.config.image.hidden or model.config.image.classes:
-        raise ConfigError(f"{model.config.name}: OpenCLIP does not support image towers with `hidden` or `classes`")
+    config = model.config
+    for unsupported, what in (
+        (model.reparameterized, "reparameterized models, so save the original"),
+        (config.image.hidden or config.image.classes, "image towers with `hidden` or `classes`"),
+        (config.text.repmixers, "text towers with `repmixers`"),
+    ):
+        if unsupported:
+            raise ConfigError(f"{config.name}: OpenCLIP does not support {what}")
+    reason = ""
+    for classifier in (False,) if _is_native_vit(config) else (False, True):
+        fields = describe(config, classifier=classifier)
+        try:
+            state = _to_theirs(model, classifier)
+            _verify(model, fields["model_cfg"], state)
+        except ValueError as error:
+            reason = reason or str(error)
+        else:
+            return fields, state
+    raise ConfigError(
+        f"{config.name}: OpenCLIP does not support this model with the trunk {config.image.trunk}: {reason}"
+    )
+
+
+def _to_theirs(model: CLIP, classifier: bool) -> dict[str, Tensor]:
+    """Rename the weights.
+
+    Raises:
+        ValueError: timm's model has no classifier that could be the projection.
+    """
     state = model.state_dict()
-    native = _is_native_vit(model.config)
-    names = {f"text.{k}": f"text.{v}" for k, v in _text_names(model).items()}
-    names |= {"logit_scale": "logit_scale"}
-    if native:
+    names = {f"text.{k}": f"text.{v}" for k, v in _text_names(model).items()} | {"logit_scale": "logit_scale"}
+    names |= {name: name.replace("image.", "visual.", 1) for name in state if name.startswith("image.trunk.")}
+    if _is_native_vit(model.config):
         names |= {f"image.{k}": f"visual.{v}" for k, v in _vit_names(model).items()}
-    for name in state:
-        if name.startswith("image.projection.") and not native:
-            names[name] = name.replace("image.projection", "visual.head.proj")
-        elif name.startswith("image.trunk."):
-            names.setdefault(name, name.replace("image.", "visual.", 1))
+    else:
+        head = f"visual.trunk.{_classifier_name(model)}" if classifier else "visual.head.proj"
+        names |= {f"image.projection.{part}": f"{head}.{part}" for part in ("weight", "bias")}
+        if classifier and not model.config.image.bias:
+            state["image.projection.bias"] = torch.zeros(model.config.embed_dim)  # timm's classifiers have a bias
     return {names[name]: _write(names[name], value).contiguous() for name, value in state.items()}
 
 
+def _classifier_name(model: CLIP) -> str:
+    """Return the name of the layer that timm's model has in place of our projection.
+
+    Raises:
+        ValueError: there is none.
+    """
+    config = model.config
+    with torch.device("meta"):
+        full = timm.create_model(config.image.trunk, num_classes=config.embed_dim).state_dict()
+    ours = model.image.trunk.state_dict()
+    added = {name: value for name, value in full.items() if name not in ours}
+    name = next((name.removesuffix(".weight") for name in added if name.endswith(".weight")), "")
+    shape = model.image.projection.weight.shape
+    if added.keys() != {f"{name}.weight", f"{name}.bias"} or added[f"{name}.weight"].shape != shape:
+        raise ValueError("its classifier is not one linear layer")
+    return name
+
+
+@torch.no_grad()
+def _verify(model: CLIP, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Compare the vectors of a random photo and text with those of the model that OpenCLIP builds.
+
+    Raises:
+        ValueError: OpenCLIP can't build the model, its weights have other shapes, or the vectors differ.
+    """
+    import open_clip
+
+    try:
+        theirs = open_clip.CustomTextCLIP(**{key: value for key, value in fields.items() if key != "custom_text"})
+        theirs.load_state_dict(state)
+    except (RuntimeError, TypeError, AssertionError, AttributeError) as error:
+        raise ValueError(f"OpenCLIP builds another model ({' '.join(str(error).split())[:200]})") from error
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    pixels = torch.randn(1, 3, config.pixels.size, config.pixels.size, generator=generator)
+    tokens = torch.randint(1, config.text.vocab_size, (1, config.text.context_length), generator=generator)
+    tokens[:, -1] = config.text.vocab_size - 1  # the end of the text, where both pool
+    theirs.eval()
+    learning = [module for module in model.modules() if module.training]
+    model.eval()
+    device = model.logit_scale.device
+    image, text = model.encode_image(pixels.to(device)).cpu(), model.encode_text(tokens.to(device)).cpu()
+    for module in learning:
+        module.training = True
+    for ours, others in ((image, theirs.encode_image(pixels)), (text, theirs.encode_text(tokens))):
+        if not (ours * F.normalize(others.float(), dim=-1)).sum() > LEAST_COSINE:
+            raise ValueError("OpenCLIP returns other vectors")
+
+
 def _is_native_vit(config: ModelConfig) -> bool:
-    """OpenCLIP passes no options to timm, so a trunk with options is written as OpenCLIP's own ViT."""
-    return bool(config.image.options)
+    """OpenCLIP passes no options to timm, so a CLIP ViT with another shape is written as OpenCLIP's own ViT."""
+    return "_clip_" in config.image.trunk and bool(config.image.options.keys() & {"embed_dim", "depth", "num_heads"})
 
 
 def _names(model: CLIP, theirs: Mapping[str, Tensor]) -> dict[str, str]:
@@ -107,11 +191,14 @@ def _names(model: CLIP, theirs: Mapping[str, Tensor]) -> dict[str, str]:
     for name in model.state_dict():
         if name.startswith("image.trunk."):
             names[name] = name.replace("image.", "visual.", 1)
-    for part in ("weight", "bias"):
-        # OpenCLIP's own projection, or timm's classifier as the projection.
-        known = [f"visual.{head}.{part}" for head in ("head.proj", "trunk.head.fc", "trunk.head")]
-        names[f"image.projection.{part}"] = next((name for name in known if name in theirs), known[0])
-    return names
+    # OpenCLIP's own projection, or timm's classifier as the projection.
+    head = "head.proj"
+    if "visual.head.proj.weight" not in theirs:
+        known = set(names.values())
+        matrices = [n for n, v in theirs.items() if n.startswith("visual.trunk.") and n not in known and v.ndim == 2]
+        if len(matrices) == 1:
+            head = matrices[0].removeprefix("visual.").removesuffix(".weight")
+    return names | {f"image.projection.{part}": f"visual.{head}.{part}" for part in ("weight", "bias")}
 
 
 def _text_names(model: CLIP) -> dict[str, str]:
@@ -177,17 +264,30 @@ def _resnet(theirs: dict[str, Tensor], model: CLIP) -> dict[str, Tensor]:
     return ours | {name: value for name, value in theirs.items() if not name.startswith("visual.")}
 
 
-def describe(config: ModelConfig) -> dict[str, Any]:
-    """Return the content of `open_clip_config.json`."""
+def describe(config: ModelConfig, *, classifier: bool = False) -> dict[str, Any]:
+    """Return the content of `open_clip_config.json`.
+
+    Args:
+        config: the model.
+        classifier: whether timm's classifier is the projection, rather than a layer of OpenCLIP's.
+    """
     vision: dict[str, Any] = {"image_size": config.pixels.size}
     if _is_native_vit(config):
-        options = config.image.options
+        options = {"embed_dim": 768, "depth": 12, "num_heads": 12}  # of timm's "base"
+        if "_large_" in config.image.trunk:
+            options = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+        options |= config.image.options
         patch = int(config.image.trunk.split("patch")[1].split("_")[0])
         vision |= {"layers": options["depth"], "width": options["embed_dim"], "patch_size": patch}
         vision |= {"head_width": options["embed_dim"] // options["num_heads"]}
     else:
-        vision |= {"timm_model_name": config.image.trunk, "timm_model_pretrained": False, "timm_pool": ""}
-        vision |= {"timm_proj": "linear", "timm_proj_bias": config.image.bias, "timm_drop": config.image.dropout}
+        vision |= {"timm_model_name": config.image.trunk, "timm_model_pretrained": False}
+        if classifier:
+            # OpenCLIP always passes its pooling to timm here; other poolings are noticed by their vectors.
+            vision |= {"timm_pool": "avg", "timm_proj": ""}
+        else:
+            vision |= {"timm_pool": "", "timm_proj": "linear"}
+            vision |= {"timm_proj_bias": config.image.bias, "timm_drop": config.image.dropout}
     text = config.text
     return {
         "model_cfg": {

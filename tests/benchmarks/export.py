@@ -111,7 +111,7 @@ def openclip_files(model: CLIP, name: str) -> dict[Side, bytes]:
     reference = open_clip.create_model(openclip_name(name)).eval()
     # open_clip stores some projections as timm's own classifier: the same matrix with another name.
     own = "visual.trunk.head.fc." if "visual.trunk.head.fc.weight" in reference.state_dict() else "visual.head.proj."
-    weights = openclip.from_ours(model)
+    _, weights = openclip.from_ours(model)
     reference.load_state_dict({key.replace("visual.head.proj.", own): value for key, value in weights.items()})
     files: dict[Side, bytes] = {}
     for side, batch in inputs(model).items():

@@ -162,13 +162,14 @@ class OpenClip:
         """Build the same towers with the same weights, and open_clip_train's optimizer."""
         from open_clip import ClipLoss, CustomTextCLIP
 
-        from mobileclip.layouts.openclip import describe, from_ours
+        from mobileclip.layouts.openclip import from_ours
 
         logging.disable(logging.INFO)
-        config = describe(model.config)["model_cfg"]
+        fields, weights = from_ours(model)
+        config = fields["model_cfg"]
         del config["custom_text"]
         self.model = CustomTextCLIP(**config, output_dict=True)
-        self.model.load_state_dict(from_ours(model))
+        self.model.load_state_dict(weights)
         # As in open_clip_train.main: no weight decay for gains, biases and the scale.
         undecayed = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n]
         known = {id(p) for p in undecayed}

@@ -20,7 +20,7 @@ from mobileclip.checkpoints import (
 )
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
-from mobileclip.towers import CLIP, ModelConfig, model_names
+from mobileclip.towers import CLIP, ImageConfig, ModelConfig, model_names
 from tests.mobileclip.towers.conftest import randomize, tokens
 
 # The documented key map, as regular expressions from our names (timm's for the trunk) to Apple's.
@@ -180,7 +180,7 @@ def test_missing_and_unexpected_weights_are_listed(tiny: CLIP, tmp_path: Path) -
     folder = as_openclip(tiny, tmp_path / "made")
     from mobileclip.layouts import openclip
 
-    state = openclip.from_ours(tiny)
+    _, state = openclip.from_ours(tiny)
     state["visual.extra"] = torch.ones(1)
     del state["text.ln_final.bias"]
     save_file(state, folder / "open_clip_model.safetensors")
@@ -198,7 +198,7 @@ def test_missing_and_unexpected_weights_are_listed(tiny: CLIP, tmp_path: Path) -
 def test_wrappers_that_trainers_add_are_removed(tiny: CLIP, tmp_path: Path) -> None:
     from mobileclip.layouts import openclip
 
-    state = {f"module.{name}": value for name, value in openclip.from_ours(tiny).items()}
+    state = {f"module.{name}": value for name, value in openclip.from_ours(tiny)[1].items()}
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
     loaded = load_checkpoint(tmp_path / "epoch_3.pt", tiny.config)
     assert torch.equal(loaded.model.text.positions, tiny.text.positions)
@@ -257,3 +257,18 @@ def test_nothing_is_executed_and_each_error_is_explained(tiny: CLIP, tmp_path: P
     save_checkpoint(tiny, b"a b\n", tmp_path / "ours", {})
     (tmp_path / "ours/merges.txt.gz").unlink()
     assert load_checkpoint(tmp_path / "ours").tokenizer.vocab_size == 49408  # OpenAI's merges need no file
+
+
+@pytest.mark.parametrize("trunk", ["levit_128s", "efficientvit_m0", "eva02_tiny_patch14_224"])
+def test_tables_that_a_trunk_computes_are_there_after_loading(trunk: str, tmp_path: Path) -> None:
+    """Buffers that no file keeps, such as indices of relative positions."""
+    config = ModelConfig.load("pocket")
+    torch.manual_seed(0)
+    text = dataclasses.replace(config.text, layers=1)
+    model = CLIP(dataclasses.replace(config, image=ImageConfig(trunk), text=text))
+    randomize(model)
+    save_checkpoint(model, b"a b\n", tmp_path, {}, torch.float32)
+    pixels = torch.rand(1, 3, *model.image.trunk.default_cfg["input_size"][1:])
+    with torch.inference_mode():
+        again = load_checkpoint(tmp_path).model.encode_image(pixels)
+        assert torch.allclose(again, model.encode_image(pixels), atol=1e-5)
