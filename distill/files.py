@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Callable
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import BinaryIO
+
+from typing_extensions import Buffer
 
 from mobileclip.errors import PocketclipError, one_line
 from mobileclip.files import PathLike, atomic_write
@@ -42,12 +45,27 @@ def write_whole(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         PocketclipError: the disk is full, or the folder isn't writable.
     """
-    target = Path(path)
+    target, streams = Path(path), []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as part, part.open("wb") as stream:
+        with atomic_write(target) as part, _Stream(FileIO(part, "wb")) as stream:
+            streams.append(stream)
             write(stream)
-    # torch reports a failed write as a RuntimeError.
+    # torch and zipfile report a failed write as something else, such as "unexpected pos 4513984".
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        cause = next((stream.failure for stream in streams if stream.failure), error)
+        reason = getattr(cause, "strerror", None) or one_line(cause)
         raise PocketclipError(f"{path}: cannot be written ({reason})") from error
+
+
+class _Stream(BufferedWriter):
+    """A stream that remembers why a write failed."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise

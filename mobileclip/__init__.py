@@ -14,7 +14,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobileclip.checkpoint_files import OPENCLIP_CONFIG, WEIGHTS, WEIGHTS_SUFFIXES
+from mobileclip.checkpoint_files import OPENCLIP_CONFIG, WEIGHTS, WEIGHTS_SUFFIXES, find_in_run
 from mobileclip.errors import BundleError, EngineError, PhotoError, PocketclipError
 from mobileclip.extras import MissingExtraError
 from mobileclip.files import PathLike
@@ -86,7 +86,8 @@ def load(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     path = Path(name_or_path)
-    if path.suffix.lower() in WEIGHTS_SUFFIXES or any((path / name).is_file() for name in (WEIGHTS, OPENCLIP_CONFIG)):
+    is_checkpoint = any((path / name).is_file() for name in (WEIGHTS, OPENCLIP_CONFIG)) or find_in_run(path)
+    if is_checkpoint or path.suffix.lower() in WEIGHTS_SUFFIXES:
         opened: Encoder = _torch_side("mobileclip.torch_model", "a checkpoint").load_torch_model(path, config, threads)
         return opened
     from mobileclip.model import open_bundle

@@ -1,5 +1,7 @@
 """File names of checkpoints, for code that runs without torch."""
 
+from pathlib import Path
+
 WEIGHTS = "model.safetensors"
 """Our own weights."""
 WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -9,3 +11,16 @@ OPENCLIP_CONFIG = "open_clip_config.json"
 OPENCLIP_SAFETENSORS = ("open_clip_model.safetensors", WEIGHTS)
 OPENCLIP_WEIGHTS = (*OPENCLIP_SAFETENSORS, "open_clip_pytorch_model.bin")
 """Names of OpenCLIP's weights, in order of preference."""
+
+
+def find_in_run(folder: Path) -> Path | None:
+    """Return the weights in the folder of a training run: the student's, or a newer checkpoint of a run that continues.
+
+    Args:
+        folder: any folder; None is returned if it isn't a run's.
+    """
+    student = folder / "student" / WEIGHTS
+    newest = max((folder / "checkpoints").glob("step-????????.pt"), default=None)
+    if newest is None or not student.is_file():
+        return student if student.is_file() else newest
+    return newest if newest.stat().st_mtime_ns > student.stat().st_mtime_ns else student

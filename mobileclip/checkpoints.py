@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS
+from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS, find_in_run
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike, atomic_write, write_bytes
-from mobileclip.layouts import apple, openclip
+from mobileclip.layouts import apple, openclip, run
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import CLIP, ModelConfig, model_names
 
@@ -127,8 +127,9 @@ def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None,
     """Read weights of this project, OpenCLIP, OpenAI or Apple's MobileCLIP, recognized by their keys.
 
     Args:
-        path: a file (`.safetensors`, or `.pt` and similar with nothing but tensors), or a folder: ours, or one with
-            `open_clip_config.json`.
+        path: a file (`.safetensors`, or `.pt` and similar with nothing but tensors), or a folder: ours, one with
+            `open_clip_config.json`, or a training run's. Any checkpoint of a run (`checkpoints/step-….pt`) holds a
+            student; the run's folder stands for its student, or for its newest checkpoint if that is newer.
         model: the configuration. Needed only if the file doesn't contain it and its shapes fit several models.
         strict: refuse weights with missing or unexpected entries. Otherwise both are listed in the result, and missing
             weights stay freshly initialized.
@@ -139,7 +140,7 @@ def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None,
     """
     path = Path(path).expanduser()
     file, openclip_config = _find(path)
-    state, metadata = _read(file)
+    state, metadata, merges = _read(file)
     if "pocketclip" in metadata:
         config = ModelConfig.from_dict(json.loads(metadata["pocketclip"]))
     elif model is not None:
@@ -152,7 +153,7 @@ def load_checkpoint(path: PathLike, model: PathLike | ModelConfig | None = None,
     if strict and (missing or unexpected):
         lists = f"missing: {_some(missing)}; unexpected: {_some(unexpected)}"
         raise CheckpointError(f"{file}: not the weights of {config.name} ({lists})")
-    merges = _merges(config, file)
+    merges = merges or _merges(config, file)
     about = {key: metadata.get(key, "") for key in ("name", "licence", "provenance")}
     tokenizer = Tokenizer.load(merges, config.text.context_length, max_merges=config.text.vocab_size - 514)
     return Checkpoint(built.eval(), tokenizer, merges, about, missing, unexpected)
@@ -221,6 +222,7 @@ def _find(path: Path) -> tuple[Path, dict[str, Any] | None]:
     config = path / OPENCLIP_CONFIG
     names = OPENCLIP_WEIGHTS if config.is_file() else (WEIGHTS,)
     file = next((path / name for name in names if (path / name).is_file()), None)
+    file = file or find_in_run(path)
     if file is None:
         raise CheckpointError(f"{path}: no checkpoint here ({names[0]} is missing)")
     if not config.is_file():
@@ -231,18 +233,20 @@ def _find(path: Path) -> tuple[Path, dict[str, Any] | None]:
         raise CheckpointError(f"{config}: cannot be read ({error})") from error
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors by name, and a safetensors file's metadata."""
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
+    """Return the tensors by name; the metadata of a safetensors file or a run's checkpoint; and the latter's merges."""
     if file.suffix != ".safetensors":
         state = read_torch(file)
+        if run.matches(state):
+            return run.read_student(state)
         while isinstance(inner := state.get("state_dict", state.get("model")), dict):
             state = inner
         tensors = {name.removeprefix("module."): v for name, v in state.items() if isinstance(v, Tensor)}
-        return tensors, {}
+        return tensors, {}, b""
     try:
         with safe_open(file, framework="pt") as stored:
             names = stored.keys()
-            return {name: stored.get_tensor(name) for name in names}, stored.metadata() or {}
+            return {name: stored.get_tensor(name) for name in names}, stored.metadata() or {}, b""
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: damaged or not a safetensors file ({error})") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -137,15 +136,6 @@ class Recipe:
     def about(self) -> dict[str, str]:
         """What a checkpoint says about its weights."""
         return {"name": self.name, "licence": self.licence, "provenance": self.provenance}
-
-    @property
-    def basis(self) -> str:
-        """The settings that must not change when a run resumes: all but learning rates, limits and what is kept."""
-        free = OptimConfig()
-        optim = dataclasses.replace(
-            self.optim, lr=free.lr, lr_text=free.lr_text, lr_trunk=free.lr_trunk, clip=free.clip, explode=free.explode
-        )
-        return repr(dataclasses.replace(self, optim=optim, save_every=1, keep_last=1, validate=None))
 
     @classmethod
     def load(cls, path: PathLike, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -32,8 +32,14 @@ class LossConfig(LossSettings):
         if unknown := sorted(self.weights.keys() - LOSSES.keys()):
             raise ConfigError(f"loss: unknown loss {unknown[0]}; known are {', '.join(LOSSES)}")
         object.__setattr__(self, "weights", {**_default_weights(), **self.weights})
-        if min(self.weights.values()) < 0 or self.bank < 0:
-            raise ConfigError("loss weights and loss.bank cannot be negative")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"loss.{name}: a weight cannot be negative, NaN or infinite; it is {weight}")
+        if self.bank < 0:
+            raise ConfigError("loss.bank cannot be negative")
+        for name in ("bias", "teacher_bias"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"loss.{name} must be finite")
         if not any(self.weights.values()):
             raise ConfigError("loss: at least one weight must be above 0")
         if not 0 < self.masked_share < 1 or self.masked_patch < 1 or self.siglip_chunk < 0:
@@ -56,7 +62,7 @@ class LossConfig(LossSettings):
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with warmup and cosine decay, and how a step is computed."""
+    """AdamW, the schedule of its learning rates, and how a step is computed."""
 
     batch: int = 128
     """Photos per step, over all processes."""
@@ -73,6 +79,11 @@ class OptimConfig:
     """Learning rate of everything else."""
     weight_decay: float = 0.05
     """Weight decay of linear layers and convolutions. Biases, norms, embeddings, positions and scales have none."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's decay of the average gradient and of the average squared gradient."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate develops after the warmup: it falls to a hundredth along a `cosine` or in a `linear` way,
+    or stays `constant`. Only a run with a constant rate can be made longer later."""
     warmup: int = 200
     """Steps in which the learning rate rises linearly, at most half of a phase."""
     clip: float = 1.0
@@ -103,6 +114,10 @@ class OptimConfig:
         for name in ("micro_batch", "extra_texts", "lr_trunk", "lr_text", "weight_decay", "warmup", "explode"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"optim.{name} cannot be negative")
+        if self.batch < 2:
+            raise ConfigError("optim.batch must be at least 2: photos are compared with the others of their batch")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError("optim.betas must lie in [0, 1)")
         if not 0 <= self.ema < 1:
             raise ConfigError("optim.ema must lie in [0, 1)")
         if 0 < self.explode <= 1:

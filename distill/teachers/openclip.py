@@ -29,11 +29,11 @@ class OpenClipTeacher:
     def __init__(self, config: OpenClipConfig) -> None:
         import open_clip
 
-        # A tag or the name of a hub would make open_clip download; only `pocketclip models pull` may do that.
+        # A tag or the name of a hub would make open_clip download.
         if not config.model.startswith("local-dir:") and not Path(config.pretrained).is_file():
             raise PocketclipError(
                 f"open_clip teacher {config.model}: `pretrained` must be a file of weights, not {config.pretrained!r}; "
-                "`pocketclip models pull` fetches some"
+                "training downloads nothing, so save open_clip's weights to a file first"
             )
         try:
             self.model, _, self.transform = open_clip.create_model_and_transforms(

@@ -13,6 +13,7 @@ from distill.config import CheckpointConfig
 from distill.files import locate
 from distill.teachers.base import BATCH, encode_files, stamp
 from distill.teachers.registry import TeacherContext, constructor
+from mobileclip.checkpoint_files import WEIGHTS, find_in_run
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
@@ -36,6 +37,7 @@ class CheckpointTeacher:
         self.recipe = self.model.config.pixels
         self.px = self.recipe.size
         self.logit_scale = config.logit_scale or float(self.model.logit_scale.exp())
+        path = path if path.is_file() or (path / WEIGHTS).is_file() else find_in_run(path) or path
         files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
         self.identity = f"checkpoint|{self.model.config}|{[(file.name, stamp(file)) for file in files]}"
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from distill.files import write_whole
-from mobileclip.checkpoints import read_torch
+from mobileclip.checkpoints import CheckpointError, read_torch
 from mobileclip.files import PathLike
+
+
+class LoadedCheckpoint(NamedTuple):
+    """A checkpoint of a run.
+
+    Attributes:
+        path: its file.
+        state: what was saved.
+        damaged: newer checkpoints, which can't be read, newest first.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    damaged: tuple[Path, ...]
 
 
 class RunCheckpoints:
@@ -42,13 +56,25 @@ class RunCheckpoints:
             PocketclipError: the disk is full, or the folder isn't writable.
         """
         write_whole(self.path(step), lambda stream: torch.save(state, stream))
-        for old in [*self.all()[: -self.keep], *self.folder.glob("*.part")]:
+        earlier = [path for path in self.all() if path <= self.path(step)]
+        later = [path for path in self.all() if path > self.path(step)]  # damaged, as the run resumed before them
+        for old in [*earlier[: -self.keep], *later, *self.folder.glob("*.part")]:
             old.unlink(missing_ok=True)
 
-    def load(self) -> tuple[Path, dict[str, Any]] | None:
-        """Read the newest checkpoint; None if there is none.
+    def load(self) -> LoadedCheckpoint | None:
+        """Read the newest checkpoint that isn't damaged; None if there are no checkpoints.
 
         Raises:
-            CheckpointError: it is damaged. Remove it to use the previous one.
+            CheckpointError: all are damaged.
         """
-        return (path, read_torch(path)) if (path := next(reversed(self.all()), None)) else None
+        damaged: list[Path] = []
+        reason: CheckpointError | None = None
+        for path in reversed(self.all()):
+            try:
+                return LoadedCheckpoint(path, read_torch(path), tuple(damaged))
+            except CheckpointError as error:
+                damaged.append(path)
+                reason = reason or error
+        if reason:
+            raise reason
+        return None

@@ -41,6 +41,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
+            file_okay=False,
             help="Folder of this run: checkpoints, metrics, plot, student. Default: runs/NAME.",
         ),
     ] = None,
@@ -91,6 +92,8 @@ def train(
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
         _check(plan, file.parent, data, folder, progress)
         run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
+        if run.resumed and not quiet and rank() == 0:
+            progress.say(run.resumed)
         with _stop_on_signal(run.trainer) as signals:
             for step in run.trainer.run():
                 progress.step(step)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from distill.config import OptimConfig
+from distill.config import OptimConfig, Stage
 from distill.training.task import DistillTask
 
 
@@ -43,42 +42,40 @@ def parameter_groups(task: DistillTask, optim: OptimConfig) -> list[dict[str, ob
     ]
 
 
-def position_in_phase(step: int, texts_only: Sequence[bool], lengths: Sequence[int]) -> tuple[int, int]:
-    """Locate a step in its phase. A phase is a sequence of epochs of one kind and has its own schedule.
+def rate_factors(stages: Sequence[Stage], lengths: Sequence[int], optim: OptimConfig) -> Iterator[float]:
+    """Yield the factor of the learning rates for each step of a run.
+
+    Consecutive epochs of one kind, with photos or with texts only, are a phase with its own schedule.
 
     Args:
-        step: starting at 0.
-        texts_only: for each epoch, whether it has no photos.
+        stages: the stage of each epoch.
         lengths: steps of each epoch.
-
-    Returns:
-        The step's number within its phase, starting at 0, and the number of steps in the phase.
-
-    Raises:
-        ValueError: the step is after the end of the run.
+        optim: sets the schedule and the warmup.
     """
-    begin = 0
-    for _, epochs in groupby(zip(texts_only, lengths, strict=True), key=itemgetter(0)):
-        length = sum(steps for _, steps in epochs)
-        if step < begin + length:
-            return step - begin, length
-        begin += length
-    raise ValueError(f"the run has {begin} steps, so there is no step {step}")
+    for _, epochs in groupby(zip(stages, lengths, strict=True), key=lambda epoch: epoch[0].texts_only):
+        phase = list(epochs)
+        steps, position = sum(length for _, length in phase), 0
+        for stage, length in phase:
+            for step in range(position, position + length):
+                yield stage.rate * schedule(step, steps, optim.warmup, optim.schedule)
+            position += length
 
 
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate: linear warmup, then cosine decay to a hundredth.
+def schedule(step: int, steps: int, warmup: int, kind: str = "cosine") -> float:
+    """Return the factor of the learning rate: linear warmup, then what `OptimConfig.schedule` says.
 
     Args:
         step: number within the phase, starting at 0.
         steps: number of steps in the phase.
         warmup: warmup steps, limited to half of the phase.
+        kind: `cosine` or `linear`, which fall to a hundredth, or `constant`.
     """
     warmup = min(warmup, steps // 2)
     if step < warmup:
         return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1))) / 2
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    falling = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[kind]
+    return 0.01 + 0.99 * falling
 
 
 class EMA:

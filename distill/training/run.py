@@ -46,6 +46,8 @@ class Run:
     trainer: Trainer
     merges: bytes
     out: Path
+    resumed: str
+    """A sentence about the checkpoint that the run resumes from; "" for a new run."""
 
     def finish(self) -> Path:
         """Write the student's checkpoint, the loss plot and the report; returns the checkpoint's folder.
@@ -117,12 +119,11 @@ def prepare(
         )
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
     validator = Validator(recipe, tokenizer, merges, data, out)
-    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator)
-    if trainer.resume():
-        report("resume", trainer.step, trainer.steps, "from the checkpoint")
+    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges)
+    resumed = trainer.resume()
     if rank() == 0:
         save_recipe(out, recipe)
-    return Run(recipe, trainer, merges, out)
+    return Run(recipe, trainer, merges, out, resumed)
 
 
 def make_feed(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,20 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
+from distill.config.changes import describe, find_changes, is_free
 from distill.distributed import mean, rank, seed_all, size
-from distill.feeds.cached import Feed
+from distill.feeds.cached import CorpusFeed, Feed
 from distill.logs import RunLog
 from distill.progress import TrainingStep
 from distill.training.checkpoints import RunCheckpoints
 from distill.training.gradient_cache import backward_in_parts, untouched_statistics
 from distill.training.memory import compile_towers, recompute_activations
-from distill.training.optimizer import EMA, parameter_groups, position_in_phase, schedule
+from distill.training.optimizer import EMA, parameter_groups, rate_factors
 from distill.training.parallel import Parallel, gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from mobileclip.errors import ConfigError, PocketclipError
+from mobileclip.layouts.run import describe_student
+from mobileclip.tables import build, to_table
 from mobileclip.towers import CLIP
 
 MEDIAN_OF, MEDIAN_FROM = 100, 20
@@ -58,6 +64,7 @@ class Trainer:
         out: folder for checkpoints and metrics.
         device: where to train; None for the CPU.
         validate: evaluates the student as often as the recipe's `validate` says.
+        merges: the bytes of the student's merges file, for its checkpoints.
 
     Raises:
         ConfigError: a setting doesn't fit the student or its teachers.
@@ -72,7 +79,9 @@ class Trainer:
         out: Path,
         device: torch.device | None = None,
         validate: Validate | None = None,
+        merges: bytes = b"",
     ) -> None:
+        self.merges = merges
         self.recipe, self.model, self.feed, self.out, self.validate = recipe, model, feed, out, validate
         self.device = device or torch.device("cpu")
         optim = recipe.optim
@@ -90,8 +99,9 @@ class Trainer:
         self.epoch_steps = [feed.steps(epoch, stage) for epoch, stage in enumerate(self.epoch_stages)]
         self.steps = sum(self.epoch_steps)
         if not self.steps:
-            raise TrainingError(f"there is too little data for one batch of {optim.batch}: lower optim.batch")
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.task, optim), betas=(0.9, 0.98))
+            raise TrainingError(f"there is too little data for one batch of {optim.batch}: {_remedy(feed)}")
+        self.rate_factors = list(rate_factors(self.epoch_stages, self.epoch_steps, optim))
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.task, optim), betas=optim.betas)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=optim.precision == "fp16")
         self.ema = EMA(model, optim.ema) if optim.ema else None
         self.checkpoints = RunCheckpoints(out, recipe.keep_last)
@@ -147,9 +157,7 @@ class Trainer:
         started = time.perf_counter()
         while (batch := next(batches, None)) is not None:
             waited = time.perf_counter() - started
-            texts_only = [planned.texts_only for planned in self.epoch_stages]
-            step, steps = position_in_phase(self.step, texts_only, self.epoch_steps)
-            rate = stage.rate * schedule(step, steps, self.recipe.optim.warmup)
+            rate = self.rate_factors[self.step]
             losses = self._step(batch.to(self.device), rate)
             self.state.step += 1
             self.state.unread += batch.unread
@@ -204,7 +212,7 @@ class Trainer:
                 self.scaler.scale(losses["loss"]).backward()
         self.parallel.average_loss_gradients()
         values = self._average_losses(losses)
-        self._check(values["loss"])
+        self._check(values)
         for name, parameter in self.model.named_parameters():
             if self.frozen and name.startswith(self.frozen):
                 parameter.grad = None
@@ -228,16 +236,22 @@ class Trainer:
         self.stopping = stop > 0
         return {name: round(value, 5) for name, value in zip(losses, values, strict=True)}
 
-    def _check(self, loss: float) -> None:
+    def _check(self, losses: Mapping[str, float]) -> None:
         """Fail if the loss is NaN or infinite, or far above its recent median."""
-        recent, limit = self.state.recent, self.recipe.optim.explode
-        if not abs(loss) < float("inf"):
-            self._fail(f"the loss became {loss}")
+        loss, recent, limit = losses["loss"], self.state.recent, self.recipe.optim.explode
+        if not math.isfinite(loss):
+            terms = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
+            self._fail(f"{terms[0] if terms else 'the loss'} became {losses[terms[0]] if terms else loss}")
         if limit and len(recent) >= MEDIAN_FROM and loss > limit * (median := statistics.median(recent)) > 0:
             self._fail(f"the loss exploded to {loss:.4g}, {loss / median:.0f} times its median of {median:.4g},")
         self.state.recent = [*recent[1 - MEDIAN_OF :], loss]
 
     def _fail(self, reason: str) -> None:
+        if self.step == 0:
+            raise TrainingError(
+                f"{reason} at step 0, before anything was learned, so optim.lr isn't the cause: look at the teachers' "
+                "embeddings, the weights that the student starts from, and the settings of [loss]"
+            )
         # A checkpoint of this step would fail again, so remove it.
         good = self.checkpoints.before(self.step)
         if rank() == 0:
@@ -264,8 +278,9 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint atomically. All processes must call this; the first one writes."""
         state = {
-            "recipe": self.recipe.basis,
+            "recipe": json.dumps(to_table(self.recipe, defaults=True)),
             "data": self.feed.identity,
+            "student": describe_student(self.model.config, self.merges, self.recipe.about),
             "course": dict(vars(self.state)),
             "task": gather_state(self.task.state_dict()),
             "average": {"updates": self.ema.updates, "values": gather_state(self.ema.values)} if self.ema else {},
@@ -275,27 +290,77 @@ class Trainer:
         if rank() == 0:
             self.checkpoints.save(self.step, state)
 
-    def resume(self) -> bool:
-        """Load the last checkpoint in `out`; returns False if there is none.
+    def resume(self) -> str:
+        """Load the newest checkpoint in `out` that can be read.
+
+        A finished run can be made longer: with more epochs at its end, if that leaves the learning rate of each step
+        that was taken as it was.
+
+        Returns:
+            A sentence that says where the run resumes; "" if there are no checkpoints.
 
         Raises:
-            TrainingError: the checkpoint was made with another recipe or other data.
-            CheckpointError: it is damaged.
+            TrainingError: the checkpoint was made with other settings or other data, or the run is finished and
+                settings differ.
+            CheckpointError: all checkpoints are damaged.
         """
         if (found := self.checkpoints.load()) is None:
-            return False
-        path, state = found
-        if state.get("recipe") != self.recipe.basis:
-            raise TrainingError(f"{path}: made with other settings; use another --out, or remove it to start again")
+            return ""
+        path, state, damaged = found
+        try:
+            before: Recipe = build(Recipe, json.loads(state["recipe"]), str(path))
+            step = int(state["course"]["step"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise self._other_version(path, error) from error
+        self._check_changes(path, before, step)
         if state.get("data") != self.feed.identity:
             raise TrainingError(f"{path}: made with other data; use another --out, or remove it to start again")
         try:
             self._load(state)
         except (KeyError, ValueError, TypeError) as error:
+            raise self._other_version(path, error) from error
+        text = f"resumed at step {self.step:,} of {self.steps:,} from {path}"
+        if self.step == self.steps:
+            text = f"the run in {self.out} is finished: {self.steps:,} steps"
+        return text + "".join(f"; {newer.name} is damaged" for newer in damaged)
+
+    def _other_version(self, path: Path, error: Exception) -> TrainingError:
+        return TrainingError(f"{path}: made by another version of pocketclip ({error}); use another --out")
+
+    def _check_changes(self, path: Path, before: Recipe, step: int) -> None:
+        """Refuse changes of settings that a run can't resume with.
+
+        Args:
+            path: the checkpoint.
+            before: the recipe that it was made with.
+            step: its step.
+        """
+        changes = find_changes(before, self.recipe)
+        fixed = [name for name in changes if not is_free(name) and not name.startswith("stages[")]
+        epochs = [stage for stage in before.stages for _ in range(stage.epochs)]
+        steps = [self.feed.steps(epoch, stage) for epoch, stage in enumerate(epochs)]
+        begun = len([epoch for epoch in range(len(steps)) if sum(steps[:epoch]) < step])
+        same = [dataclasses.replace(stage, epochs=1) for stage in epochs[:begun]] == [
+            dataclasses.replace(stage, epochs=1) for stage in self.epoch_stages[:begun]
+        ]
+        if not same:
+            fixed += [name for name in changes if name.startswith("stages[")]
+        if fixed:
             raise TrainingError(
-                f"{path}: made by another version of pocketclip ({error}); use another --out"
-            ) from error
-        return True
+                f"{path}: made with other settings ({describe(changes, fixed)}); use another --out, or remove it to "
+                "start again"
+            )
+        if list(rate_factors(epochs, steps, before.optim))[:step] != self.rate_factors[:step]:
+            raise TrainingError(
+                f"{path}: {describe(changes, [name for name in changes if name.startswith('stages[')])}, but the "
+                f"{self.recipe.optim.schedule} schedule has already set the learning rates for the old length; start a "
+                f"new run with start = {str(self.out)!r}, or use optim.schedule = 'constant' from the beginning"
+            )
+        if changes and step == self.steps == sum(steps):
+            raise TrainingError(
+                f"{self.out}: the run is finished, with other settings ({describe(changes, changes)}); use another "
+                f"--out to train with these, or a new run with start = {str(self.out)!r} to continue from its student"
+            )
 
     def _load(self, state: dict[str, Any]) -> None:
         load_state(self.task.state_dict(), state["task"])
@@ -308,6 +373,14 @@ class Trainer:
             group["rate"] = rate
         self.scaler.load_state_dict(state["scaler"])
         self.state = _RunState(**state["course"])
+
+
+def _remedy(feed: Feed) -> str:
+    """What to do about too little data."""
+    if isinstance(feed, CorpusFeed) and feed.corpus.unreadable:
+        count = len(feed.corpus.samples)
+        return f"{len(feed.corpus.unreadable):,} of {count:,} photos can't be read; check the data folder"
+    return "lower optim.batch"
 
 
 def _check_frozen(model: CLIP, recipe: Recipe) -> None:

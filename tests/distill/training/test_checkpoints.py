@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
+from distill.evaluate.encoders import open_encoder
 from distill.files import write_whole
 from distill.training.checkpoints import RunCheckpoints
-from distill.training.run import prepare
+from distill.training.run import build_student, prepare
 from distill.training.trainer import Trainer, TrainingError
-from mobileclip.checkpoints import CheckpointError, load_checkpoint
+from mobileclip.checkpoint_files import find_in_run
+from mobileclip.checkpoints import CheckpointError, load_checkpoint, read_torch
 from mobileclip.errors import PocketclipError
 from tests.distill.conftest import run
 from tests.distill.training.toys import ToyFeed, toy_model, toy_recipe
@@ -141,7 +144,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, kind:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(PocketclipError, match=r"file\.pt: cannot be written \(.+\)"):
+        with pytest.raises(PocketclipError, match=r"file\.pt: cannot be written \(File too large\)"):
             if kind == "bytes":
                 write_whole(path, lambda stream: stream.write(bytes(200_000)))
             else:
@@ -157,22 +160,116 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(tmp_path: Path) -> No
     assert stopped.step == 4 and len(stopped.checkpoints.all()) == 2
     last = stopped.checkpoints.path(4)
     last.write_bytes(last.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="damaged"):
-        trained(tmp_path / "torn")
-    last.unlink()
-    again = trained(tmp_path / "torn")
+    again = Trainer(toy_recipe(tmp_path / "torn"), toy_model(dropout=0.2), ToyFeed(), tmp_path / "torn")
+    text = again.resume()
+    assert text == f"resumed at step 2 of 4 from {again.checkpoints.path(2)}; step-00000004.pt is damaged"
+    for _ in again.run():
+        pass
     assert equal(dict(whole.student().state_dict()), dict(again.student().state_dict()))
+    for path in again.checkpoints.all():
+        path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"step-00000004\.pt: damaged"):
+        trained(tmp_path / "torn")
+
+
+def test_a_damaged_later_checkpoint_is_not_kept_instead_of_a_good_one(tmp_path: Path) -> None:
+    kept = RunCheckpoints(tmp_path, 1)
+    kept.save(8, {"step": 8})
+    kept.path(8).write_bytes(b"damaged")
+    kept.save(6, {"step": 6})
+    assert kept.all() == [kept.path(6)]
+
+
+def stopped_after(folder: Path, steps: int, **settings: object) -> Trainer:
+    """A toy run that ends after a step, at which it saves."""
+    trainer = Trainer(toy_recipe(folder, **settings), toy_model(dropout=0.2), ToyFeed(), folder)
+    trainer.resume()
+    for step in trainer.run():
+        trainer.stopping = step.step == steps
+    return trainer
 
 
 def test_rates_may_change_midway_and_nothing_else(tmp_path: Path) -> None:
-    trained(tmp_path)
-    assert trained(tmp_path, **{"optim.lr": 1e-5, "optim.clip": 0.5, "keep_last": 5}).step == 4
-    with pytest.raises(TrainingError, match="other settings"):
-        trained(tmp_path, seed=1)
+    assert stopped_after(tmp_path, 2).step == 2
+    with pytest.raises(TrainingError, match=r"other settings \(optim.batch was 8, now 16; seed was 0, now 1\)"):
+        trained(tmp_path, seed=1, **{"optim.batch": 16})
     other = ToyFeed()
     other.identity = "other noise"
     with pytest.raises(TrainingError, match="other data"):
         trained(tmp_path, other)
+    assert trained(tmp_path, **{"optim.lr": 1e-5, "optim.clip": 0.5, "keep_last": 5}).step == 4
+
+
+def test_a_finished_run_says_what_differs_and_what_to_do(tmp_path: Path) -> None:
+    assert trained(tmp_path).step == 4
+    assert trained(tmp_path).resume() == f"the run in {tmp_path} is finished: 4 steps"
+    with pytest.raises(TrainingError, match=r"finished, .*optim.lr was 0.001, now 1e-05.*another --out .*start = '"):
+        trained(tmp_path, **{"optim.lr": 1e-5})
+
+
+def epochs(*numbers: int, **settings: object) -> dict[str, object]:
+    return {"stages": [{"epochs": n, "px": 32} for n in numbers], "optim.warmup": 1, **settings}
+
+
+def test_a_finished_run_with_a_constant_rate_can_be_lengthened(tmp_path: Path) -> None:
+    """It ends as a run that was as long from the beginning, to the last bit."""
+    constant = {"optim.schedule": "constant"}
+    whole = trained(tmp_path / "whole", **epochs(1, 2, **constant))
+    trained(tmp_path / "parts", **epochs(1, 1, **constant))
+    parts = trained(tmp_path / "parts", **epochs(1, 2, **constant))
+    assert whole.step == parts.step == 12
+    assert equal(dict(whole.student().state_dict()), dict(parts.student().state_dict()))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/metrics.jsonl").open()]
+    assert steps == list(range(1, 13))
+    with pytest.raises(TrainingError, match=r"stages\[0\].px was 32, now 64"):
+        trained(tmp_path / "parts", **{**constant, "stages": [{"epochs": 4, "px": 64}]})
+
+
+def test_a_run_whose_rate_has_fallen_cannot_be_lengthened(tmp_path: Path) -> None:
+    trained(tmp_path, **epochs(1))
+    with pytest.raises(TrainingError, match=r"epochs was 1, now 2, but the cosine schedule .*schedule = 'constant'"):
+        trained(tmp_path, **epochs(2))
+
+
+def test_a_phase_can_be_added_to_a_run(tmp_path: Path) -> None:
+    """Texts after photos have a schedule of their own."""
+    stages = [{"epochs": 1, "px": 32}, {"epochs": 1, "texts_only": True}]
+    trained(tmp_path, **epochs(1))
+    assert trained(tmp_path, stages=stages, **{"optim.warmup": 1}).step == 8
+
+
+def test_any_checkpoint_of_a_run_is_a_model(student: Path, recipe_folder: Path) -> None:
+    """Its folder, the file that it resumes from, and its student can be evaluated and started from."""
+    folder = student.parent
+    newest = max((folder / "checkpoints").iterdir())
+    state, finished = read_torch(newest), load_checkpoint(student)
+    texts = ["a red disc", "a blue square"]
+    expected = open_encoder(student).encode_texts(texts)
+    for path in (folder, newest):
+        loaded = load_checkpoint(path)
+        assert (loaded.about, loaded.merges) == (finished.about, finished.merges)
+        assert np.allclose(open_encoder(path).encode_texts(texts), expected, atol=2e-3)
+        started = build_student(Recipe.load(recipe_folder / "recipe.toml", {"start": str(path)}), recipe_folder)
+        assert equal(dict(started.state_dict()), dict(loaded.model.state_dict()))
+    averaged = load_checkpoint(newest).model.state_dict()
+    assert all(torch.equal(averaged[name], value) for name, value in state["average"]["values"].items())
+    earlier = load_checkpoint(min((folder / "checkpoints").iterdir())).model
+    assert not torch.equal(earlier.text.projection.weight, averaged["text.projection.weight"])
+
+
+def test_a_run_without_average_is_read_from_its_weights(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Stopped half-way, it has no student yet; once it is longer than its student, the checkpoint counts."""
+    run(recipe_folder, data, tmp_path, steps=3, **{"optim.ema": 0.0})
+    loaded = load_checkpoint(tmp_path)
+    weights = read_torch(tmp_path / "checkpoints/step-00000003.pt")["task"]
+    assert all(torch.equal(weights[f"model.{name}"], value) for name, value in loaded.model.state_dict().items())
+    (tmp_path / "student").mkdir()
+    stale = tmp_path / "student/model.safetensors"
+    stale.write_bytes(b"older")
+    os.utime(stale, (1, 1))
+    assert find_in_run(tmp_path) == tmp_path / "checkpoints/step-00000003.pt"
+    os.utime(stale)
+    assert find_in_run(tmp_path) == stale and find_in_run(tmp_path / "student") is None
 
 
 class Bursting(ToyFeed):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from distill.config import LossConfig, OptimConfig
+from distill.config import LossConfig, OptimConfig, Stage
 from distill.distributed import choose_device, seed_all
 from distill.training.gradient_cache import untouched_statistics
 from distill.training.memory import compile_towers, recompute_activations
-from distill.training.optimizer import EMA, parameter_groups, position_in_phase, schedule
+from distill.training.optimizer import EMA, parameter_groups, rate_factors, schedule
 from distill.training.parallel import gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from distill.training.trainer import Trainer
@@ -33,12 +33,28 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert schedule(0, 10, 0) == 1.0
 
 
+@pytest.mark.parametrize(("kind", "half", "last"), [("linear", 0.505, 0.021), ("constant", 1.0, 1.0)])
+def test_other_schedules_warm_up_too(kind: str, half: float, last: float) -> None:
+    rates = [schedule(step, 100, 10, kind) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[55] == pytest.approx(half) and rates[99] == pytest.approx(last, abs=1e-3)
+
+
 def test_texts_and_photos_have_a_rate_that_rises_and_falls_for_each() -> None:
-    kinds, lengths = [True, True, False, False, True], [3, 2, 4, 0, 1]
-    found = [position_in_phase(step, kinds, lengths) for step in range(10)]
-    assert found == [*((step, 5) for step in range(5)), *((step, 4) for step in range(4)), (0, 1)]
-    with pytest.raises(ValueError, match="no step 10"):
-        position_in_phase(10, kinds, lengths)
+    texts, photos = Stage(2, texts_only=True), Stage(1, px=64, rate=0.5)
+    stages, lengths = [texts, texts, photos, photos, texts], [3, 2, 4, 0, 1]
+    optim = OptimConfig(warmup=2)
+    expected = [*(schedule(step, 5, 2) for step in range(5)), *(0.5 * schedule(step, 4, 2) for step in range(4)), 1.0]
+    assert list(rate_factors(stages, lengths, optim)) == pytest.approx(expected)
+
+
+def test_the_optimizer_gets_its_settings(tmp_path: Path) -> None:
+    settings = {"optim.betas": [0.8, 0.95], "optim.schedule": "constant", "optim.warmup": 2, "optim.lr": 0.25}
+    trainer = Trainer(toy_recipe(tmp_path, **settings), toy_model(), ToyFeed(6), tmp_path)
+    assert all(group["betas"] == (0.8, 0.95) for group in trainer.optimizer.param_groups)
+    assert [step.lr for step in trainer.run()] == pytest.approx([0.125, 0.25, 0.25, 0.25, 0.25, 0.25])
+    plain = Trainer(toy_recipe(tmp_path), toy_model(), ToyFeed(6), tmp_path)
+    assert all(group["betas"] == (0.9, 0.98) for group in plain.optimizer.param_groups)
 
 
 def test_each_tower_has_its_rate() -> None:
