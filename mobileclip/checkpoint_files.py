@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mobileclip.files import PathLike
+
 WEIGHTS = "model.safetensors"
 """Our own weights."""
 WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -13,12 +15,13 @@ OPENCLIP_WEIGHTS = (*OPENCLIP_SAFETENSORS, "open_clip_pytorch_model.bin")
 """Names of OpenCLIP's weights, in order of preference."""
 
 
-def find_in_run(folder: Path) -> Path | None:
+def find_in_run(folder: PathLike) -> Path | None:
     """Return the weights in the folder of a training run: the student's, or a newer checkpoint of a run that continues.
 
     Args:
         folder: any folder; None is returned if it isn't a run's.
     """
+    folder = Path(folder)
     student = folder / "student" / WEIGHTS
     newest = max((folder / "checkpoints").glob("step-????????.pt"), default=None)
     if newest is None or not student.is_file():

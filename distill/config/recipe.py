@@ -33,7 +33,8 @@ class Recipe:
     """The stages of the training, one after the other."""
     teacher_tables: Mapping[str, Any] = field(default_factory=dict, metadata=inline_keys(teacher_types))
     """In a recipe, each kind of teacher is a table: `[aligned]`, `[[open_clip]]` and `[[checkpoints]]`. All of them
-    teach together; see `teachers`."""
+    teach together; see `teachers`. Without any, the student learns from its photos and texts alone, by losses such as
+    `contrastive` that need no teacher."""
     teach: Literal["cached", "online"] = "cached"
     """`cached` embeds each whole photo once. `online` embeds, at every step, the crop that the student sees."""
     texts: tuple[TextSource, ...] = ()
@@ -76,8 +77,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.photos or not self.stages:
             raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
-        if not self.teachers and any(source.kind != "reinforced" for source in self.photos):
-            raise ConfigError(f"recipe {self.name}: name a teacher, {table_names()}")
+        needing = [f"loss.{loss.name}" for loss in self.loss.active if loss.needs_teacher]
+        if needing and not self.teachers and any(source.kind != "reinforced" for source in self.photos):
+            raise ConfigError(
+                f"recipe {self.name}: {' and '.join(needing)} need a teacher: name a teacher, {table_names()}, or set "
+                "these losses to 0 to train by loss.contrastive alone"
+            )
         if not 0 <= self.blend <= 1 or (self.blend and not (self.start and self.init)):
             raise ConfigError(f"recipe {self.name}: blend must be between 0 and 1, and needs both start and init")
         if self.inherit and (self.start or self.init):

@@ -165,15 +165,15 @@ class CorpusFeed:
         reference: tuple[TeacherEmbeddings, ...],
         tried: int = 0,
     ) -> Batch:
-        first = self.banks[0]
+        first = self.banks[0] if self.banks else None
         return Batch(
             pixels,
             torch.from_numpy(self.tokens[texts]),
             torch.from_numpy(self.corpus.groups[rows]),
             tuple(TeacherEmbeddings(bank.photos[rows], bank.texts[texts], bank.logit_scale) for bank in self.banks),
             reference,
-            first.classes,
-            None if first.posterior is None else first.posterior[rows],
+            first.classes if first else None,
+            None if first is None or first.posterior is None else first.posterior[rows],
             tried,
         )
 

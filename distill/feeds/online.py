@@ -71,7 +71,7 @@ class OnlineSamples:
         """Return a photo, see `Samples`."""
         source, found = self._photos[number]
         sample = with_captions(found, source)
-        picture = sample.photo.open(DECODE_MARGIN * max(px, *self.sizes))
+        picture = sample.photo.open(DECODE_MARGIN * max((px, *self.sizes)))
         augmentation = draw(random, self.policy, picture.width / picture.height)
         views = {side: torch.from_numpy(np.array(apply(picture, augmentation, side))) for side in set(self.sizes)}
         targets = tuple(views[side] for side in self.sizes)

@@ -137,29 +137,33 @@ def make_feed(
     workers: int,
 ) -> Feed:
     """Return the feed for the recipe's sources and `teach`: reinforced data, online teachers or cached embeddings."""
-    reinforced = any(source.kind == "reinforced" for source in recipe.photos)
-    if reinforced or recipe.teach == "online":
+    kinds = {source.kind for source in recipe.photos}
+    reinforced = "reinforced" in kinds
+    # Tars aren't listed in a corpus. Without teachers, nothing has to be cached.
+    if reinforced or recipe.teach == "online" or (not recipe.teachers and "webdataset" in kinds):
         feed: ReinforcedFeed | OnlineFeed
         if reinforced:
             feed = ReinforcedFeed(recipe, data, model.config, tokenizer, workers)
         else:
-            teachers = assemble_teachers(recipe, base, data, out, report)
+            teachers = assemble_teachers(recipe, base, data, out, report) if recipe.teachers else ()
             feed = OnlineFeed(recipe, data, model.config, tokenizer, teachers, workers)
         report("data", feed.photo_count, feed.photo_count, f"{feed.text_count:,} texts")
-        if recipe.starts_from_student and feed.widths[0] == model.config.embed_dim:
+        if recipe.starts_from_student and feed.widths[:1] == (model.config.embed_dim,):
             report("start", 1, 1, f"cosine to the teacher {align_by_batches(model, recipe, feed):.2f}")
         return feed
     corpus = Corpus.read(recipe, data)
     report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
     teachers = make_teachers(recipe, base, data, out, corpus, report)
     banks = make_banks(recipe, teachers, out, corpus, report)
-    corpus = corpus.without(np.any([bank.photos.isnan().any(dim=1).numpy() for bank in banks], axis=0))
+    if banks:
+        corpus = corpus.without(np.any([bank.photos.isnan().any(dim=1).numpy() for bank in banks], axis=0))
     if corpus.unreadable:
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
     if model.image.classes is not None and not recipe.starts_from_student:
-        _initialize_classes(model.image.classes, banks[0])
-    _align(recipe, model, tokenizer, corpus, banks[0], report)
+        _initialize_classes(model.image.classes, banks[0] if banks else None)
+    if banks:
+        _align(recipe, model, tokenizer, corpus, banks[0], report)
     features = None
     if any(stage.features for stage in recipe.stages):
         encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
@@ -167,9 +171,9 @@ def make_feed(
     return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers, features)
 
 
-def _initialize_classes(classes: ClassVectors, bank: TeacherBank) -> None:
+def _initialize_classes(classes: ClassVectors, bank: TeacherBank | None) -> None:
     """Initialize a student's class embeddings with the first teacher's."""
-    if bank.classes is None or bank.classes.T.shape != classes.vectors.weight.shape:
+    if bank is None or bank.classes is None or bank.classes.T.shape != classes.vectors.weight.shape:
         wanted = " × ".join(map(str, classes.vectors.weight.T.shape))
         raise ConfigError(
             f"image.classes needs the first teacher's embeddings of its classes, {wanted}: "

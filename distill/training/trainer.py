@@ -21,6 +21,7 @@ from distill.config.changes import describe, find_changes, is_free
 from distill.distributed import mean, rank, seed_all, size
 from distill.feeds.cached import CorpusFeed, Feed
 from distill.logs import RunLog
+from distill.losses import LOSSES
 from distill.progress import TrainingStep
 from distill.training.checkpoints import RunCheckpoints
 from distill.training.gradient_cache import backward_in_parts, untouched_statistics
@@ -240,17 +241,17 @@ class Trainer:
         """Fail if the loss is NaN or infinite, or far above its recent median."""
         loss, recent, limit = losses["loss"], self.state.recent, self.recipe.optim.explode
         if not math.isfinite(loss):
-            terms = [name for name, value in losses.items() if name != "loss" and not math.isfinite(value)]
-            self._fail(f"{terms[0] if terms else 'the loss'} became {losses[terms[0]] if terms else loss}")
+            terms = [f"loss.{name}" for name, value in losses.items() if name in LOSSES and not math.isfinite(value)]
+            self._fail(f"the loss became {loss}", f" ({', '.join(terms)})" if terms else "")
         if limit and len(recent) >= MEDIAN_FROM and loss > limit * (median := statistics.median(recent)) > 0:
             self._fail(f"the loss exploded to {loss:.4g}, {loss / median:.0f} times its median of {median:.4g},")
         self.state.recent = [*recent[1 - MEDIAN_OF :], loss]
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, terms: str = "") -> None:
         if self.step == 0:
             raise TrainingError(
-                f"{reason} at step 0, before anything was learned, so optim.lr isn't the cause: look at the teachers' "
-                "embeddings, the weights that the student starts from, and the settings of [loss]"
+                f"{reason} at step 0{terms}, before anything was learned, so optim.lr isn't the cause: see the "
+                "teachers' embeddings, the weights that the student starts from, and the settings of [loss]"
             )
         # A checkpoint of this step would fail again, so remove it.
         good = self.checkpoints.before(self.step)
@@ -261,7 +262,7 @@ class Trainer:
             if good
             else "there is no good checkpoint yet; start again with a lower optim.lr"
         )
-        raise TrainingError(f"{reason} at step {self.step}; {advice}")
+        raise TrainingError(f"{reason} at step {self.step}{terms}; {advice}")
 
     def _validate(self) -> float | None:
         """Validate the student if due; returns the score on the first process, None elsewhere."""

@@ -1,5 +1,6 @@
 """Checkpoints: a killed run ends as one never killed, to the last bit; full disks, damage, and losses that explode."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -297,6 +298,21 @@ def test_a_checkpoint_of_broken_weights_is_not_called_good(tmp_path: Path) -> No
     with pytest.raises(TrainingError, match=r"the (loss|gradient) became .* there is no good checkpoint yet"):
         trained(tmp_path, **wild)
     assert not RunCheckpoints(tmp_path, 1).all()
+
+
+class Broken(ToyFeed):
+    """A teacher whose embeddings are NaN."""
+
+    def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
+        for batch in super().batches(epoch, stage, first):
+            teachers = tuple(teacher._replace(image=teacher.image * float("nan")) for teacher in batch.teachers)
+            yield dataclasses.replace(batch, teachers=teachers)
+
+
+def test_a_loss_that_is_nan_from_the_start_names_the_loss_and_not_the_rate(tmp_path: Path) -> None:
+    losses = {"contrastive": 1.0, "feature": 1.0, "affinity": 0.0}
+    with pytest.raises(TrainingError, match=r"nan at step 0 \(loss.feature\), before .* optim.lr isn't the cause"):
+        trained(tmp_path, Broken(), loss=losses)
 
 
 def test_the_best_student_is_kept(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
