@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.config.sources import PhotoSource, Reinforcement, TextSource
+from distill.config.sources import PhotoSource, Reinforcement, RenderedPictures, TextSource
 from distill.config.teachers import TEACHER_TABLES, TeacherConfig, table_names, teacher_types
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
 from distill.losses import LOSSES, Need
@@ -71,6 +71,8 @@ class Recipe:
     """Steps between checkpoints."""
     keep_last: int = 2
     """Number of checkpoints to keep."""
+    render: RenderedPictures | None = None
+    """Pictures to render before training."""
     validate: Validation | None = None
     """How the best student of the run is chosen; without it, only the last one is kept."""
 

@@ -62,6 +62,20 @@ class PhotoSource:
 
 
 @dataclass(frozen=True)
+class RenderedPictures:
+    """Pictures to render before training, so that a recipe needs no data; see `distill.render.dataset`."""
+
+    folder: str
+    """Where they are kept, relative to the data folder. Pictures that are there are used again."""
+    per_kind: int = 24
+    """Pictures of each of the 28 kinds, such as receipts, maps and screenshots."""
+
+    def __post_init__(self) -> None:
+        if self.per_kind < 1:
+            raise ConfigError("render.per_kind must be at least 1")
+
+
+@dataclass(frozen=True)
 class TextSource:
     """Texts without photos, from which the text tower learns the teacher's similarities."""
 

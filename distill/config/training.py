@@ -169,17 +169,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Validation:
-    """Retrieval on held-out captions during the run. The best student is kept in `best/`."""
+    """Retrieval or zero-shot accuracy on held-out photos during the run. The best student is kept in `best/`."""
 
-    captions: str
-    """A captions file, relative to the data folder."""
+    captions: str = ""
+    """A captions file, relative to the data folder; its score is the mean R@10 of both directions."""
+    labels: str = ""
+    """A labels file, relative to the data folder; its score is the zero-shot accuracy (top-1)."""
     splits: str = ""
-    """A CSV with columns `file,split`, if the captions have no `split` themselves."""
+    """A CSV with columns `file,split`, if the files have no column `split` themselves."""
     split: str = ""
-    """The split to measure on; empty for all captions."""
+    """The split to measure on; empty for everything."""
     every: int = 1000
-    """Steps between measurements. The last step is always measured. The mean R@10 of both directions decides."""
+    """Steps between measurements. The last step is always measured. The best student has the highest score; with
+    captions and labels, the highest mean of both scores."""
 
     def __post_init__(self) -> None:
+        if not self.captions and not self.labels:
+            raise ConfigError("[validate] needs captions or labels")
         if self.every < 1:
             raise ConfigError("validate.every must be at least 1")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
@@ -65,18 +66,31 @@ def _checks(recipe: Recipe, base: Path, data: Path, findings: Findings) -> Itera
     if not data.is_dir():
         yield "data", partial(_refuse, f"{data} isn't a folder; set it with --data")
         return
+    if recipe.render is not None and not (data / recipe.render.folder).exists():
+        yield "render", partial(str, f"{recipe.render.folder} will be rendered when training starts")
     for source in recipe.photos:
+        if _is_rendered(source.file, recipe, data):
+            continue
         yield f"photos.{source.name}", partial(_photos, source, data, findings)
     for texts in recipe.texts:
         yield f"texts.{texts.name}", partial(_texts, texts, data)
     if recipe.validate is not None:
         plan = recipe.validate
         use = (plan.split,) if plan.split else ()
-        captions = PhotoSource("validate", "captions", plan.captions, splits=plan.splits, use=use)
-        yield "validate", partial(_photos, captions, data, findings)
+        kinds: dict[Literal["captions", "labels"], str] = {"captions": plan.captions, "labels": plan.labels}
+        for kind, file in kinds.items():
+            if file and not _is_rendered(file, recipe, data):
+                source = PhotoSource("validate", kind, file, splits=plan.splits, use=use)
+                yield f"validate.{kind}", partial(_photos, source, data, findings)
     for name, teacher in recipe.named_teachers:
         for file in teacher.tables():
             yield f"{name}.{file}", partial(_path, file, data)
+
+
+def _is_rendered(file: str, recipe: Recipe, data: Path) -> bool:
+    """Whether a file is in the folder that is rendered when training starts."""
+    plan = recipe.render
+    return plan is not None and not (data / plan.folder).exists() and Path(file).is_relative_to(plan.folder)
 
 
 def _refuse(message: str) -> str:

@@ -77,9 +77,11 @@ def train(
 
         from distill.config import Recipe
         from distill.config.command_line import parse_settings
-        from distill.distributed import joined_processes, rank
+        from distill.distributed import first_process_first, joined_processes, rank
+        from distill.render.dataset import render_missing
         from distill.training.allocator import keep_freed_memory
         from distill.training.run import prepare
+        from distill.training.summary import summarize
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", error.name) from error
     from distill.progress import Bars
@@ -90,6 +92,9 @@ def train(
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
+        if plan.render is not None:
+            with first_process_first():
+                render_missing(plan.render, data, plan.seed, progress.report)
         _check(plan, file.parent, data, folder, progress)
         run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
         if run.resumed and not quiet and rank() == 0:
@@ -104,6 +109,8 @@ def train(
             raise KeyboardInterrupt
         student = run.finish()
         if rank() == 0:
+            for line in () if quiet else summarize(plan, folder, data):
+                progress.say(line)
             print(student)
 
 
