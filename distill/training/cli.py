@@ -67,6 +67,7 @@ def train(
     [bold]Examples[/bold]
 
     \b
+    pocketclip train quickstart
     pocketclip train pocket --data ~/data
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
     torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
@@ -92,10 +93,10 @@ def train(
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
+        _check(plan, file.parent, data, folder, progress)
         if plan.render is not None:
             with first_process_first():
                 render_missing(plan.render, data, plan.seed, progress.report)
-        _check(plan, file.parent, data, folder, progress)
         run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
         if run.resumed and not quiet and rank() == 0:
             progress.say(run.resumed)
