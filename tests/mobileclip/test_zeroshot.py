@@ -42,6 +42,13 @@ def test_each_label_is_decided_separately() -> None:
     assert alone == [both[1]]  # the other scores make no difference
 
 
+def test_a_cosine_at_the_threshold_gives_the_label() -> None:
+    """The lowest cosine that does; the next lower number doesn't."""
+    thresholds = np.array([label.threshold for label in LABELS])
+    assert {label.name: score for label, score in LABELS.decide(thresholds)} == {label.name: 0.5 for label in LABELS}
+    assert LABELS.decide(thresholds - 1e-9) == []
+
+
 def test_a_photo_may_have_no_label() -> None:
     assert LABELS.decide([0.0, 0.0, -0.9]) == []
     assert LABELS.decide(np.full(3, np.nan)) == []

@@ -62,6 +62,20 @@ def test_siglip_is_the_pairwise_sigmoid() -> None:
         assert float(got) == pytest.approx(wanted, rel=1e-10)
 
 
+def test_siglip_with_further_texts_is_averaged_over_photos() -> None:
+    texts, ids = unit(8, N + 3, D), np.array([*GROUPS, 7, 1, 8])
+    wanted = 0.0
+    for photo, group in zip(IMAGE, GROUPS, strict=True):
+        for text, other in zip(texts, ids, strict=True):
+            sign = 1 if group == other else -1
+            wanted -= log_sigmoid(np.float64(sign * (7.0 * photo @ text - 3))) / N
+    for chunk in (0, 4):
+        got = siglip(
+            tensor(IMAGE), tensor(texts), SCALE, torch.tensor(-3.0), tensor(GROUPS), tensor(ids), chunk=chunk
+        )
+        assert float(got) == pytest.approx(wanted, rel=1e-10)
+
+
 def test_siglip_is_open_clips() -> None:
     from open_clip.loss import SigLipLoss
 
