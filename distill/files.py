@@ -6,12 +6,13 @@ import importlib.resources
 from collections.abc import Callable
 from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import BinaryIO
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, BinaryIO
 
 from mobileclip.errors import PocketclipError, one_line
 from mobileclip.files import PathLike, atomic_write
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 
 def locate(name: str, base: PathLike) -> Path:
