@@ -83,6 +83,14 @@ class Corpus:
         """Numbers of the samples whose photos can be read."""
         return np.array([i for i in range(len(self.samples)) if i not in self.unreadable], np.int64)
 
+    @cached_property
+    def text_meanings(self) -> NDArray[np.int64]:
+        """A number for each text, (len(texts),); equal for texts that differ only in case and white space."""
+        numbers: dict[str, int] = {}
+        return np.array(
+            [numbers.setdefault(" ".join(t.casefold().split()), len(numbers)) for t in self.texts], np.int64
+        )
+
     def without(self, unreadable: NDArray[np.bool_]) -> Corpus:
         """Return this corpus with more samples marked as unreadable, (len(samples),); numbers don't change."""
         more = self.unreadable.union(np.flatnonzero(unreadable).tolist())

@@ -63,8 +63,9 @@ class LossInputs:
         text: the student's unit embeddings of texts (m, d), m ≥ n.
         paired_text: the first n of them, which belong to the photos (n, d).
         scale: the student's logit scale, a scalar (not its logarithm).
-        groups: (n,) int64; photos with equal numbers show the same.
-        text_groups: (m,) int64, the group of each text. A text without a photo has a group of its own.
+        groups: (n,) int64; photos with equal numbers show the same or have the same caption.
+        text_groups: (m,) int64, the group of each text. A text without a photo has a group of its own, unless a photo
+            has the same text.
         teachers: each teacher's embeddings of these photos and texts.
         settings: the settings of `[loss]`.
         matching: positions in `teachers` of those whose embeddings have the student's dimension d.

@@ -23,6 +23,7 @@ from distill.data.corpus import Corpus
 from distill.data.tables import DataError, read_table
 from distill.files import locate, write_whole
 from distill.losses import affinity, info_nce, relational
+from distill.losses.groups import merge_groups
 from distill.progress import ReportProgress
 from distill.teachers.base import encode_files
 from distill.teachers.cache import VectorCache
@@ -263,7 +264,8 @@ class _Fit:
         texts = np.array([random.choice(self.corpus.text_ids[row]) for row in rows])
         image = pair.image(self.photos[rows])
         text = pair.text(self.texts[texts])
-        loss = info_nce(image, text, scale, torch.from_numpy(self.corpus.groups[rows]))
+        groups, meanings = self.corpus.groups[rows], self.corpus.text_meanings[texts]
+        loss = info_nce(image, text, scale, merge_groups(torch.from_numpy(groups), torch.from_numpy(meanings)))
         if config.posterior_weight:
             classes = pair.text(self.classes)
             loss = loss + config.posterior_weight * affinity(scale * image @ classes.T, self.posterior[rows])

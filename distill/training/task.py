@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from distill.batch import Batch
 from distill.config import LossConfig
+from distill.distributed import everyone, rank
 from distill.losses import LossInputs, Need
+from distill.losses.groups import group_texts
 from distill.training.qat import FakeQuantizer
 from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
@@ -152,17 +154,16 @@ class DistillTask(nn.Module):
         return {"loss": total, **values, "logit_scale": self.model.logit_scale.detach().exp()}
 
     def _loss_inputs(self, encoded: Encoded, batch: Batch) -> LossInputs:
-        image, text, groups = encoded["image"], encoded["text"], batch.groups
+        image, text = encoded["image"], encoded["text"]
+        groups, text_groups = group_texts(batch.groups, batch.tokens, everyone, rank())
         scale, paired_text = self.model.logit_scale.exp(), text[: len(image)]
-        # A text without a photo isn't the positive of any photo: its group is a number that no photo has.
-        own_groups = -1 - torch.arange(len(text) - len(image), device=groups.device)
         return LossInputs(
             image=image,
             text=text,
             paired_text=paired_text,
             scale=scale,
             groups=groups,
-            text_groups=torch.cat([groups, own_groups]),
+            text_groups=text_groups,
             teachers=batch.teachers,
             settings=self.weights,
             matching=self.matching,
