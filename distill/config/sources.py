@@ -49,9 +49,9 @@ class PhotoSource:
     column: str = "label"
     """For `labels`: the column of the label. A photo can have several, separated by `|`."""
     templates: tuple[str, ...] = PHOTO_TEMPLATES
-    """For `labels`: the texts of a photo, in which `{}` stands for the label."""
+    """For `labels`, and labels in tars: the texts of a photo, in which `{}` stands for the label."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """For `labels`: what to call a label in a text if its name is misleading. `_` and `-` always become spaces."""
+    """For labels: what to call a label in a text if its name is misleading. `_` and `-` always become spaces."""
     per_epoch: float = 1.0
     """Share of the photos in an epoch: 0.5 draws every other photo, 2 draws each twice."""
 

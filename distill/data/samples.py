@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import PhotoSource, Recipe
-from distill.data.sources import read_photos, read_texts
+from distill.data.sources import read_photos, read_texts, readable_name
 from distill.data.tables import DataError
 from distill.data.tars import Omission, PhotoRef, TarSample, find_tars, read_index
 from mobileclip.files import PathLike
@@ -35,13 +35,16 @@ class CaptionedPhoto:
     synthetic: tuple[str, ...] = ()
 
     @classmethod
-    def from_tar(cls, sample: TarSample, source: str) -> CaptionedPhoto:
-        """Read the captions of a sample in a tar; `source` is the name of the source.
+    def from_tar(cls, sample: TarSample, source: PhotoSource) -> CaptionedPhoto:
+        """Read the captions of a sample in a tar, or make them from its label and the source's templates.
 
         Raises:
-            SampleError: it has no picture or no caption, or they are damaged.
+            SampleError: it has no picture, no caption and no label, or they are damaged.
         """
-        key = f"{source}/{sample.tar.stem}/{sample.key}"
+        key = f"{source.name}/{sample.tar.stem}/{sample.key}"
+        if (label := sample.label()) is not None:
+            phrase = readable_name(label, dict(source.names))
+            return cls(key, phrase, sample.photo, tuple(template.format(phrase) for template in source.templates))
         synthetic = tuple(text for texts in sample.synthetic().values() for text in texts)
         return cls(key, key, sample.photo, sample.captions(), synthetic)
 
@@ -65,8 +68,19 @@ class ShardInput:
     texts: tuple[str, ...] = ()
 
     def read(self) -> tuple[Sequence[CaptionedPhoto | TarSample], list[Omission]]:
-        """Return the photos, and what is missing from the tar. The captions in a tar aren't read yet."""
-        return read_index(self.tar) if self.tar else (self.samples, [])
+        """Return the photos, and what can't be used of the tar. The captions in a tar aren't read yet."""
+        return usable_samples(self.tar) if self.tar else (self.samples, [])
+
+
+def usable_samples(tar: PathLike) -> tuple[list[TarSample], list[Omission]]:
+    """Index a tar; return the samples with a picture and a text, and everything else with its reason.
+
+    Raises:
+        DataError: the tar can't be opened.
+    """
+    samples, omissions = read_index(tar)
+    lacking = [Omission(sample.key, sample.lacks) for sample in samples if sample.lacks]
+    return [sample for sample in samples if not sample.lacks], omissions + lacking
 
 
 def listed_photos(source: PhotoSource, data: PathLike) -> list[CaptionedPhoto]:
@@ -92,7 +106,7 @@ def _relative(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def with_captions(sample: CaptionedPhoto | TarSample, source: str) -> CaptionedPhoto:
+def with_captions(sample: CaptionedPhoto | TarSample, source: PhotoSource) -> CaptionedPhoto:
     """Return a sample with its captions, read from the tar if necessary.
 
     Raises:

@@ -7,6 +7,7 @@ arrays of numbers; no decoder used here can execute what a tar contains.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -21,13 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from distill.data.tables import DataError, unreadable
+from distill.data.tables import DataError, read_lines, unreadable
 from mobileclip.errors import PhotoError, one_line
 from mobileclip.files import PathLike
 from mobileclip.photos import open_photo
 from mobileclip.vectors import Floats
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+TEXTS = ("txt", "json", "cls")
+"""Members that can hold the texts of a sample."""
+CLASS_NAMES = "classnames.txt"
+_CAPTIONS = ("caption", "captions", "text", "texts")
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LARGEST_ARRAY = 64 * 2**20  # bytes of a sample's embeddings, uncompressed
@@ -134,6 +139,38 @@ class TarSample:
                 return PhotoRef(self.tar, self.members[suffix])
         raise SampleError("no picture")
 
+    @property
+    def lacks(self) -> str:
+        """What a training sample needs and this one lacks, judged by the names of its members; empty if nothing."""
+        if not any(suffix in self.members for suffix in PICTURES):
+            return "no picture"
+        return "" if any(suffix in self.members for suffix in TEXTS) else "no caption"
+
+    def label(self) -> str | None:
+        """Return the class in `cls` if the sample has no caption: its name, or its number in `classnames.txt`.
+
+        As in CLIP_benchmark, that file has one name per line and is in the folder of the tar or the one above.
+
+        Raises:
+            SampleError: the class has no name.
+        """
+        if "cls" not in self.members or "txt" in self.members:
+            return None
+        if "json" in self.members and not self.json("json").keys().isdisjoint(_CAPTIONS):
+            return None
+        try:
+            name = self.read("cls").decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise SampleError("cls: not UTF-8") from error
+        if not name:
+            raise SampleError("cls: empty")
+        if not (name.isascii() and name.isdigit()):
+            return name
+        names = class_names(self.tar)
+        if len(name) > 9 or int(name) >= len(names):
+            raise SampleError(f"cls: class {name} has no name; put classnames.txt next to the tars")
+        return names[int(name)]
+
     def captions(self) -> tuple[str, ...]:
         """Return the text in `txt`, or the `caption`, `captions`, `text` or `texts` in `json`; at least one.
 
@@ -147,7 +184,7 @@ class TarSample:
                 raise SampleError("txt: not UTF-8") from error
         else:
             fields = self.json("json") if "json" in self.members else {}
-            value = next((fields[name] for name in ("caption", "captions", "text", "texts") if name in fields), ())
+            value = next((fields[name] for name in _CAPTIONS if name in fields), ())
         captions = _texts(value, "caption")
         if not captions:
             raise SampleError("no caption")
@@ -163,6 +200,19 @@ class TarSample:
             return {}
         lists = self.json("syn.json").items()
         return {name: _texts(value, name) for name, value in lists if name.startswith("syn_text")}
+
+
+@functools.lru_cache(64)
+def class_names(tar: Path) -> tuple[str, ...]:
+    """Return the names in `classnames.txt` in the folder of a tar or the one above; empty if there is none.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    for folder in (tar.parent, tar.parent.parent):
+        if (folder / CLASS_NAMES).is_file():
+            return tuple(line.strip() for line in read_lines(folder / CLASS_NAMES))
+    return ()
 
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:

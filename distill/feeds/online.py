@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from distill.batch import Batch
-from distill.config import Recipe, Stage
+from distill.config import PhotoSource, Recipe, Stage
 from distill.data.augment import DECODE_MARGIN, apply, draw
 from distill.data.samples import CaptionedPhoto, plan_shards, with_captions
+from distill.data.tables import DataError
 from distill.data.tars import TarSample
 from distill.distributed import size
 from distill.feeds.steps import (
@@ -51,16 +52,20 @@ class OnlineSamples:
 
     def __init__(self, recipe: Recipe, data: PathLike, sizes: Sequence[int]) -> None:
         self.policy, self.sizes = recipe.reinforcement, tuple(sizes)
-        self._photos: list[tuple[str, CaptionedPhoto | TarSample]] = []
+        self._photos: list[tuple[PhotoSource, CaptionedPhoto | TarSample]] = []
         self._texts: list[str] = []
         counts: dict[str, list[int]] = {}
+        sources = {source.name: source for source in recipe.photos}
         parts, self.identity = plan_shards(recipe, data)
         for part in parts:
             found, _ = part.read()
-            self._photos += [(part.source, sample) for sample in found]
+            self._photos += [(sources[part.source], sample) for sample in found]
             self._texts += part.texts
             if not part.texts:
                 counts.setdefault(part.source, []).append(len(found))
+        for source in recipe.photos:
+            if not sum(counts.get(source.name, ())):
+                raise DataError(f"photos.{source.name}: none of the samples in its tars has a picture and a text")
         self.sources: Sequence[tuple[float, Sequence[int]]] = [
             (source.per_epoch, counts[source.name]) for source in recipe.photos
         ]

@@ -81,7 +81,7 @@ def read_epoch(
         Pixels (n, 3, px, px), the positions (n,) of these photos in `paths`, and the number of photos tried.
 
     Raises:
-        DataError: several processes train, and one can't read any photo of its share.
+        DataError: a process can't read any photo of its share of a batch.
     """
     own_positions = [
         position
@@ -98,9 +98,9 @@ def read_epoch(
     for pixels, positions in loader:
         good = torch.nonzero(positions >= 0).flatten()
         unread = len(positions) - len(good)
+        if not len(good):
+            folder = paths[own_positions[0]].parent
+            raise DataError(f"none of the {unread} photos of a batch can be read; check folders such as {folder}")
         if unread and size() > 1:
-            if not len(good):
-                folder = paths[own_positions[0]].parent
-                raise DataError(f"none of the {unread} photos of a batch can be read; check folders such as {folder}")
             good = good[torch.arange(len(positions)) % len(good)]
         yield pixels[good], positions[good].numpy(), len(good) + unread

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -33,6 +34,10 @@ Row = TypeVar("Row")
 
 SHUFFLE_WINDOW = 2**16
 """Samples that are shuffled together. Larger sets are shuffled by shard first, so that a step reads few shards."""
+
+
+TRIES = 4
+"""How many batches' worth of other photos to try if none of a batch can be read."""
 
 
 class TextSample(NamedTuple):
@@ -202,20 +207,45 @@ class Steps(Dataset[StepRows | PocketclipError]):
             if self.stage.texts_only:
                 texts = [text for at in positions if (text := self._text(int(self.order[at]), at)) is not None]
                 return self._join([], self._fill(texts, len(positions)), 0)
-            photos = [photo for at in positions if (photo := self._photo(at)) is not None]
-            if self.size > 1 and not photos:
-                return DataError(f"none of the {len(positions)} photos of a batch can be read; check that they exist")
+            unread: Counter[str] = Counter()
+            photos = [photo for at in positions if (photo := self._photo(at, unread)) is not None]
+            tried = len(positions)
+            if not photos:  # a damaged stretch of a tar, for example
+                photos = self._elsewhere(step, len(positions), unread)
+                tried += len(photos)
             photos = self._fill(photos, len(positions))
             extra = self._extra(step, {photo.text.text for _, photo in photos})
-            return self._join(photos, extra, len(positions))
+            return self._join(photos, extra, tried)
         except PocketclipError as error:
             return error  # raised in the main process, without the worker's traceback
 
-    def _photo(self, position: int) -> tuple[Tensor, PhotoSample] | None:
+    def _elsewhere(self, step: int, wanted: int, unread: Counter[str]) -> list[tuple[Tensor, PhotoSample]]:
+        """Read other photos of the epoch in place of a batch without a single readable one.
+
+        Raises:
+            DataError: none of them can be read either; names the reasons.
+        """
+        random = np.random.default_rng((self.seed, self.epoch, step, self.rank, 5))
+        found: list[tuple[Tensor, PhotoSample]] = []
+        for position in random.choice(len(self.order), min(TRIES * wanted, len(self.order)), replace=False):
+            if (photo := self._photo(int(position), unread)) is not None:
+                found.append(photo)
+                if len(found) == wanted:
+                    break
+        if not found:
+            reasons = "; ".join(f"{count} × {reason}" for reason, count in unread.most_common(3))
+            raise DataError(
+                f"none of the photos of a batch, nor of {unread.total() - wanted} others, can be read ({reasons})"
+            )
+        return found
+
+    def _photo(self, position: int, unread: Counter[str]) -> tuple[Tensor, PhotoSample] | None:
+        """Read the photo at a position of the epoch; None, with its reason counted, if it can't be read."""
         random = np.random.default_rng((self.seed, self.epoch, position, 2))
         try:
             photo = self.samples.photo(int(self.order[position]), random, self.stage.px)
-        except (PhotoError, SampleError):
+        except (PhotoError, SampleError) as error:
+            unread[error.reason if isinstance(error, PhotoError) else str(error)] += 1
             return None
         view = np.asarray(apply(photo.picture, photo.augmentation, self.stage.px))
         return torch.from_numpy(self.pixels.normalize_uint8(view[None])[0]), photo

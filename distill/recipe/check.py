@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,13 +12,18 @@ from typing import Literal
 
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
+from distill.data.samples import usable_samples
 from distill.data.sources import all_missing, is_photo_file, list_photos, read_texts
-from distill.data.tars import find_tars
+from distill.data.tars import SampleError, find_tars
 from distill.files import locate
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
+
+TARS = 50
+"""How many tars of a source are indexed, evenly spaced."""
+_RUNNING = re.compile(r"^(damaged|no end) after .*")  # names of members differ, reasons are counted
 
 MISSING_SHARE = 0.05
 """A source with a larger share of missing photos is a problem: the folder is probably wrong."""
@@ -127,7 +134,7 @@ def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if source.kind == "webdataset":
-        return f"{len(find_tars(data / source.file)):,} tars"
+        return _tars(source, data, findings)
     if source.kind == "reinforced":
         return str(locate(source.file, data))
     listing = list_photos(source, data)
@@ -148,6 +155,33 @@ def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if missing:
         notes.append(f"{len(missing):,} photos are missing: {_some(missing)}")
     return "; ".join([f"{len(samples) - len(missing):,} photos, {texts:,} texts", *notes])
+
+
+def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:
+    """Index tars, at most `TARS` of them, and count what can't be used by its reason."""
+    tars = find_tars(data / source.file)
+    looked = tars[:: -(-len(tars) // TARS)]
+    usable, reasons, unlabeled = 0, Counter[str](), ""
+    for tar in looked:
+        samples, omissions = usable_samples(tar)
+        usable += len(samples)
+        reasons.update(_RUNNING.sub(r"\1", reason) for _, reason in omissions)
+        if samples and not unlabeled:
+            try:
+                samples[0].label()
+            except SampleError as error:
+                unlabeled = f"{tar}: {samples[0].key}: {error}"
+    notes = [f"{count:,} × {reason}" for reason, count in reasons.most_common()]
+    where = f"{len(looked):,} of {len(tars):,} tars" if len(looked) < len(tars) else f"{len(tars):,} tars"
+    if not usable:
+        raise PocketclipError(
+            f"{data / source.file}: no sample in {where} has a picture and a text: {', '.join(notes)}"
+        )
+    if unlabeled:
+        raise PocketclipError(unlabeled)
+    if notes:
+        findings.skipped[source.name] = notes
+    return "; ".join([f"{usable:,} photos in {where}", *(f"unusable: {', '.join(notes)}" for _ in notes[:1])])
 
 
 def _some(names: Sequence[str]) -> str:

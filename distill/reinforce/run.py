@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distill.config import Recipe, Reinforcement
+from distill.config import PhotoSource, Recipe, Reinforcement
 from distill.config.teachers import table_names
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
@@ -119,7 +119,7 @@ class ViewDataset(Dataset[SampleViews]):
     def __init__(
         self,
         samples: Sequence[CaptionedPhoto | TarSample],
-        source: str,
+        source: PhotoSource,
         policy: Reinforcement,
         seed: int,
         sizes: list[int],
@@ -135,7 +135,7 @@ class ViewDataset(Dataset[SampleViews]):
         try:
             sample = with_captions(found, self.source)
         except SampleError as error:
-            return SampleViews(f"{self.source}/{found.key}", None, empty, (), str(error))
+            return SampleViews(f"{self.source.name}/{found.key}", None, empty, (), str(error))
         try:
             picture = sample.photo.open(DECODE_MARGIN * max(self.sizes))
         except PhotoError as error:
@@ -216,6 +216,7 @@ class Reinforcer:
     ) -> None:
         self.data, self.out, self.teachers, self.workers = Path(data), Path(out), teachers, workers
         self.policy, self.seed = recipe.reinforcement, recipe.seed
+        self.photo_sources = {source.name: source for source in recipe.photos}
         self.parts, basis = plan_shards(recipe, data)
         entries = tuple(
             TeacherEntry(t.identity, t.encode_texts(["a photo"]).shape[1], float(t.logit_scale), t.px) for t in teachers
@@ -285,7 +286,8 @@ class Reinforcer:
         samples, omissions = part.read()
         builder.unread += [{"key": f"{part.source}/{key}", "unread": reason} for key, reason in omissions]
         started = time.perf_counter()
-        for done, sample in enumerate(self._views(samples, part.source), 1):
+        views = self._views(samples, part.source) if samples else iter(())
+        for done, sample in enumerate(views, 1):
             line = self._line(sample)
             if sample.reason or sample.sample is None:
                 builder.unread.append({**line, "unread": sample.reason})
@@ -297,11 +299,11 @@ class Reinforcer:
 
     def _views(self, samples: Sequence[CaptionedPhoto | TarSample], source: str) -> Iterator[SampleViews]:
         yield from DataLoader(
-            ViewDataset(samples, source, self.policy, self.seed, self.sizes),
+            ViewDataset(samples, self.photo_sources[source], self.policy, self.seed, self.sizes),
             batch_size=None,
             collate_fn=_as_is,
-            num_workers=self.workers if len(samples) else 0,
-            prefetch_factor=4 if self.workers and len(samples) else None,
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
         )
 
     def _line(self, views: SampleViews) -> dict[str, Any]:

@@ -15,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.data.samples import CaptionedPhoto
+from distill.config import PhotoSource
+from distill.data.samples import CaptionedPhoto, usable_samples
 from distill.data.tables import DataError
 from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
 from tests.distill.mixed import encoded, jpeg, npz, write_tar
+
+SOURCE = PhotoSource("s", "webdataset", ".", templates=("a photo of {}",), names={"boat": "small boat"})
 
 
 def good(key: str, number: int) -> list[tuple[str, bytes]]:
@@ -31,7 +34,7 @@ def captions(tar: Path) -> dict[str, tuple[str, ...] | str]:
     found: dict[str, tuple[str, ...] | str] = {}
     for sample in read_index(tar)[0]:
         try:
-            found[sample.key] = CaptionedPhoto.from_tar(sample, "s").captions
+            found[sample.key] = CaptionedPhoto.from_tar(sample, SOURCE).captions
         except SampleError as error:
             found[sample.key] = str(error)
     return found
@@ -78,8 +81,8 @@ def test_captions_come_from_text_or_json(tmp_path: Path) -> None:
     }
     four = next(sample for sample in read_index(tar)[0] if sample.key == "4")
     assert (
-        CaptionedPhoto.from_tar(four, "s").synthetic == ("s1", "s2", "s3")
-        and CaptionedPhoto.from_tar(four, "s").key == "s/a/4"
+        CaptionedPhoto.from_tar(four, SOURCE).synthetic == ("s1", "s2", "s3")
+        and CaptionedPhoto.from_tar(four, SOURCE).key == "s/a/4"
     )
 
 
@@ -111,7 +114,7 @@ def test_a_damaged_picture_is_a_photo_error(tmp_path: Path) -> None:
     )
     for sample, reason in zip(read_index(tar)[0], ("truncated", "not an image"), strict=True):
         with pytest.raises(PhotoError) as caught:
-            CaptionedPhoto.from_tar(sample, "s").photo.open()
+            CaptionedPhoto.from_tar(sample, SOURCE).photo.open()
         assert caught.value.reason == reason
 
 
@@ -171,7 +174,7 @@ def test_different_names_that_are_not_utf8_stay_different(tmp_path: Path) -> Non
     tar = write_tar(tmp_path / "a.tar", [*good("k1", 1), *good("k2", 2)])
     tar.write_bytes(_with_names(tar.read_bytes(), {b"k1.": b"\xe4\xff.", b"k2.": b"\xe4\xfe."}))
     samples, _ = read_index(tar)
-    keys = [CaptionedPhoto.from_tar(sample, "s").key for sample in samples]
+    keys = [CaptionedPhoto.from_tar(sample, SOURCE).key for sample in samples]
     assert len(set(keys)) == 2 and json.loads(json.dumps(keys)) == keys
 
 
@@ -293,7 +296,7 @@ def test_nothing_in_a_tar_is_executed(tmp_path: Path) -> None:
     }
     for members in samples.values():
         sample = only_sample(tmp_path, members)
-        assert CaptionedPhoto.from_tar(sample, "s").captions == ("a caption",)
+        assert CaptionedPhoto.from_tar(sample, SOURCE).captions == ("a caption",)
         with pytest.raises(SampleError, match="embeddings"):
             read_datacompdr(sample)
     assert not touched.exists()
@@ -326,7 +329,7 @@ def test_any_json_is_read_or_refused(
     sample = only_sample(
         folder, [("u.jpg", b"x"), (f"u.{member}", text), *([("u.txt", b"t")] if member != "json" else [])]
     )
-    for read in (lambda: CaptionedPhoto.from_tar(sample, "s"), lambda: read_datacompdr(sample)):
+    for read in (lambda: CaptionedPhoto.from_tar(sample, SOURCE), lambda: read_datacompdr(sample)):
         try:
             read()
         except SampleError as error:
@@ -338,3 +341,32 @@ def test_pictures_larger_than_allowed_are_refused(tmp_path: Path, monkeypatch: p
     sample = only_sample(tmp_path, good("a", 1))
     with pytest.raises(PhotoError, match="too large"):
         sample.photo.open()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_cls_member_is_a_label(tmp_path: Path, above: bool) -> None:
+    """A number of CLIP_benchmark's `classnames.txt`, or a name; a caption comes first."""
+    cases = {"0": b"0", "1": b" 1\n", "2": b"boat", "3": b"7", "4": b"", "5": b"\xff"}
+    members = [
+        (f"{key}.{suffix}", data) for key, cls in cases.items() for suffix, data in (("jpg", b"x"), ("cls", cls))
+    ]
+    members += [("7.jpg", b"x"), ("7.cls", b"1"), ("7.txt", b"a caption")]
+    members += [("8.jpg", b"x"), ("8.cls", b"1"), ("8.json", encoded({"caption": "in json"}))]
+    members += [("9.jpg", b"x"), ("9.cls", b"1"), ("9.json", encoded({"width": 3}))]
+    tar = write_tar(tmp_path / "test/0.tar", members)
+    (tmp_path / ("." if above else "test") / "classnames.txt").write_text("Hot_dog\ncat\n")
+    found = captions(tar)
+    assert found["0"] == ("a photo of hot dog",) and found["1"] == found["9"] == ("a photo of cat",)
+    assert found["2"] == ("a photo of small boat",)
+    assert found["3"] == "cls: class 7 has no name; put classnames.txt next to the tars"
+    assert (found["4"], found["5"]) == ("cls: empty", "cls: not UTF-8")
+    assert (found["7"], found["8"]) == (("a caption",), ("in json",))
+    groups = {s.key: CaptionedPhoto.from_tar(s, SOURCE).group for s in read_index(tar)[0] if s.key in "179"}
+    assert groups == {"1": "cat", "9": "cat", "7": "s/0/7"}
+
+
+def test_unusable_samples_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    members = [*good("a", 1), ("b.txt", b"no picture"), ("c.jpg", b"x"), ("d.png", b"x"), ("d.cls", b"1")]
+    samples, omissions = usable_samples(write_tar(tmp_path / "a.tar", members))
+    assert [sample.key for sample in samples] == ["a", "d"]
+    assert omissions == [("b", "no picture"), ("c", "no caption")]
