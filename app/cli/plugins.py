@@ -22,7 +22,7 @@ SUMMARIES = {
     "evaluate": "Measure a model on photos with captions, classes or tags.",
     "export": "Turn a checkpoint into a quantized, verified bundle for the app.",
     "pull": "Download a model from the Hugging Face hub, check it and make it a bundle.",
-    "recipe": "List, explain and check training recipes.",
+    "recipe": "List, explain, check and write training recipes.",
     "reinforce": "Precompute teacher embeddings of augmented photos, once for many students.",
     "report": "Recreate the report and the loss plot of a run, even while it is training.",
     "train": "Train a student to match its teachers.",

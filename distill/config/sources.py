@@ -31,21 +31,28 @@ def _check_templates(where: str, templates: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Photos with texts: a captions file, a table of labels turned into texts by templates, WebDataset tars, or what
-    `pocketclip reinforce` made of any of them."""
+    """Photos with texts: a captions file, labels turned into texts by templates, WebDataset tars, or what `pocketclip
+    reinforce` made of any of them."""
 
     name: str
     """The name of the source in messages and in the report."""
-    kind: Literal["captions", "labels", "webdataset", "reinforced"]
-    """`captions` and `labels` are tables, `webdataset` is tars, `reinforced` is what `pocketclip reinforce` wrote."""
+    kind: Literal["captions", "labels", "folders", "coco", "webdataset", "reinforced"]
+    """`captions` and `labels` are tables, `folders` is a folder with one folder per class, `coco` a captions file of
+    COCO, `webdataset` is tars, `reinforced` is what `pocketclip reinforce` wrote."""
     file: str
     """The file, relative to the data folder. For captions and labels: JSONL, CSV, TSV or Parquet, in which photo paths
-    are relative to the file. For `webdataset`: a tar, a folder of tars, or a pattern. For `reinforced`: a folder that
-    `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
+    are relative to the file. For `folders`: the folder. For `coco`: the JSON. For `webdataset`: a tar, a folder of
+    tars, or a pattern. For `reinforced`: a folder that `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
     splits: str = ""
     """A CSV with columns `file,split`, for tables without a column `split`."""
     use: tuple[str, ...] = ()
     """The splits to read; empty for all."""
+    folder: str = ""
+    """For tables and `coco`: the folder that photo paths are relative to; itself relative to the folder of the file."""
+    file_column: str = "file"
+    """For tables: the column of the photo's path."""
+    caption_column: str = "caption"
+    """For `captions`: the column of the caption."""
     column: str = "label"
     """For `labels`: the column of the label. A photo can have several, separated by `|`."""
     templates: tuple[str, ...] = PHOTO_TEMPLATES
@@ -58,6 +65,10 @@ class PhotoSource:
     def __post_init__(self) -> None:
         if not 0 < self.per_epoch <= 100:
             raise ConfigError(f"photos.{self.name}: per_epoch must lie in (0, 100]")
+        if self.kind in ("webdataset", "reinforced") and (self.splits or self.use):
+            raise ConfigError(f"photos.{self.name}: {self.kind} has no splits; name the files of one split instead")
+        if self.folder and self.kind in ("folders", "webdataset", "reinforced"):
+            raise ConfigError(f"photos.{self.name}: {self.kind} has its photos in `file`, not in `folder`")
         _check_templates(f"photos.{self.name}", self.templates)
 
 

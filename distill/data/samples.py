@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import PhotoSource, Recipe
-from distill.data.sources import read_photos, read_texts, readable_name
+from distill.data.sources import photo_folder, read_photos, read_texts, readable_name
 from distill.data.tables import DataError
 from distill.data.tars import Omission, PhotoRef, TarSample, find_tars, read_index
 from mobileclip.files import PathLike
@@ -89,7 +89,7 @@ def listed_photos(source: PhotoSource, data: PathLike) -> list[CaptionedPhoto]:
     Raises:
         DataError: a file is missing or malformed.
     """
-    start = (Path(data) / source.file).parent
+    start = photo_folder(source, data)
     return [
         CaptionedPhoto(
             f"{source.name}/{_relative(sample.path, start)}",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.data.layouts import coco_rows, folder_rows
 from distill.data.tables import DataError, parse_list, read_lines, read_table
 from distill.data.wordnet import nouns, plurals
 from mobileclip.files import PathLike
@@ -46,7 +47,7 @@ class Listing:
     skipped: Mapping[str, int]
 
 
-LISTED_KINDS = ("captions", "labels")
+LISTED_KINDS = ("captions", "labels", "folders", "coco")
 """Kinds of sources that list photo files."""
 
 
@@ -62,7 +63,8 @@ def all_missing(source: PhotoSource, data: PathLike, count: int) -> DataError:
     """Return the error for a source of `count` photos, none of which exists."""
     path = Path(data) / source.file
     return DataError(
-        f"{path}: none of its {count:,} photos exists; they were looked for in {path.parent}; is the data folder right?"
+        f"{path}: none of its {count:,} photos exists; they were looked for in {photo_folder(source, data)}; "
+        "is the data folder right?"
     )
 
 
@@ -85,8 +87,24 @@ def read_photos(source: PhotoSource, data: PathLike) -> list[Sample]:
     return list(list_photos(source, data).samples)
 
 
+def photo_folder(source: PhotoSource, data: PathLike) -> Path:
+    """Return the folder that the paths of a source's photos are relative to."""
+    path = Path(data) / source.file
+    return path if source.kind == "folders" else path.parent / source.folder
+
+
+def _rows(source: PhotoSource, path: Path) -> tuple[Iterable[dict[str, str]], str, str]:
+    """Return the rows of a source, and the columns of the photo and of the text."""
+    if source.kind == "folders":
+        return folder_rows(path), "file", "label"
+    if source.kind == "coco":
+        return coco_rows(path), "file", "caption"
+    text = source.caption_column if source.kind == "captions" else source.column
+    return read_table(path, needs=(source.file_column, text)), source.file_column, text
+
+
 def list_photos(source: PhotoSource, data: PathLike) -> Listing:
-    """Read the photos and texts of a captions or labels file, and count the rows that have nothing to learn from.
+    """Read the photos and texts of a source that lists files, and count the rows that have nothing to learn from.
 
     A caption or label can be a JSON list of several. A captions file may have a column `synthetic` next to `caption`,
     with one caption that a model wrote or a JSON list of them.
@@ -106,15 +124,16 @@ def list_photos(source: PhotoSource, data: PathLike) -> Listing:
     labels: dict[str, str] = {}
     skipped: Counter[str] = Counter()
     wanted = 0
-    text_column = "caption" if source.kind == "captions" else source.column
-    for row in read_table(path, needs=("file", text_column)):
-        file = row["file"]
+    rows, file_column, text_column = _rows(source, path)
+    folder = photo_folder(source, data)
+    for row in rows:
+        file = row[file_column]
         if source.use and splits.get(file, row.get("split", "")) not in source.use:
             continue
         wanted += 1
         if not file.strip():
             skipped["rows without a file name"] += 1
-        elif source.kind == "captions":
+        elif source.kind in ("captions", "coco"):
             captions = parse_list(row[text_column])
             written = parse_list(row.get("synthetic", ""))
             if not captions:
@@ -131,13 +150,13 @@ def list_photos(source: PhotoSource, data: PathLike) -> Listing:
             labels[file] = " and ".join(phrases)
             texts[file] = [template.format(labels[file]) for template in source.templates]
     if not texts:
-        if wanted:
+        if wanted or (source.kind in ("folders", "coco") and not source.use):
             raise DataError(f"{path}: none of its {wanted:,} rows has a file and a {text_column}")
         raise DataError(f"{path}: no sample in the splits {', '.join(source.use) or '(all)'}")
     # Photos with the same label show the same in every source; a caption describes only its own photo.
     samples = tuple(
         Sample(
-            path.parent / file,
+            folder / file,
             tuple(dict.fromkeys(captions)),
             labels.get(file) or f"{source.name}/{file}",
             tuple(dict.fromkeys(synthetic.get(file, ()))),

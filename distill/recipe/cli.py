@@ -29,14 +29,15 @@ RecipeName = Annotated[
 
 @recipe.callback()
 def _recipe() -> None:
-    """List, explain and check training recipes.
+    """List, explain, check and write training recipes.
 
     [bold]Examples[/bold]
 
     \b
     pocketclip recipe list
     pocketclip recipe show pocket optim
-    pocketclip recipe check my.toml --data ~/data
+    pocketclip recipe new ~/photos/captions.csv --out my.toml
+    pocketclip recipe check my.toml --data ~/photos
     """
 
 
@@ -145,6 +146,44 @@ def check(
         print(f"pocketclip: {problem}", file=sys.stderr)
     if findings.problems:
         raise typer.Exit(4)
+
+
+@recipe.command()
+def new(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Captions or labels (.csv, .tsv, .jsonl, .parquet), captions of COCO (.json), a folder with one "
+            "folder per class, a folder of WebDataset tars, or one that `datasets` saved.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The recipe to write. Default: the name of the source with .toml."),
+    ] = None,
+) -> None:
+    """Write a short recipe for your own photos.
+
+    Columns are found by their names and contents. Photos in a `datasets` folder are first written as files into a
+    folder next to the recipe.
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip recipe new ~/photos/captions.csv
+    pocketclip recipe new ~/flowers --out flowers.toml
+    pocketclip recipe new corrections.jsonl --out mine.toml
+    """
+    try:
+        from distill.recipe.new import commands, write_recipe
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("recipe new", "train", error.name) from error
+    file = out or Path(f"{source.resolve().stem or 'photos'}.toml")
+    found = write_recipe(source, file)
+    print(f"{file}: {found.count:,} photos, {found.about}. Next:\n")
+    print("\n".join(commands(found, file)))
 
 
 def recipe_file(name: str) -> Path:

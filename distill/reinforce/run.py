@@ -28,6 +28,7 @@ from distill.config.teachers import table_names
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
 from distill.data.samples import CaptionedPhoto, ShardInput, plan_shards, with_captions
+from distill.data.sources import LISTED_KINDS
 from distill.data.tables import DataError
 from distill.data.tars import SampleError, TarSample
 from distill.progress import ReportProgress
@@ -85,7 +86,7 @@ def assemble_teachers(
     """
     if not recipe.teachers:
         raise ConfigError(f"recipe {recipe.name}: name a teacher, {table_names()}")
-    listed = tuple(source for source in recipe.photos if source.kind in ("captions", "labels"))
+    listed = tuple(source for source in recipe.photos if source.kind in LISTED_KINDS)
     fitted = [name for name, teacher in recipe.named_teachers if teacher.needs_corpus]
     if fitted and not listed:
         raise ConfigError(f"{fitted[0]}: is fitted to captions and labels files, and the recipe has none")
