@@ -70,9 +70,7 @@ def test_siglip_with_further_texts_is_averaged_over_photos() -> None:
             sign = 1 if group == other else -1
             wanted -= log_sigmoid(np.float64(sign * (7.0 * photo @ text - 3))) / N
     for chunk in (0, 4):
-        got = siglip(
-            tensor(IMAGE), tensor(texts), SCALE, torch.tensor(-3.0), tensor(GROUPS), tensor(ids), chunk=chunk
-        )
+        got = siglip(tensor(IMAGE), tensor(texts), SCALE, torch.tensor(-3.0), tensor(GROUPS), tensor(ids), chunk=chunk)
         assert float(got) == pytest.approx(wanted, rel=1e-10)
 
 
