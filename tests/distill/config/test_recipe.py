@@ -7,6 +7,7 @@ import typer
 
 from distill.config import Recipe
 from distill.config.command_line import parse_setting
+from distill.files import locate
 from distill.training.run import student_config
 from mobileclip.errors import ConfigError
 from mobileclip.towers.config import ModelConfig
@@ -42,7 +43,7 @@ def read(folder: Path, text: str, **overrides: object) -> Recipe:
 )
 def test_every_shipped_recipe_is_valid_and_its_files_are_there(path: Path) -> None:
     recipe = Recipe.load(path)
-    assert (path.parent / recipe.merges).is_file()
+    assert locate(recipe.merges, path.parent).is_file()
     student_config(recipe, path.parent)
     assert recipe.licence and recipe.provenance
 

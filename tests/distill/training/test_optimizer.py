@@ -252,7 +252,7 @@ def test_activations_computed_again_give_the_same_gradients(trunk: str) -> None:
 def test_a_trunk_that_cannot_says_so() -> None:
     model = toy_model()
     model.image.trunk.__class__ = type("Trunk", (torch.nn.Module,), {})
-    with pytest.raises(ConfigError, match="test_vit does not support it"):
+    with pytest.raises(ConfigError, match="test_vit doesn't support it"):
         recompute_activations(model)
 
 
