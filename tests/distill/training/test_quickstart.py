@@ -23,7 +23,8 @@ def test_a_first_run_needs_no_data_and_ends_with_a_student_that_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POCKETCLIP_HOME", str(tmp_path / "home"))
-    short = ["--set", "render.per_kind=4", "--set", "stages=[{epochs=12, features=true}]", "--set", "aligned.epochs=12"]
+    settings = ("render.per_kind=6", "optim.batch=16", "optim.extra_texts=16", "aligned.epochs=20")
+    short = [part for text in (*settings, "stages=[{epochs=12, features=true}]") for part in ("--set", text)]
     trained = pocketclip(tmp_path, "train", "quickstart", *short)
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.strip() == "runs/quickstart/student"
