@@ -149,3 +149,11 @@ def test_the_interval_of_a_limit_draws_photos_not_captions() -> None:
     found = measure_limits(Blind(), photos, texts, ["a red hat"] * 2000, owner)["color"]
     assert found["accuracy"] == 0.5
     assert found["interval"][1] - found["interval"][0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), rel=0.1)
+
+
+def test_a_right_target_without_a_vector_does_not_hide_another() -> None:
+    targets = np.eye(4, dtype=np.float32)
+    targets[3] = np.nan
+    for right in ([0, 3], [3, 0]):
+        found = metrics.ranks(targets[:1], targets, np.zeros(2, np.intp), np.array(right))
+        assert found.tolist() == [1]

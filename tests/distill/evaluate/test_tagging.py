@@ -119,3 +119,13 @@ def test_nan_cosines_rank_last() -> None:
     truth = np.array([[1], [0], [0], [0]], np.int8)
     assert tagging(np.array([[np.nan], [0.1], [0.2], [0.3]], np.float32), truth)["map"] == 0.25
     assert tagging(np.full((4, 1), np.nan, np.float32), truth)["map"] == 0.25
+
+
+def test_scores_at_the_threshold_and_at_the_edges_of_bins_match_a_count_by_loops() -> None:
+    """0.5 gives a tag, and each bin starts with its lower edge."""
+    cosines, truth, scores = album(seed=3)
+    scores = np.round(scores * 30) / 30
+    assert (scores == 0.5).sum() > 20
+    got = tagging(cosines, truth, scores)
+    for name, rate in counted(truth, scores).items():
+        assert got[name] == pytest.approx(rate), name

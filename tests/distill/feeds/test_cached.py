@@ -141,3 +141,17 @@ def test_texts_are_drawn_once_with_others_of_similar_length(feed: CorpusFeed, mo
     assert spread < 0.75 * float((mixed.amax(dim=1) - mixed.amin(dim=1)).mean())
     longest = [float(rows.max()) for rows in lengths]
     assert longest != sorted(longest), "short and long batches are shuffled"
+
+
+def test_every_epoch_draws_other_references(feed: CorpusFeed) -> None:
+    first, second = (next(feed.batches(epoch, PHOTOS, 0)).reference[0] for epoch in (1, 2))
+    assert not torch.equal(first.image, second.image) and not torch.equal(first.text, second.text)
+
+
+def test_unreadable_photos_are_no_reference(feed: CorpusFeed) -> None:
+    kept = list(feed.corpus.readable[::2])
+    unreadable = np.ones(len(feed.corpus.samples), bool)
+    unreadable[kept] = False
+    feed.corpus = feed.corpus.without(unreadable)
+    for batch in feed.batches(0, TEXTS, 0):
+        assert set(batch.reference[0].image[:, 0].long().tolist()) <= set(kept)

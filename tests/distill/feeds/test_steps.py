@@ -1,5 +1,6 @@
 """Steps are reproducible, and processes and workers share them."""
 
+import dataclasses
 import os
 import shutil
 import socket
@@ -7,13 +8,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from distill.feeds.reinforced import ReinforcedFeed
-from distill.feeds.steps import group_number, shuffle_shards
+from distill.feeds.steps import StepRows, Steps, epoch_order, epoch_size, group_number, shuffle_shards
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
@@ -140,3 +142,30 @@ def test_a_batch_size_that_is_not_a_multiple_of_the_processes_is_refused(
     for make in (reinforced_feed, online_feed):
         with pytest.raises(ConfigError, match="8 is not a multiple of 3 processes"):
             make(home, config, tokenizer)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.75, 1.0, 1.8])
+def test_a_share_is_rounded_to_whole_photos(share: float) -> None:
+    samples = SimpleNamespace(sources=[(share, [3, 2]), (1.0, [4])], text_count=0)
+    order = epoch_order(samples, 0, 0)
+    assert len(order) == epoch_size(samples) == round(share * 5) + 4
+    assert sorted(order[order >= 5]) == [5, 6, 7, 8]
+
+
+def test_extra_texts_are_not_those_of_the_photos(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    feed = online_feed(home, config, tokenizer)
+    optim = dataclasses.replace(feed.recipe.optim, extra_texts=40)
+    steps = Steps(feed.samples, STAGE, optim, 0, 0, tokenizer, config.pixels)
+    for number in range(len(steps)):
+        rows = steps[number]
+        assert isinstance(rows, StepRows)
+        photos, extra = rows.texts[: len(rows.pixels)], rows.texts[len(rows.pixels) :]
+        assert len(extra) > 20 and not set(photos) & set(extra)
+
+
+def test_processes_draw_different_extra_texts(feed: ReinforcedFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(2):
+        set_process(monkeypatch, rank, 2)
+        shares.append([batch.tokens[len(batch.pixels) :] for batch in feed.batches(0, STAGE, 0)])
+    assert not any(torch.equal(first, second) for first, second in zip(*shares, strict=True))

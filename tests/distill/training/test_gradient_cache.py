@@ -1,5 +1,6 @@
 """Gradient caching gives the gradients of the whole batch, in float64, for every loss."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ from distill.config import LossConfig
 from distill.distributed import seed_all
 from distill.training.gradient_cache import backward_in_parts, split, untouched_statistics
 from distill.training.parallel import Parallel
+from distill.training.qat import observers
 from distill.training.task import DistillTask
 from tests.distill.training.toys import DIM, EVERY_LOSS, OTHER, doubled, toy_batch, toy_model
 
@@ -122,3 +124,25 @@ def test_a_scaled_loss_scales_the_gradients() -> None:
     task.zero_grad()
     backward_in_parts(Parallel(task, "ddp"), batch, 2, (0,), lambda loss: 1024 * loss)
     assert_same({name: value / 1024 for name, value in gradients(task).items()}, plain)
+
+
+def test_no_part_is_larger_than_the_limit_and_none_is_unneeded() -> None:
+    for n in range(1, 12):
+        for size in range(1, 13):
+            parts = split(toy_batch(n=n), size)
+            assert all(len(part) <= size for part in parts) and sum(map(len, parts)) == n
+            assert len(parts) == int(np.ceil(n / size))
+
+
+def test_ranges_of_activations_stay_while_they_are_not_to_change() -> None:
+    task, batch = DistillTask(toy_model("test_efficientnet"), LossConfig(), (DIM, OTHER), quantize="int8"), toy_batch()
+    task.train().encode(batch.pixels, batch.tokens)
+    ranges = [observer.activation_post_process.max_val.clone() for observer in observers(task)]
+    with untouched_statistics(task):
+        task.encode(3 * batch.pixels, batch.tokens)
+    assert ranges and all(
+        torch.equal(before, observer.activation_post_process.max_val)
+        for before, observer in zip(ranges, observers(task), strict=True)
+    )
+    task.encode(3 * batch.pixels, batch.tokens)
+    assert not torch.equal(ranges[0], observers(task)[0].activation_post_process.max_val)
