@@ -80,13 +80,7 @@ class ExportConfig:
     @property
     def weights(self) -> Path:
         """The checkpoint's path; a shipped recipe is found by its name."""
-        checkpoint = Path(self.checkpoint)
-        shipped = RECIPES / checkpoint
-        if len(checkpoint.parts) == 1 and not checkpoint.exists() and shipped.is_dir():
-            if not (shipped / WEIGHTS).is_file():
-                raise ExportError(f"the weights of {checkpoint} are only in the source repository, not here")
-            return shipped
-        return checkpoint
+        return find_checkpoint(self.checkpoint)
 
     @property
     def evidence(self) -> Path | None:
@@ -99,6 +93,21 @@ class ExportConfig:
         if not (folder / LABELS).is_file():
             raise ExportError(f"no {LABELS} next to the checkpoint: give --labels FILE")
         return folder / LABELS
+
+
+def find_checkpoint(checkpoint: PathLike) -> Path:
+    """Return the path of a checkpoint; the name of a shipped recipe stands for its weights.
+
+    Raises:
+        ExportError: the shipped weights aren't installed.
+    """
+    path = Path(checkpoint)
+    shipped = RECIPES / path
+    if len(path.parts) == 1 and not path.exists() and shipped.is_dir():
+        if not (shipped / WEIGHTS).is_file():
+            raise ExportError(f"the weights of {path} are only in the source repository, not here")
+        return shipped
+    return path
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -103,18 +103,26 @@ def save_checkpoint(
     write_bytes(folder / MERGES, merges)
 
 
-def save_openclip(checkpoint: Checkpoint, folder: PathLike) -> None:
+def save_openclip(
+    checkpoint: Checkpoint, folder: PathLike, tokenizer_settings: Mapping[str, Any] | None = None
+) -> None:
     """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads, with float32 weights.
 
     OpenCLIP builds the model first and must return the same vectors; otherwise nothing is written.
 
     A model with its own merges also needs its own tokenizer: load the `merges.txt.gz` in the folder with
-    `Tokenizer.load`.
+    `Tokenizer.load`. `pocketclip publish` also writes tokenizer files that OpenCLIP reads.
+
+    Args:
+        checkpoint: the model.
+        folder: created if missing.
+        tokenizer_settings: further settings of `text_cfg`, which tell OpenCLIP what tokenizer to use.
 
     Raises:
         ConfigError: the model has parts that OpenCLIP doesn't support.
     """
     config, weights = openclip.from_ours(checkpoint.model)
+    config["model_cfg"]["text_cfg"] |= tokenizer_settings or {}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / OPENCLIP_WEIGHTS[0]) as part:

@@ -145,6 +145,11 @@ class Tokenizer:
         """Symbol, spelled as in the merges file, → its id; without the start and end tokens."""
         return MappingProxyType(self._ids)
 
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """Pairs of symbols in the order of merging, each once."""
+        return sorted(self._ranks, key=self._ranks.__getitem__)
+
     def encode(self, text: str) -> list[int]:
         """Encode a text, without start and end tokens; never raises on a `str`."""
         ids: list[int] = []

@@ -21,6 +21,7 @@ SUMMARIES = {
     "available": "List the models that can be pulled.",
     "evaluate": "Measure a model on photos with captions, classes or tags.",
     "export": "Turn a checkpoint into a quantized, verified bundle for the app.",
+    "publish": "Write a checkpoint as a folder for the Hugging Face hub, with a model card.",
     "pull": "Download a model from the Hugging Face hub, check it and make it a bundle.",
     "recipe": "List, explain, check and write training recipes.",
     "reinforce": "Precompute teacher embeddings of augmented photos, once for many students.",

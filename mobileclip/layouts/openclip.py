@@ -52,6 +52,8 @@ _VIT = {
     "norm.weight": "ln_post.weight",
     "norm.bias": "ln_post.bias",
 }
+# Settings that concern the tokenizer alone; ours reads the merges next to the file.
+_OF_TOKENIZERS = ("hf_tokenizer_name", "tokenizer_kwargs")
 # Entries of OpenAI's archives that aren't weights.
 _NOT_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size", "text.attn_mask", "attn_mask"})
 
@@ -324,7 +326,7 @@ def read_config(fields: Mapping[str, Any], name: str) -> ModelConfig:
         model, pixels = fields["model_cfg"], fields["preprocess_cfg"]
         vision, text = model["vision_cfg"], model["text_cfg"]
         _check_known(model, ("embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg"), "model_cfg")
-        heads = ("context_length", "vocab_size", "width", "heads", "layers", "no_causal_mask")
+        heads = ("context_length", "vocab_size", "width", "heads", "layers", "no_causal_mask", *_OF_TOKENIZERS)
         _check_known(text, heads, "text_cfg")
         quick = bool(model.get("quick_gelu", False))
         size = int(vision.get("image_size", 224))

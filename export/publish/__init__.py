@@ -1,0 +1,1 @@
+"""`pocketclip publish`: a folder that is ready for the Hugging Face hub."""
