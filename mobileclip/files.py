@@ -1,13 +1,14 @@
-"""The type of paths that callers pass, and atomic writes."""
+"""The type of paths that callers pass, and atomic writes of files and folders."""
 
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-__all__ = ["PHOTO_SUFFIXES", "PathLike", "atomic_write", "sync_folder", "write_bytes"]
+__all__ = ["PHOTO_SUFFIXES", "PathLike", "atomic_write", "new_folder", "sync_folder", "write_bytes"]
 
 PathLike = str | os.PathLike[str]
 """What every public function that takes a path accepts."""
@@ -54,6 +55,30 @@ def write_bytes(path: PathLike, data: bytes, *, sync: bool = True) -> None:
     """Write a file with `atomic_write`."""
     with atomic_write(path, sync=sync) as part:
         part.write_bytes(data)
+
+
+@contextmanager
+def new_folder(path: PathLike) -> Iterator[Path]:
+    """Create a folder as a whole: yields a temporary folder to fill, which is renamed to `path` at the end.
+
+    If the block raises, or the process is killed, there is no folder at `path`.
+
+    Args:
+        path: missing, or an empty folder; its parents are created.
+
+    Raises:
+        OSError: a file can't be written, or there is something else at `path`.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name[:100]}-", dir=target.parent) as scratch:
+        part = Path(scratch) / "new"
+        part.mkdir()
+        yield part
+        with suppress(FileNotFoundError):
+            target.rmdir()  # refuses a folder that isn't empty
+        part.rename(target)
+    sync_folder(target.parent)
 
 
 def sync_folder(folder: PathLike) -> None:

@@ -177,6 +177,17 @@ def test_every_path_in_architecture_md_exists() -> None:
         assert any(REPOSITORY.glob(name.rstrip("/"))), f"ARCHITECTURE.md names {name}, which does not exist"
 
 
+def test_architecture_md_lists_every_folder() -> None:
+    """Folders of folders, such as the screens, are described together."""
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
+    parents = ("mobileclip", "distill", "export", "app", "app/library", "app/ui")
+    folders = {path.parent for parent in parents for path in (REPOSITORY / parent).glob("*/__init__.py")}
+    names = {f"{folder.relative_to(REPOSITORY)}/" for folder in folders} - {"app/library/", "app/ui/"}
+    assert len(names) > 25
+    for name in sorted(names):
+        assert f"`{name}`" in text, f"ARCHITECTURE.md doesn't mention {name}"
+
+
 MOST_METHODS = 21
 """About what a reader can hold."""
 

@@ -15,6 +15,7 @@ from distill.losses import LOSSES, Need
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
 from mobileclip.tables import build, inline_keys
+from mobileclip.towers import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,18 @@ class Recipe:
     def starts_from_student(self) -> bool:
         """Whether the student starts from the weights of both towers of another model."""
         return bool(self.start or self.inherit)
+
+    def student(self, base: PathLike) -> ModelConfig:
+        """Return the architecture of the student: one that ships, or a .toml file next to the recipe.
+
+        Args:
+            base: the recipe's folder.
+
+        Raises:
+            ConfigError: there is neither, or the file doesn't describe a model.
+        """
+        beside = Path(base) / self.model
+        return ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else self.model)
 
     @property
     def about(self) -> dict[str, str]:

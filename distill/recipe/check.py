@@ -19,7 +19,6 @@ from distill.files import locate
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
-from mobileclip.towers import ModelConfig
 
 TARS = 50
 """How many tars of a source are indexed, evenly spaced."""
@@ -113,8 +112,7 @@ def _texts(source: TextSource, data: Path) -> str:
 
 
 def _model(recipe: Recipe, base: Path) -> str:
-    beside = base / recipe.model
-    config = ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)
+    config = recipe.student(base)
     tokenizer = Tokenizer.load(locate(recipe.merges, base).read_bytes(), config.text.context_length)
     if tokenizer.vocab_size != config.text.vocab_size:
         raise PocketclipError(
@@ -181,7 +179,7 @@ def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:
         raise PocketclipError(unlabeled)
     if notes:
         findings.skipped[source.name] = notes
-    return "; ".join([f"{usable:,} photos in {where}", *(f"unusable: {', '.join(notes)}" for _ in notes[:1])])
+    return f"{usable:,} photos in {where}" + (f"; unusable: {', '.join(notes)}" if notes else "")
 
 
 def _some(names: Sequence[str]) -> str:

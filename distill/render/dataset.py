@@ -1,11 +1,10 @@
-"""A data set from nothing but packages: rendered pictures, and the photographs that installed packages carry."""
+"""A data set from nothing but packages: rendered pictures, and the photographs that packages carry."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import random
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -17,21 +16,14 @@ from distill.config.sources import RenderedPictures
 from distill.progress import ReportProgress
 from distill.render.camera_roll import KINDS, render
 from mobileclip.errors import PocketclipError
-from mobileclip.files import PathLike, write_bytes
+from mobileclip.files import PathLike, new_folder, write_bytes
 
 PHOTOGRAPHS: Mapping[str, tuple[str, ...]] = {
     "sklearn/datasets/images/china.jpg": ("a Chinese temple among trees", "a red temple roof under a blue sky"),
     "sklearn/datasets/images/flower.jpg": ("an orange flower", "a close-up photo of a flower"),
     "matplotlib/mpl-data/sample_data/grace_hopper.jpg": ("a portrait of a naval officer", "a woman in uniform"),
-    "skimage/data/astronaut.png": ("a smiling astronaut", "a portrait of a woman in an orange space suit"),
-    "skimage/data/chelsea.png": ("a cat's face", "a close-up photo of a ginger cat"),
-    "skimage/data/coffee.png": ("a cup of coffee", "an espresso with a spoon on a saucer"),
-    "skimage/data/rocket.jpg": ("a rocket at launch", "a rocket on a launch pad at night"),
-    "skimage/data/moon.png": ("the surface of the moon", "a crater on the moon"),
-    "skimage/data/coins.png": ("old coins in rows", "a collection of Greek coins"),
-    "skimage/data/motorcycle_left.png": ("a motorcycle in a garage", "a red motorcycle"),
 }
-"""Photographs that packages carry, with our own captions. The `train` extra brings scikit-learn and matplotlib."""
+"""Photographs that packages of the `train` extra carry, with our own captions."""
 
 _TEST_SHARE = 0.15
 _LONGEST = 512  # pixels
@@ -61,12 +53,10 @@ def render_missing(plan: RenderedPictures, data: PathLike, seed: int, report: Re
         return folder
     if folder.exists():
         raise PocketclipError(f"{folder}: exists but holds no rendered pictures; move it away or set render.folder")
-    partial_folder = folder.with_name(f"{folder.name}.part")
     try:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        (partial_folder / "images").mkdir(parents=True)
-        _write(partial_folder, plan.per_kind, seed, report, workers)
-        partial_folder.rename(folder)
+        with new_folder(folder) as part:
+            (part / "images").mkdir()
+            _write(part, plan.per_kind, seed, report, workers)
     except OSError as error:
         raise PocketclipError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return folder
@@ -74,12 +64,13 @@ def render_missing(plan: RenderedPictures, data: PathLike, seed: int, report: Re
 
 def _write(folder: Path, per_kind: int, seed: int, report: ReportProgress, workers: int) -> None:
     photographs = list(_photographs(folder))
-    backgrounds = [Image.open(folder / row["file"]).convert("RGB") for row in photographs]
+    files = dict.fromkeys(row["file"] for row in photographs)
+    backgrounds = [Image.open(folder / file).convert("RGB") for file in files]
     captions, labels = [*photographs], []
     wanted = [(kind, seed * 1_000_003 + number) for kind in KINDS for number in range(per_kind)]
     with ProcessPoolExecutor(workers) as pool:
-        files = pool.map(partial(_save, folder, backgrounds), *zip(*wanted, strict=True), chunksize=8)
-        for done, (file, (kind, number)) in enumerate(zip(files, wanted, strict=True), 1):
+        rendered = pool.map(partial(_save, folder, backgrounds), *zip(*wanted, strict=True), chunksize=8)
+        for done, (file, (kind, number)) in enumerate(zip(rendered, wanted, strict=True), 1):
             chance = random.Random(f"split {kind} {number}")
             split = "test" if chance.random() < _TEST_SHARE else "train"
             captions += [{"file": file, "caption": text, "split": split} for text in KINDS[kind]]
@@ -97,7 +88,7 @@ def _save(folder: Path, backgrounds: list[Image.Image], kind: str, number: int) 
 
 
 def _photographs(folder: Path) -> Iterator[dict[str, str]]:
-    """Copy the photographs of installed packages, and yield a row for each of their captions."""
+    """Copy the photographs of packages, and yield a row for each of their captions."""
     for name, captions in PHOTOGRAPHS.items():
         package, _, inside = name.partition("/")
         found = importlib.util.find_spec(package)

@@ -31,7 +31,7 @@ from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
-from mobileclip.towers import CLIP, ModelConfig, create_model
+from mobileclip.towers import CLIP, create_model
 from mobileclip.towers.image import ClassVectors
 
 PLACES_PHOTOS = 8192
@@ -202,7 +202,7 @@ def build_student(recipe: Recipe, base: PathLike) -> CLIP:
         PocketclipError: a file is missing, or a checkpoint has another shape than the student needs.
     """
     base = Path(base)
-    config = student_config(recipe, base)
+    config = recipe.student(base)
     model = create_model(config)
     if recipe.inherit:
         inherit(model, load_checkpoint(locate(recipe.inherit, base)).model, recipe.inherit_layers)
@@ -233,9 +233,3 @@ def _load_trunk(model: CLIP, path: Path) -> None:
     state = whole.state_dict()
     model.image.trunk.load_state_dict({name: state[name] for name in model.image.trunk.state_dict()})
     classes.classifier.load_state_dict(whole.get_classifier().state_dict())
-
-
-def student_config(recipe: Recipe, base: PathLike) -> ModelConfig:
-    """Return the architecture of a recipe's student: a shipped one, or a .toml file next to the recipe."""
-    beside = Path(base) / recipe.model
-    return ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else recipe.model)

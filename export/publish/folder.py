@@ -17,7 +17,7 @@ from export.publish.tokenizer import openclip_settings, tokenizer_files
 from mobileclip.checkpoint_files import WEIGHTS
 from mobileclip.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, save_openclip
 from mobileclip.errors import ConfigError
-from mobileclip.files import PathLike, atomic_write, write_bytes
+from mobileclip.files import PathLike, atomic_write, new_folder, write_bytes
 from mobileclip.layouts import transformers
 
 CARD = "README.md"
@@ -79,14 +79,14 @@ def publish_checkpoint(
         raise ExportError("the checkpoint doesn't state a license: give --license")
     source = dataclasses.replace(source, about=about)
     repository = repository or about["name"]
-    folder.mkdir(parents=True, exist_ok=True)
-    refused = _write_openclip(source, folder, repository)
-    without_transformers = refused or _write_transformers(source, folder)
     details = Path(checkpoint).expanduser() / "MODEL_CARD.md"
-    card = model_card(
-        source, repository, refused, without_transformers, details.read_text("utf-8") if details.is_file() else ""
-    )
-    write_bytes(folder / CARD, card.encode())
+    with new_folder(folder) as part:
+        refused = _write_openclip(source, part, repository)
+        without_transformers = refused or _write_transformers(source, part)
+        card = model_card(
+            source, repository, refused, without_transformers, details.read_text("utf-8") if details.is_file() else ""
+        )
+        write_bytes(part / CARD, card.encode())
     return Published(folder, refused, without_transformers)
 
 

@@ -8,7 +8,6 @@ import typer
 from distill.config import Recipe
 from distill.config.command_line import parse_setting
 from distill.files import locate
-from distill.training.run import student_config
 from mobileclip.errors import ConfigError
 from mobileclip.towers.config import ModelConfig
 
@@ -44,7 +43,7 @@ def read(folder: Path, text: str, **overrides: object) -> Recipe:
 def test_every_shipped_recipe_is_valid_and_its_files_are_there(path: Path) -> None:
     recipe = Recipe.load(path)
     assert locate(recipe.merges, path.parent).is_file()
-    student_config(recipe, path.parent)
+    recipe.student(path.parent)
     assert recipe.licence and recipe.provenance
 
 

@@ -240,6 +240,7 @@ def test_a_datasets_folder_is_written_as_files(tmp_path: Path, monkeypatch: pyte
             return self
 
     rows = Rows({"image": {"bytes": jpeg(i), "path": None}, "label": i % 3} for i in range(COUNT))
+    rows += [{"image": {"bytes": data, "path": None}, "label": 0} for data in (b"not a picture", b"", None)]
     fake = types.ModuleType("datasets")
     fake.Image, fake.load_from_disk = Image, lambda _: {"train": rows}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", fake)
@@ -247,8 +248,9 @@ def test_a_datasets_folder_is_written_as_files(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "saved/dataset_dict.json").write_text("{}")
     found = write_recipe(tmp_path / "saved", tmp_path / "mine.toml")
     assert found.data == tmp_path / "mine-photos" and found.count == COUNT and found.source.kind == "labels"
+    assert found.about == "photos with labels; 3 can't be read"
     (first, *_) = list_photos(found.source, found.data).samples
-    assert first.path == tmp_path / "mine-photos/000000.jpeg" and first.path.read_bytes() == jpeg(0)
+    assert first.path == tmp_path / "mine-photos/000000.jpg" and first.path.read_bytes() == jpeg(0)
     assert first.group == "red car"
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PocketclipError, match="needs the package datasets: pip install datasets"):

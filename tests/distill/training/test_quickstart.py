@@ -11,6 +11,7 @@ from distill.config import Recipe
 from distill.recipe.check import check_recipe
 from distill.recipe.shipped import find_recipe
 from distill.training.summary import summarize
+from mobileclip.towers import create_model
 
 
 def pocketclip(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -45,7 +46,11 @@ def test_a_first_run_needs_no_data_and_ends_with_a_student_that_searches(
 
 def test_the_recipe_and_its_packages_are_in_order(tmp_path: Path) -> None:
     path = find_recipe("quickstart")
-    findings = check_recipe(Recipe.load(path), path.parent, tmp_path)
+    recipe = Recipe.load(path)
+    model = create_model(recipe.student(path.parent))
+    sizes = {side: sum(p.numel() for p in getattr(model, side).parameters()) for side in ("image", "text")}
+    assert sizes == model.config.parameters
+    findings = check_recipe(recipe, path.parent, tmp_path)
     assert findings.problems == []
     assert "will be rendered" in findings.found["render"]
 
