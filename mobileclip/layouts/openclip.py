@@ -361,7 +361,8 @@ def _image_config(vision: Mapping[str, Any], quick: bool, size: int) -> ImageCon
         known = ("timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop")
         _check_known(vision, (*known, "timm_drop_path", "image_size"), "vision_cfg")
         projection = vision.get("timm_proj", "linear")
-        if projection not in ("linear", None, "") or vision.get("timm_pool", "avg") not in ("", "avg", "token"):
+        pooling = vision.get("timm_pool", "avg")
+        if projection not in ("linear", None, "") or pooling not in ("", _pooling(trunk)):
             raise ConfigError("open_clip_config.json: only a linear projection after timm's own pooling is supported")
         # Without OpenCLIP's own projection, timm's classifier is the projection, and it has a bias.
         bias = bool(vision.get("timm_proj_bias", False)) if projection == "linear" else True
@@ -380,6 +381,14 @@ def _image_config(vision: Mapping[str, Any], quick: bool, size: int) -> ImageCon
     if base is None:
         raise ConfigError(f"open_clip_config.json: a patch size of {patch} is not supported")
     return ImageConfig(f"{base}_quickgelu_224" if quick else f"{base}_224", options=options)
+
+
+def _pooling(trunk: str) -> str:
+    """How a timm model pools by default: "avg", "token" or another of timm's words."""
+    with torch.device("meta"):
+        model = timm.create_model(trunk, pretrained=False, num_classes=0)
+    pool = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
+    return pool if isinstance(pool, str) else str(getattr(pool, "pool_type", ""))
 
 
 def _check_known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:

@@ -181,6 +181,9 @@ def test_the_trunk_is_timms(name: str) -> None:
         ({"text_cfg": {"hf_model_name": "roberta-base", "width": 8, "heads": 1, "layers": 1}}, "hf_model_name"),
         ({"text_cfg": {"pool_type": "last", "width": 64, "heads": 1, "layers": 1}}, "pool_type"),
         ({"vision_cfg": {"timm_model_name": "convnext_base", "timm_proj": "mlp"}}, "linear projection"),
+        ({"vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg"}}, "timm's own pooling"),
+        ({"vision_cfg": {"timm_model_name": "vit_tiny_patch16_224"}}, "timm's own pooling"),  # OpenCLIP's default: avg
+        ({"vision_cfg": {"timm_model_name": "convnext_tiny", "timm_pool": "token"}}, "timm's own pooling"),
         ({"vision_cfg": {"layers": [3, 4, 23, 3], "width": 64}}, "RN50"),
         ({"vision_cfg": {"layers": 2, "width": 64, "patch_size": 17}}, "patch size"),
         ({"multimodal_cfg": {"width": 3}}, "multimodal_cfg"),
@@ -198,3 +201,18 @@ def test_unsupported_models_of_open_clip_are_refused(change: dict[str, object], 
     pixels = PixelRecipe(224, "shortest", "bicubic", (0, 0, 0), (1, 1, 1)).to_dict()
     with pytest.raises(PocketclipError, match=message):
         openclip.read_config({"model_cfg": {**model, **change}, "preprocess_cfg": pixels}, "odd")
+
+
+@pytest.mark.parametrize(
+    ("trunk", "pool"), [("vit_tiny_patch16_224", "token"), ("vit_tiny_patch16_224", ""), ("convnext_tiny", "avg")]
+)
+def test_the_pooling_of_the_trunk_itself_is_accepted(trunk: str, pool: str) -> None:
+    from mobileclip.layouts import openclip
+
+    model = {
+        "embed_dim": 64,
+        "vision_cfg": {"timm_model_name": trunk, "timm_pool": pool},
+        "text_cfg": {"width": 64, "heads": 1, "layers": 1},
+    }
+    pixels = PixelRecipe(224, "shortest", "bicubic", (0, 0, 0), (1, 1, 1)).to_dict()
+    assert openclip.read_config({"model_cfg": model, "preprocess_cfg": pixels}, "even").image.trunk == trunk
