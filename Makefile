@@ -32,7 +32,7 @@ test: $(VENV)/dev check
 # Structure, wording, the library and the Python API, without windows or training. Run it before each commit.
 quick: $(VENV)/dev
 	$(BIN)/ruff check --quiet .
-	$(PYTEST) --quiet tests/test_architecture.py tests/test_prose.py tests/app/library tests/mobileclip/test_*.py
+	$(PYTEST) --quiet -m 'not slow' tests/test_architecture.py tests/test_prose.py tests/app/library tests/mobileclip/test_*.py
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

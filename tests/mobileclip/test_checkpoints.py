@@ -133,6 +133,7 @@ def apple_shape(ours: str, value: Tensor, model: CLIP) -> Tensor:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobileclip-s0", "mobileclip-s1", "mobileclip-b"])
 def test_apples_weights_return_the_same_vectors(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -214,6 +215,7 @@ def test_weights_that_fit_several_models_are_refused() -> None:
     assert recognize(state | text | {"input_resolution": torch.tensor(224)}, Path("f.pt")).name == "clip-vit-b-32"
 
 
+@pytest.mark.slow
 def test_every_other_shipped_model_is_recognized() -> None:
     ambiguous = []
     for name in model_names():

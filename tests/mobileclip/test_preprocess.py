@@ -25,6 +25,7 @@ def torchvision_steps(own: PixelRecipe) -> tuple[Any, Any]:
     return transforms.Compose(geometry), transforms.Compose([*geometry, *scaling])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [192, 224, 256])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
