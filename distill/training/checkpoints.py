@@ -57,16 +57,54 @@ class RunCheckpoints:
         """
         write_whole(self.path(step), lambda stream: torch.save(state, stream))
         earlier = [path for path in self.all() if path <= self.path(step)]
-        later = [path for path in self.all() if path > self.path(step)]  # damaged, as the run resumed before them
+        # The run resumed before them: they are damaged, or it went back on purpose.
+        later = [path for path in self.all() if path > self.path(step)]
         for old in [*earlier[: -self.keep], *later, *self.folder.glob("*.part")]:
             old.unlink(missing_ok=True)
 
-    def load(self) -> LoadedCheckpoint | None:
+    def choose(self, resume: str) -> Path | None:
+        """Return what a run starts from instead of its own newest checkpoint, if anything.
+
+        Args:
+            resume: `auto`; `never`, which refuses a folder with checkpoints; or the path of a checkpoint of a run or of
+                a run's folder. One of another run counts only while there is none of this run yet, so that the same
+                command resumes this run.
+
+        Raises:
+            CheckpointError: there are checkpoints already, or the path isn't a checkpoint that a run can resume from.
+        """
+        if resume == "never" and self.all():
+            raise CheckpointError(
+                f"{self.folder}: has checkpoints of a run already; use another --out, or --resume auto to resume it"
+            )
+        if resume in ("auto", "never"):
+            return None
+        path = Path(resume)
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such checkpoint; --resume takes auto, never or a path")
+        folder = path / self.folder.name if path.is_dir() else path.parent
+        if path.is_dir() and not RunCheckpoints(path, 1).all():
+            raise _only_weights(path)
+        if folder.resolve() == self.folder.resolve():
+            return None if path.is_dir() else path
+        return None if self.all() else path
+
+    def load(self, start: PathLike | None = None) -> LoadedCheckpoint | None:
         """Read the newest checkpoint that isn't damaged; None if there are no checkpoints.
+
+        Args:
+            start: a checkpoint, or the folder of another run, to read instead.
 
         Raises:
             CheckpointError: all are damaged.
         """
+        if start is not None:
+            path = Path(start)
+            if path.is_dir():
+                return RunCheckpoints(path, 1).load()
+            if path.suffix == ".safetensors" or not {"course", "optimizer"} <= (state := read_torch(path)).keys():
+                raise _only_weights(path)
+            return LoadedCheckpoint(path, state, ())
         damaged: list[Path] = []
         reason: CheckpointError | None = None
         for path in reversed(self.all()):
@@ -78,3 +116,10 @@ class RunCheckpoints:
         if reason:
             raise reason
         return None
+
+
+def _only_weights(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not a checkpoint of a run, which would be checkpoints/step-….pt, nor its folder; "
+        f"to start a new run from weights, set start = {str(path)!r}"
+    )

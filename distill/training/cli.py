@@ -45,6 +45,14 @@ def train(
             help="Folder of this run: checkpoints, metrics, plot, student. Default: runs/NAME.",
         ),
     ] = None,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|never|PATH",
+            help="auto: from the last checkpoint in the run's folder, if there is one. never: refuse a folder with "
+            "checkpoints. PATH: from this checkpoint of a run, or from the last one in this run's folder.",
+        ),
+    ] = "auto",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,12 +72,17 @@ def train(
     with Ctrl-C at any time; the same command resumes from the last checkpoint. Under torchrun, all processes train one
     student.
 
+    With --resume PATH, the optimizer, the step and the schedule continue too. PATH can be an earlier checkpoint of this
+    run, whose later ones are then replaced, or one of another run, until this run has a checkpoint. To use only the
+    weights, set start=PATH.
+
     [bold]Examples[/bold]
 
     \b
     pocketclip train quickstart
     pocketclip train pocket --data ~/data
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
+    pocketclip train my.toml --data ~/data --resume runs/mine/checkpoints/step-00001000.pt
     torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
     """
     file = recipe_file(recipe)
@@ -97,7 +110,7 @@ def train(
         if plan.render is not None:
             with first_process_first():
                 render_missing(plan.render, data, plan.seed, progress.report)
-        run = prepare(plan, file.parent, data, folder, progress.report, workers, device)
+        run = prepare(plan, file.parent, data, folder, progress.report, workers, device, resume)
         if run.resumed and not quiet and rank() == 0:
             progress.say(run.resumed)
         with _stop_on_signal(run.trainer) as signals:

@@ -23,6 +23,7 @@ from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import make_banks, make_teachers, trunk_features
 from distill.teachers.trunk_features import TrunkEncoder
+from distill.training.checkpoints import RunCheckpoints
 from distill.training.initialize import align_by_batches, align_to_teacher, deepen, inherit, interpolate
 from distill.training.task import HALF
 from distill.training.trainer import Trainer
@@ -91,6 +92,7 @@ def prepare(
     report: ReportProgress,
     workers: int = 1,
     device: torch.device | None = None,
+    resume: str = "auto",
 ) -> Run:
     """Read the data, compute or load teacher embeddings, create the student, and load its last checkpoint if any.
 
@@ -102,11 +104,13 @@ def prepare(
         report: called with the progress of each long step.
         workers: number of processes that decode photos.
         device: where to train; by default, what the recipe says.
+        resume: which checkpoint to start from, see `RunCheckpoints.choose`.
 
     Raises:
         PocketclipError: a file is missing, or settings don't match.
     """
     base, data, out = Path(base), Path(data), Path(out)
+    start = RunCheckpoints(out, recipe.keep_last).choose(resume)
     merges = locate(recipe.merges, base).read_bytes()
     torch.manual_seed(recipe.seed)
     model = build_student(recipe, base)
@@ -120,7 +124,7 @@ def prepare(
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
     validator = Validator(recipe, tokenizer, merges, data, out)
     trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges)
-    resumed = trainer.resume()
+    resumed = trainer.resume(start)
     if rank() == 0:
         save_recipe(out, recipe)
     return Run(recipe, trainer, merges, out, resumed)

@@ -291,11 +291,14 @@ class Trainer:
         if rank() == 0:
             self.checkpoints.save(self.step, state)
 
-    def resume(self) -> str:
+    def resume(self, start: Path | None = None) -> str:
         """Load the newest checkpoint in `out` that can be read.
 
         A finished run can be made longer: with more epochs at its end, if that leaves the learning rate of each step
         that was taken as it was.
+
+        Args:
+            start: a checkpoint of a run, or the folder of another run, to load instead; see `RunCheckpoints.choose`.
 
         Returns:
             A sentence that says where the run resumes; "" if there are no checkpoints.
@@ -305,7 +308,7 @@ class Trainer:
                 settings differ.
             CheckpointError: all checkpoints are damaged.
         """
-        if (found := self.checkpoints.load()) is None:
+        if (found := self.checkpoints.load(start)) is None:
             return ""
         path, state, damaged = found
         try:
@@ -315,15 +318,26 @@ class Trainer:
             raise self._other_version(path, error) from error
         self._check_changes(path, before, step)
         if state.get("data") != self.feed.identity:
-            raise TrainingError(f"{path}: made with other data; use another --out, or remove it to start again")
+            raise TrainingError(f"{path}: made with other data; {self._advice(path)}")
         try:
             self._load(state)
         except (KeyError, ValueError, TypeError) as error:
             raise self._other_version(path, error) from error
+        if not self._is_own(path):
+            self.state.best = -1.0  # the best student so far is in the other run's folder
         text = f"resumed at step {self.step:,} of {self.steps:,} from {path}"
         if self.step == self.steps:
             text = f"the run in {self.out} is finished: {self.steps:,} steps"
         return text + "".join(f"; {newer.name} is damaged" for newer in damaged)
+
+    def _is_own(self, path: Path) -> bool:
+        return path.resolve().parent == self.checkpoints.folder.resolve()
+
+    def _advice(self, path: Path) -> str:
+        """What to do about a checkpoint that this run can't resume from."""
+        if self._is_own(path):
+            return "use another --out, or remove it to start again"
+        return f"to train from its weights in another way, leave --resume out and set start = {str(path)!r}"
 
     def _other_version(self, path: Path, error: Exception) -> TrainingError:
         return TrainingError(f"{path}: made by another version of pocketclip ({error}); use another --out")
@@ -347,10 +361,7 @@ class Trainer:
         if not same:
             fixed += [name for name in changes if name.startswith("stages[")]
         if fixed:
-            raise TrainingError(
-                f"{path}: made with other settings ({describe(changes, fixed)}); use another --out, or remove it to "
-                "start again"
-            )
+            raise TrainingError(f"{path}: made with other settings ({describe(changes, fixed)}); {self._advice(path)}")
         if list(rate_factors(epochs, steps, before.optim))[:step] != self.rate_factors[:step]:
             raise TrainingError(
                 f"{path}: {describe(changes, [name for name in changes if name.startswith('stages[')])}, but the "

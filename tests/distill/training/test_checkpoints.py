@@ -333,3 +333,71 @@ def test_the_best_student_is_kept(recipe_folder: Path, data: Path, tmp_path: Pat
     best = load_checkpoint(tmp_path / "best").model.state_dict()
     wanted = students[said["step"]].state_dict()
     assert all(torch.equal(best[name], value.half().float()) for name, value in wanted.items() if value.ndim)
+
+
+def resumed(out: Path, resume: str, **settings: object) -> Trainer:
+    """A toy run started as `prepare` does."""
+    start = RunCheckpoints(out, 2).choose(resume)
+    trainer = Trainer(toy_recipe(out, **settings), toy_model(dropout=0.2), ToyFeed(), out)
+    trainer.resume(start)
+    return trainer
+
+
+def test_a_run_goes_back_to_an_earlier_checkpoint(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a")
+    earlier = whole.checkpoints.path(2)
+    back = resumed(tmp_path / "a", str(earlier))
+    assert back.step == 2
+    for _ in back.run():
+        pass
+    assert equal(dict(whole.student().state_dict()), dict(back.student().state_dict()))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "a/metrics.jsonl").open()]
+    assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "folder"])
+def test_a_run_starts_from_a_checkpoint_of_another_until_it_has_its_own(tmp_path: Path, what: str) -> None:
+    """So the same command resumes it after a kill."""
+    whole = trained(tmp_path / "a")
+    before = stopped_after(tmp_path / "b", 2)
+    start = str(before.checkpoints.path(2) if what == "checkpoint" else tmp_path / "b")
+    branch = resumed(tmp_path / "c", start, save_every=1)
+    branch.state.best = 0.5
+    steps = branch.run()
+    assert next(steps).step == 3
+    steps.close()
+    again = resumed(tmp_path / "c", start, save_every=1)
+    assert again.step == 3 and again.state.best == 0.5
+    for _ in again.run():
+        pass
+    assert equal(dict(whole.student().state_dict()), dict(again.student().state_dict()))
+    assert [path.name for path in before.checkpoints.all()] == ["step-00000002.pt"], "the other run stays as it was"
+
+
+def test_the_best_score_of_another_run_does_not_count(tmp_path: Path) -> None:
+    before = stopped_after(tmp_path / "a", 2)
+    before.state.best = 0.9
+    before.save()
+    assert resumed(tmp_path / "a", "auto").state.best == 0.9
+    assert resumed(tmp_path / "a", str(before.checkpoints.path(2))).state.best == 0.9
+    assert resumed(tmp_path / "b", str(before.checkpoints.path(2))).state.best == -1
+
+
+def test_a_run_that_may_not_resume_refuses_a_folder_with_checkpoints(tmp_path: Path) -> None:
+    assert resumed(tmp_path, "never").step == 0
+    stopped_after(tmp_path, 2)
+    with pytest.raises(CheckpointError, match=r"has checkpoints of a run already; .*another --out, or --resume auto"):
+        resumed(tmp_path, "never")
+    assert resumed(tmp_path, "auto").step == resumed(tmp_path, str(tmp_path)).step == 2
+
+
+def test_what_a_run_cannot_resume_from_is_one_line(tmp_path: Path, student: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere: no such checkpoint"):
+        resumed(tmp_path, str(tmp_path / "nowhere"))
+    (tmp_path / "empty/checkpoints").mkdir(parents=True)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    for weights in (student, student / "model.safetensors", tmp_path / "weights.pt", tmp_path / "empty"):
+        with pytest.raises(CheckpointError, match=r"not a checkpoint of a run.* set start = "):
+            resumed(tmp_path / "run", str(weights))
+    with pytest.raises(TrainingError, match=r"other settings .*leave --resume out and set start = "):
+        resumed(tmp_path / "run", str(stopped_after(tmp_path / "a", 2).checkpoints.path(2)), seed=1)
