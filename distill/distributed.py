@@ -21,6 +21,12 @@ from mobileclip.errors import ConfigError
 
 Value = TypeVar("Value")
 
+PREPARATION = timedelta(hours=24)
+"""How long processes wait for each other outside of steps, such as while the first one computes teacher embeddings."""
+
+_patient: distributed.ProcessGroup | None = None
+"""The group that waits so long; None if there is only one process."""
+
 Gather = Callable[[Tensor], Tensor]
 """Gathers a tensor (n, …) of every process into (processes · n, …), ordered by rank."""
 
@@ -71,10 +77,15 @@ def size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def joined() -> bool:
+    """Whether this process was started by torchrun, perhaps as the only one."""
+    return distributed.is_initialized()
+
+
 def barrier() -> None:
-    """Wait until every process has arrived here."""
+    """Wait until every process has arrived here, for up to `PREPARATION`."""
     if size() > 1:
-        distributed.barrier()
+        distributed.barrier(group=_patient)
 
 
 def from_first_process(value: Value) -> Value:
@@ -82,7 +93,7 @@ def from_first_process(value: Value) -> Value:
     if size() == 1:
         return value
     box = [value]
-    distributed.broadcast_object_list(box, src=0)
+    distributed.broadcast_object_list(box, src=0, group=_patient)
     return box[0]
 
 
@@ -112,15 +123,17 @@ def seed_all(*numbers: int) -> None:
 
 
 @contextmanager
-def joined_processes(device: str = "auto") -> Iterator[torch.device]:
+def joined_processes(device: str = "auto", timeout: float = 60.0) -> Iterator[torch.device]:
     """Join the other processes that `torchrun` started, if any; yields the device of this process.
 
     Args:
         device: see `choose_device`.
+        timeout: minutes that a process waits for the others in a step, see `OptimConfig.timeout`.
 
     Raises:
         ConfigError: this machine has no such device.
     """
+    global _patient
     chosen = choose_device(device)
     if "RANK" not in os.environ:
         yield chosen
@@ -128,11 +141,14 @@ def joined_processes(device: str = "auto") -> Iterator[torch.device]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    # The others wait while the first process computes the teacher embeddings of a whole corpus.
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=24))
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(minutes=timeout))
+    group = distributed.new_group(backend="gloo", timeout=PREPARATION)
+    _patient = group if isinstance(group, distributed.ProcessGroup) else None  # every process is a member
     try:
         yield chosen
     finally:
+        _patient = None
         distributed.destroy_process_group()
 
 

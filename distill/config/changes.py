@@ -9,7 +9,16 @@ from distill.config.recipe import Recipe
 from mobileclip.tables import to_table
 
 FREE = frozenset(
-    {"optim.lr", "optim.lr_text", "optim.lr_trunk", "optim.clip", "optim.explode", "save_every", "keep_last"}
+    {
+        "optim.lr",
+        "optim.lr_text",
+        "optim.lr_trunk",
+        "optim.clip",
+        "optim.explode",
+        "optim.timeout",
+        "save_every",
+        "keep_last",
+    }
 )
 """Settings that may change when a run resumes, as may all of `validate`. Those of `stages` depend on the schedule."""
 

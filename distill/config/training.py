@@ -102,6 +102,9 @@ class OptimConfig:
     """Where to train. `auto` is the first available one of CUDA, Apple's GPU (`mps`) and the CPU."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: `ddp` copies the weights to each, `fsdp` shards them (FSDP2)."""
+    timeout: float = 60.0
+    """With several processes: minutes that one waits for the others in a step. Then the run fails, and torchrun can
+    restart it without the machine that was lost. A validation, which only one process does, must take less."""
     checkpoint_activations: bool = False
     """Whether to compute activations again instead of keeping them: about a third slower, much less memory."""
     compile: bool = False
@@ -114,6 +117,8 @@ class OptimConfig:
         for name in ("micro_batch", "extra_texts", "lr_trunk", "lr_text", "weight_decay", "warmup", "explode"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"optim.{name} cannot be negative")
+        if not 0 < self.timeout <= 7 * 24 * 60:
+            raise ConfigError("optim.timeout must be above 0, and at most a week")
         if self.batch < 2:
             raise ConfigError("optim.batch must be at least 2: photos are compared with the others of their batch")
         if not all(0 <= beta < 1 for beta in self.betas):

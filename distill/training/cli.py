@@ -105,7 +105,7 @@ def train(
         torch.set_num_threads(threads)
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
-    with joined_processes(plan.optim.device) as device, Bars(quiet=quiet or rank() > 0) as progress:
+    with joined_processes(plan.optim.device, plan.optim.timeout) as device, Bars(quiet=quiet or rank() > 0) as progress:
         _check(plan, file.parent, data, folder, progress)
         if plan.render is not None:
             with first_process_first():

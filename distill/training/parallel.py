@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from distill.batch import Batch
-from distill.distributed import size
+from distill.distributed import joined, size
 from distill.training.task import DistillTask
 
 
@@ -22,14 +22,14 @@ class Parallel:
 
     Args:
         task: the task, on its device; `fsdp` replaces its towers' parameters by shards.
-        strategy: `ddp` or `fsdp`; ignored if there is only one process.
+        strategy: `ddp` or `fsdp`; ignored if torchrun didn't start this process.
     """
 
     def __init__(self, task: DistillTask, strategy: str) -> None:
         self.task = task
         self.module: nn.Module = task
         self.sharded: list[FSDPModule] = []
-        if size() == 1:
+        if not joined():
             return
         if strategy == "fsdp":
             # DDP does this itself. Processes may have aligned the student by different photos.

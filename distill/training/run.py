@@ -12,7 +12,7 @@ import torch
 from distill.config import Recipe
 from distill.config.saved import save_recipe
 from distill.data.corpus import Corpus
-from distill.distributed import choose_device, rank
+from distill.distributed import barrier, choose_device, rank
 from distill.feeds.cached import CorpusFeed, Feed
 from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed
@@ -122,6 +122,7 @@ def prepare(
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
         )
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
+    barrier()  # machines may differ by hours, which a step wouldn't wait for
     validator = Validator(recipe, tokenizer, merges, data, out)
     trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges)
     resumed = trainer.resume(start)

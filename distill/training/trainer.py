@@ -18,7 +18,7 @@ from torch import Tensor
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.config.changes import describe, find_changes, is_free
-from distill.distributed import mean, rank, seed_all, size
+from distill.distributed import joined, mean, rank, seed_all, size
 from distill.feeds.cached import CorpusFeed, Feed
 from distill.logs import RunLog
 from distill.losses import LOSSES
@@ -89,7 +89,7 @@ class Trainer:
         _check_frozen(model, recipe)
         self.task = DistillTask(model, recipe.loss, feed.widths, optim.precision, optim.quantize)
         self.task.to(self.device)
-        if optim.strategy == "ddp" or size() == 1:  # FSDP can't shard tensors in channels-last order
+        if optim.strategy == "ddp" or not joined():  # FSDP can't shard tensors in channels-last order
             self.task.to(memory_format=torch.channels_last)
         if optim.checkpoint_activations:
             recompute_activations(model)
