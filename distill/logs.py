@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from distill.files import write_whole
 from mobileclip.errors import PocketclipError
@@ -17,6 +18,16 @@ METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 Line = dict[str, float | None]
 """A step's figures by name; None for NaN and infinity."""
+
+
+class StepLog(Protocol):
+    """Somewhere that the figures of each step are written to."""
+
+    def write(self, figures: Mapping[str, float]) -> None:
+        """Write a step's figures by name, including `step`, which starts at 1."""
+
+    def close(self) -> None:
+        """Write what is left, after the last step of this process."""
 
 
 class LogError(PocketclipError):

@@ -61,6 +61,14 @@ def train(
             help="Change a setting, such as optim.lr=3e-4. Repeatable.",
         ),
     ] = None,
+    wandb: Annotated[
+        str,
+        typer.Option(
+            metavar="PROJECT",
+            help="Also log to this project of Weights & Biases. Needs the extra wandb.",
+            show_default=False,
+        ),
+    ] = "",
     threads: Annotated[int, typer.Option(metavar="N", help="CPU threads; 0 uses all.", min=0)] = 0,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that decode photos.", min=0)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show progress.")] = False,
@@ -96,6 +104,7 @@ def train(
         from distill.training.allocator import keep_freed_memory
         from distill.training.run import prepare
         from distill.training.summary import summarize
+        from distill.wandb_log import WandbLog
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", error.name) from error
     from distill.progress import Bars
@@ -110,7 +119,8 @@ def train(
         if plan.render is not None:
             with first_process_first():
                 render_missing(plan.render, data, plan.seed, progress.report)
-        run = prepare(plan, file.parent, data, folder, progress.report, workers, device, resume)
+        logs = [WandbLog(wandb, folder, plan)] if wandb and rank() == 0 else []
+        run = prepare(plan, file.parent, data, folder, progress.report, workers, device, resume, logs)
         if run.resumed and not quiet and rank() == 0:
             progress.say(run.resumed)
         with _stop_on_signal(run.trainer) as signals:

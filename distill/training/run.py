@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from distill.feeds.cached import CorpusFeed, Feed
 from distill.feeds.online import OnlineFeed
 from distill.feeds.reinforced import ReinforcedFeed
 from distill.files import locate
+from distill.logs import StepLog
 from distill.progress import ReportProgress
 from distill.reinforce.run import assemble_teachers
 from distill.teachers.bank import TeacherBank
@@ -93,6 +95,7 @@ def prepare(
     workers: int = 1,
     device: torch.device | None = None,
     resume: str = "auto",
+    logs: Sequence[StepLog] = (),
 ) -> Run:
     """Read the data, compute or load teacher embeddings, create the student, and load its last checkpoint if any.
 
@@ -105,6 +108,7 @@ def prepare(
         workers: number of processes that decode photos.
         device: where to train; by default, what the recipe says.
         resume: which checkpoint to start from, see `RunCheckpoints.choose`.
+        logs: where else each step's figures go; only the first process writes.
 
     Raises:
         PocketclipError: a file is missing, or settings don't match.
@@ -124,7 +128,7 @@ def prepare(
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
     barrier()  # machines may differ by hours, which a step wouldn't wait for
     validator = Validator(recipe, tokenizer, merges, data, out)
-    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges)
+    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges, logs)
     resumed = trainer.resume(start)
     if rank() == 0:
         save_recipe(out, recipe)

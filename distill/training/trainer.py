@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from distill.config import Recipe, Stage
 from distill.config.changes import describe, find_changes, is_free
 from distill.distributed import joined, mean, rank, seed_all, size
 from distill.feeds.cached import CorpusFeed, Feed
-from distill.logs import RunLog
+from distill.logs import RunLog, StepLog
 from distill.losses import LOSSES
 from distill.progress import TrainingStep
 from distill.training.checkpoints import RunCheckpoints
@@ -66,6 +66,7 @@ class Trainer:
         device: where to train; None for the CPU.
         validate: evaluates the student as often as the recipe's `validate` says.
         merges: the bytes of the student's merges file, for its checkpoints.
+        logs: where else each step's figures go; only the first process writes.
 
     Raises:
         ConfigError: a setting doesn't fit the student or its teachers.
@@ -81,8 +82,9 @@ class Trainer:
         device: torch.device | None = None,
         validate: Validate | None = None,
         merges: bytes = b"",
+        logs: Sequence[StepLog] = (),
     ) -> None:
-        self.merges = merges
+        self.merges, self.logs = merges, logs
         self.recipe, self.model, self.feed, self.out, self.validate = recipe, model, feed, out, validate
         self.device = device or torch.device("cpu")
         optim = recipe.optim
@@ -128,7 +130,7 @@ class Trainer:
         Raises:
             TrainingError: the loss became NaN or infinite, or exploded.
         """
-        log = RunLog(self.out, self.step) if rank() == 0 else None
+        logs = [RunLog(self.out, self.step), *self.logs] if rank() == 0 else []
         try:
             for epoch, stage in enumerate(self.epoch_stages):
                 begin = sum(self.epoch_steps[:epoch])
@@ -139,7 +141,7 @@ class Trainer:
                     due = self.step == self.steps or self.step % self.recipe.save_every == 0
                     if (score := self._validate()) is not None:
                         figures["validation"] = score
-                    if log:
+                    for log in logs:
                         log.write(figures)
                     if due or self.stopping:
                         self.save()
@@ -147,7 +149,7 @@ class Trainer:
                     if self.stopping:
                         return
         finally:
-            if log:
+            for log in logs:
                 log.close()
 
     def _epoch(self, epoch: int, stage: Stage, first: int) -> Iterator[tuple[TrainingStep, dict[str, float]]]:
