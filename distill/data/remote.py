@@ -88,6 +88,26 @@ def remote_tars(pattern: str) -> list[str]:
     return urls
 
 
+def find_copies(pattern: str, data: PathLike) -> tuple[list[Path], str]:
+    """Return the tars of a pattern that were copied already, and a sentence about all of them. Nothing is copied.
+
+    Args:
+        pattern: a URL, see `remote_tars`.
+        data: the data folder, see `source_tars`.
+
+    Raises:
+        DataError: there are no copies yet, and the first or the last tar can't be read.
+        MissingExtraError: the protocol needs a package that isn't installed.
+    """
+    urls = remote_tars(pattern)
+    copies = [copy for url in urls if (copy := local_path(url, Path(data) / DOWNLOADS)).exists()]
+    if copies:
+        return copies, f"{len(urls):,} tars on another machine, {len(copies):,} of them copied"
+    sizes = [check_remote(url) for url in (urls[0], urls[-1])]
+    about = f", about {len(urls) * max(sizes) / 2**30:,.1f} GiB" if (sizes := [size for size in sizes if size]) else ""
+    return [], f"{len(urls):,} tars on another machine{about}, which training copies to {Path(data) / DOWNLOADS}"
+
+
 def check_remote(url: str) -> int | None:
     """Ask for a file without reading it; returns its size in bytes, if that is known.
 

@@ -12,9 +12,10 @@ from typing import Literal
 
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
+from distill.data.remote import find_copies, is_remote, source_tars
 from distill.data.samples import usable_samples
 from distill.data.sources import all_missing, is_photo_file, list_photos, read_texts
-from distill.data.tars import SampleError, find_tars
+from distill.data.tars import SampleError
 from distill.files import locate
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
@@ -156,8 +157,15 @@ def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
 
 
 def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:
+    """Look for the tars of a source; those on another machine are read only if they were copied already."""
+    if not is_remote(source.file):
+        return _usable(source_tars(source.file, data), source, data, findings)
+    copies, about = find_copies(source.file, data)
+    return f"{about}: {_usable(copies, source, data, findings)}" if copies else about
+
+
+def _usable(tars: list[Path], source: PhotoSource, data: Path, findings: Findings) -> str:
     """Index tars, at most `TARS` of them, and count what can't be used by its reason."""
-    tars = find_tars(data / source.file)
     looked = tars[:: -(-len(tars) // TARS)]
     usable, reasons, unlabeled = 0, Counter[str](), ""
     for tar in looked:

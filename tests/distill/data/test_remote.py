@@ -13,10 +13,12 @@ from typing import Any
 import fsspec
 import pytest
 
+from distill.config import PhotoSource
 from distill.data import remote
-from distill.data.remote import check_remote, is_remote, local_path, local_tars, remote_tars, source_tars
+from distill.data.remote import DOWNLOADS, check_remote, is_remote, local_path, local_tars, remote_tars, source_tars
 from distill.data.tables import DataError
 from distill.data.tars import read_index
+from distill.recipe.check import Findings, _photos
 from mobileclip.extras import MissingExtraError
 from tests.distill.mixed import jpeg, write_tar
 
@@ -118,6 +120,18 @@ def test_folders_of_the_same_name_do_not_mix(tmp_path: Path) -> None:
     urls = [f"s3://{bucket}/set/000.tar" for bucket in ("a", "b", "a-set", "x" * 90, "x" * 91)]
     assert len({local_path(url, tmp_path) for url in urls}) == len(urls)
     assert local_path("s3://bucket/set/000.tar", tmp_path).parent.name.startswith("s3-bucket-set-")
+
+
+def test_the_check_of_a_recipe_copies_nothing(memory: str, tmp_path: Path) -> None:
+    source, findings = PhotoSource("web", "webdataset", f"{memory}/{{000..004}}.tar"), Findings()
+    said = _photos(source, tmp_path / "data", findings)
+    assert said.startswith("5 tars on another machine, about 0.0 GiB, which training copies to ")
+    assert not (tmp_path / "data").exists()
+    local_tars(f"{memory}/{{000..002}}.tar", tmp_path / "data" / DOWNLOADS)
+    said = _photos(source, tmp_path / "data", findings)
+    assert said == "5 tars on another machine, 3 of them copied: 6 photos in 3 tars"
+    with pytest.raises(DataError, match=r"900\.tar: no such file"):
+        _photos(PhotoSource("web", "webdataset", f"{memory}/{{900..999}}.tar"), tmp_path / "data", findings)
 
 
 def test_local_patterns_have_braces_too(tars: Path) -> None:
