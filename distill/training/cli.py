@@ -126,7 +126,7 @@ def train(
         with _stop_on_signal(run.trainer) as signals:
             for step in run.trainer.run():
                 progress.step(step)
-        if run.trainer.stopping:
+        if run.trainer.stopped:
             progress.say(f"stopped after step {run.trainer.step}; run the same command to resume")
             if signals == [signal.SIGTERM]:
                 raise typer.Exit(128 + signal.SIGTERM)

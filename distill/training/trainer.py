@@ -111,7 +111,9 @@ class Trainer:
         self.state = _RunState()
         self.frozen: tuple[str, ...] = ()
         self.stopping = False
-        """Set to True, for example by a signal handler, to save a checkpoint and stop after this step."""
+        """Set to True on any process, for example by a signal handler, to save a checkpoint and stop after a step."""
+        self.stopped = False
+        """Whether all processes have agreed to stop."""
 
     @property
     def step(self) -> int:
@@ -143,10 +145,10 @@ class Trainer:
                         figures["validation"] = score
                     for log in logs:
                         log.write(figures)
-                    if due or self.stopping:
+                    if due or self.stopped:
                         self.save()
                     yield progress
-                    if self.stopping:
+                    if self.stopped:
                         return
         finally:
             for log in logs:
@@ -233,10 +235,10 @@ class Trainer:
         return {**values, "gradient_norm": round(float(norm), 4)}
 
     def _average_losses(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """Average losses over all processes, and stop if any process wants to."""
+        """Average losses over all processes, and agree to stop if any process wants to."""
         flag = torch.tensor(float(self.stopping), device=self.device)
         *values, stop = mean(torch.stack([*(value.detach().float() for value in losses.values()), flag])).tolist()
-        self.stopping = stop > 0
+        self.stopped = stop > 0
         return {name: round(value, 5) for name, value in zip(losses, values, strict=True)}
 
     def _check(self, losses: Mapping[str, float]) -> None:

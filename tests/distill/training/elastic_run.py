@@ -21,11 +21,11 @@ SETTINGS: dict[str, Any] = {
     "open_clip": [],
     "loss": {"contrastive": 1.0, "affinity": 0.0, "feature": 0.0, "bank": 0},
     "optim": {"batch": 6, "extra_texts": 2, "warmup": 2, "device": "cpu"},
-    "stages": [{"epochs": 2, "px": 32}, {"epochs": 1, "texts_only": True}, {"epochs": 1, "px": 32}],
+    "stages": [{"epochs": 2, "px": 32}, {"epochs": 1, "px": 48}],
     "save_every": 1000,
 }
-STEPS = (5, 5, 5)
-"""Steps of each epoch with photos."""
+STEPS = 5
+"""Steps of an epoch of 30 photos."""
 
 
 def train(base: Path, data: Path, out: Path, stop: int, sources: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def train(base: Path, data: Path, out: Path, stop: int, sources: dict[str, Any])
 
     feed.batches = recorded  # type: ignore[method-assign]
     for step in run.trainer.run():
-        run.trainer.stopping = step.step == stop
+        run.trainer.stopping = step.step == stop - 1 and rank() == 1
 
 
 def main() -> None:

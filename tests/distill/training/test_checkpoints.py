@@ -186,7 +186,7 @@ def stopped_after(folder: Path, steps: int, **settings: object) -> Trainer:
     trainer = Trainer(toy_recipe(folder, **settings), toy_model(dropout=0.2), ToyFeed(), folder)
     trainer.resume()
     for step in trainer.run():
-        trainer.stopping = step.step == steps
+        trainer.stopping = step.step == steps - 1  # a request holds for the next step
     return trainer
 
 

@@ -46,8 +46,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-@pytest.mark.parametrize("stop", [3, 8])
+@pytest.mark.parametrize(("kind", "stop"), [("listed", 8), ("tars", 3)])
 def test_a_run_of_two_processes_continues_with_one(
     kind: str, stop: int, mixed_model: Path, distinct_photos: Path, tmp_path: Path
 ) -> None:
@@ -62,7 +61,7 @@ def test_a_run_of_two_processes_continues_with_one(
     assert found == wanted
     drawn = [json.loads(line) for path in sorted(run.glob("rank-*/drawn.jsonl")) for line in path.open()]
     # A process may prepare a step that another one stopped before.
-    taken = [row for row in drawn if row["epoch"] * elastic_run.STEPS[0] + row["step"] < stop or row["size"] == 1]
+    taken = [row for row in drawn if row["epoch"] * elastic_run.STEPS + row["step"] < stop or row["size"] == 1]
     assert {row["size"] for row in taken} == {1, 2}
     epochs = sorted({row["epoch"] for row in taken if row["groups"]})
     assert len(epochs) == 3
@@ -137,12 +136,12 @@ linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="find
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_is_started_again(rank: int, recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_a_killed_process_is_started_again(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
+    """The first one, which writes everything."""
     run = tmp_path / "run"
     with torchrun(recipe_folder, data, run, "--standalone", "--nproc-per-node", "2") as agent:
         wait_for_step(run, 5)
-        os.kill(workers(agent)[rank], signal.SIGKILL)
+        os.kill(workers(agent)[0], signal.SIGKILL)
         assert_complete(run, agent)
 
 
