@@ -195,6 +195,9 @@ class OpenClipConfig(TeacherConfig):
     """The model's name in open_clip, or `local-dir:` and a folder."""
     pretrained: str = ""
     """The file with its weights; empty for a folder."""
+    tag: str = ""
+    """The tag under which open_clip lists these weights, such as `openai`. It tells their pixels and their activation,
+    and is needed only if other weights of this model differ in them."""
     logit_scale: float = 0.0
     """The logit scale at which the student matches this teacher's similarities; 0 for the model's own."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class OpenClipTeacher:
         config: the model's name and the file with its weights, or a `local-dir:` folder.
 
     Raises:
-        PocketclipError: open_clip doesn't know the model or can't load the weights.
+        PocketclipError: open_clip doesn't know the model or can't load the weights, or a tag is needed.
     """
 
     def __init__(self, config: OpenClipConfig) -> None:
@@ -37,7 +38,7 @@ class OpenClipTeacher:
             )
         try:
             self.model, _, self.transform = open_clip.create_model_and_transforms(
-                config.model, pretrained=config.pretrained or None, weights_only=True
+                config.model, pretrained=config.pretrained or None, weights_only=True, **published_settings(config)
             )
             self.tokenizer = open_clip.get_tokenizer(config.model)
         except (RuntimeError, OSError, ValueError, KeyError) as error:
@@ -67,6 +68,49 @@ class OpenClipTeacher:
             for i in range(0, len(texts), BATCH)
         ]
         return np.concatenate(rows)
+
+
+def published_settings(config: OpenClipConfig) -> dict[str, Any]:
+    """Return the pixels and the activation that open_clip lists for a model's weights.
+
+    open_clip itself applies them only to weights that it downloads. With a file, MobileCLIP and SigLIP would get CLIP's
+    pixels, and OpenAI's models another activation than they were trained with.
+
+    Returns:
+        Arguments of `open_clip.create_model_and_transforms`; empty for a folder, which has a configuration, and for a
+        model of which open_clip lists no weights.
+
+    Raises:
+        PocketclipError: there is no such tag, or there is no tag and the model's weights differ.
+    """
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    name = config.model.replace("/", "-")
+    tags = list_pretrained_tags_by_model(name)
+    if config.tag and config.tag not in tags:
+        listed = ", ".join(tags) or "none"
+        raise PocketclipError(
+            f"open_clip teacher {config.model}: no weights with the tag {config.tag!r}, only {listed}"
+        )
+    variants: dict[str, list[str]] = {}
+    settings: dict[str, Any] = {}
+    for tag in [config.tag] if config.tag else tags:
+        entry = get_pretrained_cfg(name, tag)
+        settings = {
+            "image_mean": entry.get("mean"),
+            "image_std": entry.get("std"),
+            "image_interpolation": entry.get("interpolation"),
+            "image_resize_mode": entry.get("resize_mode"),
+            "force_quick_gelu": bool(entry.get("quick_gelu")),
+        }
+        variants.setdefault(str(settings), []).append(tag)
+    if len(variants) > 1:
+        examples = ", ".join(f"`{same[0]}`" for same in variants.values())
+        raise PocketclipError(
+            f"open_clip teacher {config.model}: its weights differ in pixels or activation; set `tag` to that of "
+            f"{config.pretrained}, such as {examples}"
+        )
+    return settings
 
 
 @constructor(OpenClipConfig)
