@@ -58,13 +58,16 @@ def read_table(path: PathLike, needs: Sequence[str] = ()) -> Iterator[dict[str, 
 
 
 def read_lines(path: PathLike) -> list[str]:
-    """Read the lines of a text file.
+    r"""Read the lines of a text file.
+
+    Only `\n`, `\r\n` and `\r` end a line. Python's `splitlines` would also split texts at U+0085 or U+2028.
 
     Raises:
         DataError: it is missing, or isn't UTF-8.
     """
     try:
-        return Path(path).read_text("utf-8-sig").splitlines()
+        lines = Path(path).read_text("utf-8-sig").split("\n")
+        return lines if lines[-1] else lines[:-1]
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     except (OSError, ValueError) as error:
@@ -86,14 +89,22 @@ def not_utf8(path: PathLike) -> DataError:
 
 
 def parse_list(cell: str) -> list[str]:
-    """Return the texts of a cell, without empty ones: a single text, or those of a JSON list."""
+    """Return the texts of a cell, without empty ones: a single text, or those of a JSON list.
+
+    Half of a surrogate pair, which JSON can hold but no file and few teachers, becomes U+FFFD, as in the tokenizer.
+    """
     texts: Any = [cell]
     if cell.startswith("["):
         try:
             texts = json.loads(cell)
         except (ValueError, RecursionError):  # a text that only begins like a list
             texts = [cell]
-    return [text for item in texts if (text := as_text(item).strip())]
+    return [text for item in texts if (text := _without_surrogates(as_text(item)).strip())]
+
+
+def _without_surrogates(text: str) -> str:
+    """Join surrogate pairs, and replace halves."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_text(value: Any) -> str:
