@@ -84,7 +84,8 @@ def save_checkpoint(
         merges: the bytes of its merges file.
         folder: created if missing.
         about: `name`, `licence` and `provenance` of the weights, stored in the file.
-        dtype: of the weights in the file; counters keep theirs.
+        dtype: of the weights in the file. Counters keep theirs, and the logit scale and BatchNorm's statistics are
+            float32: float16 has no variance above 65,504, and rounds the logarithm of 100 up.
 
     Raises:
         CheckpointError: the model was reparameterized.
@@ -94,13 +95,18 @@ def save_checkpoint(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        name: (value.to(dtype) if _is_rounded(name, value) else value).contiguous()
         for name, value in model.state_dict().items()
     }
     config = json.dumps(dataclasses.asdict(model.config))
     with atomic_write(folder / WEIGHTS) as part:
         save_file(state, part, metadata={"format": "pt", "pocketclip": config, **about})
     write_bytes(folder / MERGES, merges)
+
+
+def _is_rounded(name: str, value: Tensor) -> bool:
+    """Return whether `save_checkpoint` stores a value in its `dtype`."""
+    return value.is_floating_point() and value.ndim > 0 and not name.endswith(("running_mean", "running_var"))
 
 
 def save_openclip(

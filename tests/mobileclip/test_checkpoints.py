@@ -274,3 +274,19 @@ def test_tables_that_a_trunk_computes_are_there_after_loading(trunk: str, tmp_pa
     with torch.inference_mode():
         again = load_checkpoint(tmp_path).model.encode_image(pixels)
         assert torch.allclose(again, model.encode_image(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_statistics_of_batch_norm_are_not_rounded(dtype: torch.dtype, tmp_path: Path) -> None:
+    """A variance of 10⁵ is infinite in float16, and one of 10⁻⁸ is zero."""
+    config = ModelConfig.load("pocket")
+    text = dataclasses.replace(config.text, layers=1)
+    model = CLIP(dataclasses.replace(config, image=ImageConfig("test_efficientnet"), text=text)).eval()
+    statistics = {name: value for name, value in model.state_dict().items() if "running" in name}
+    for value in statistics.values():
+        value.copy_(torch.logspace(-8, 5, len(value)))
+    save_checkpoint(model, b"a b\n", tmp_path, {}, dtype)
+    again = load_checkpoint(tmp_path).model.state_dict()
+    assert statistics and all(torch.equal(again[name], value) for name, value in statistics.items())
+    weight = "text.projection.weight"
+    assert torch.equal(again[weight], model.state_dict()[weight].to(dtype).float())
