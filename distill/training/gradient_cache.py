@@ -62,7 +62,10 @@ def backward_in_parts(
             pull.update({name: value for name in learned if (value := gradients[name]) is not None})
         seed_all(*seed, number)
         with nullcontext() if last else parallel.no_sync():
-            parallel(part, pull)["loss"].backward()
+            pulled = parallel(part, pull)["loss"]
+            if pulled.requires_grad:  # not if both towers are frozen
+                with untouched_statistics(task):  # the backward pass may recompute activations
+                    pulled.backward()
     return {**losses, "loss": losses["loss"].detach()}
 
 

@@ -7,6 +7,7 @@ import torch
 from distill.config import LossConfig
 from distill.distributed import seed_all
 from distill.training.gradient_cache import backward_in_parts, split, untouched_statistics
+from distill.training.memory import recompute_activations
 from distill.training.parallel import Parallel
 from distill.training.qat import observers
 from distill.training.task import DistillTask
@@ -146,3 +147,56 @@ def test_ranges_of_activations_stay_while_they_are_not_to_change() -> None:
     )
     task.encode(3 * batch.pixels, batch.tokens)
     assert not torch.equal(ranges[0], observers(task)[0].activation_post_process.max_val)
+
+
+@pytest.mark.parametrize("trunk", ["test_vit", "test_efficientnet"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_activations_computed_again_change_neither_gradients_nor_statistics(trunk: str, dropout: float) -> None:
+    """The backward pass of each part runs the blocks a third time: with the same dropout, and BatchNorm counts once."""
+    found = []
+    for again in (False, True):
+        task, batch = task_of(trunk, dropout, **EVERY_LOSS), doubled(toy_batch(n=7))
+        if again:
+            recompute_activations(task.model)
+            backward_in_parts(Parallel(task, "ddp"), batch, 3, (0, 5))
+        else:
+            reference(task, batch, 3, (0, 5))
+        found.append((gradients(task), {name: value.clone() for name, value in task.named_buffers()}))
+    assert_same(found[1][0], found[0][0])
+    for name, value in found[0][1].items():
+        assert torch.allclose(found[1][1][name].double(), value.double(), rtol=1e-9), name
+
+
+def drop_paths(task: DistillTask, rate: float) -> int:
+    """Skip residual branches of the image trunk at random, as stochastic depth does; returns their number."""
+    from timm.layers import DropPath
+
+    count = 0
+    for block in task.model.image.trunk.blocks:
+        for name in ("drop_path1", "drop_path2"):
+            setattr(block, name, DropPath(rate).train())
+            count += 1
+    return count
+
+
+def test_branches_are_dropped_alike_in_both_passes() -> None:
+    task, batch = task_of(**EVERY_LOSS), doubled(toy_batch(n=7))
+    assert drop_paths(task, 0.5) == 4
+    reference(task, batch, 3, (0, 5))
+    wanted = gradients(task)
+    task.zero_grad()
+    backward_in_parts(Parallel(task, "ddp"), batch, 3, (0, 5))
+    assert_same(gradients(task), wanted)
+
+
+def test_parts_of_towers_that_are_frozen_teach_the_scale_alone() -> None:
+    """With nothing to learn in either tower, no part has anything to backpropagate."""
+    task, batch = task_of(**EVERY_LOSS), doubled(toy_batch(n=7))
+    for tower in (task.model.image, task.model.text):
+        tower.requires_grad_(False)
+    reference(task, batch, 3, (0, 5))
+    wanted = gradients(task)
+    task.zero_grad()
+    backward_in_parts(Parallel(task, "ddp"), batch, 3, (0, 5))
+    assert "model.logit_scale" in wanted
+    assert_same(gradients(task), wanted)
