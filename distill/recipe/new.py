@@ -134,6 +134,10 @@ def _table(path: Path) -> Found:
     values = [row[file] for row in rows if row.get(file)]
     if values and all(value.startswith(("http:", "https:")) for value in values):
         raise DataError(f"{path}: column {file} has addresses; download the photos first, for example with img2dataset")
+    if any(value.startswith('{"bytes": ') for value in values):  # as Hugging Face stores photos
+        raise DataError(
+            f"{path}: has the photos inside; load it with `datasets` and use `save_to_disk`, then give that folder"
+        )
     if not any(_is_photo_name(value) for value in values):
         raise DataError(f"{path}: none of its columns has names of photos ({', '.join(columns)})")
     others = [column for column in columns if column != file]
@@ -190,7 +194,7 @@ def _datasets(path: Path, out: Path) -> Found:
     photo = next((name for name, kind in kinds.items() if kind == "Image"), None)
     others = [name for name in kinds if name != photo]
     caption = _choose(others, CAPTIONS)
-    label = _choose(others, LABELS) or next((name for name, kind in kinds.items() if kind == "ClassLabel"), None)
+    label = _choose(others, LABELS) or next((name for name in others if _has_names(rows.features[name])), None)
     if photo is None or not (caption or label):
         raise DataError(f"{path}: needs a column of images and one of captions or labels, but has {', '.join(kinds)}")
     folder = out.resolve().with_name(f"{out.stem}-photos")
@@ -207,14 +211,26 @@ def _datasets(path: Path, out: Path) -> Found:
         if caption:
             lines.append({"file": name, "caption": row[caption]})
         else:
-            value = row[label]
-            named = kinds[str(label)] == "ClassLabel" and isinstance(value, int)
-            lines.append({"file": name, "label": rows.features[label].int2str(value) if named else value})
+            lines.append({"file": name, "label": _named(rows.features[label], row[label])})
     table = folder / ("captions.jsonl" if caption else "labels.jsonl")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_whole(table, partial(_write, text.encode()))
     found = _table(table)
     return replace(found, about=f"{found.about}; {unreadable:,} can't be read") if unreadable else found
+
+
+def _has_names(feature: Any) -> bool:
+    """Return whether a column of `datasets` has numbers of named classes, or lists of them."""
+    return hasattr(getattr(feature, "feature", feature), "int2str")
+
+
+def _named(feature: Any, value: Any) -> Any:
+    """Return the names of the classes in a cell of `datasets`; None for -1, which stands for an unknown class."""
+    if isinstance(value, list):
+        return [_named(getattr(feature, "feature", feature), item) for item in value]
+    if not (_has_names(feature) and isinstance(value, int)):
+        return value
+    return feature.int2str(value) if value >= 0 else None
 
 
 def _write(content: bytes, stream: BinaryIO) -> None:
