@@ -79,8 +79,8 @@ def evaluate_labels(
 ) -> dict[str, Any]:
     """Measure zero-shot classification on a labels file (`file, label`; several labels joined by `|`).
 
-    The classes are all labels in the file, in any split. Each is described by the templates, averaged as in
-    open_clip.
+    The classes are all labels in the file, in any split; `hot_dog` and `Hot dog` are one. Each is described by the
+    templates, averaged as in open_clip.
 
     Returns:
         `n`, `classes`, `n_failed`, and what `classification` returns.
@@ -93,7 +93,7 @@ def evaluate_labels(
     names = sorted({name for row in every for name in _names(row[column])})
     rows = _of_split(every, file, splits, split)
     number = {name: i for i, name in enumerate(names)}
-    classes = class_vectors(encoder, [readable_name(name) for name in names], templates)
+    classes = class_vectors(encoder, names, templates)
     vectors, kept, failed = _encoded(encoder, file, [file.parent / row["file"] for row in rows], progress)
     labels = [sorted({number[name] for name in _names(rows[i][column])}) for i in kept]
     return {"n": len(kept), "classes": len(names), "n_failed": failed, **classification(vectors, classes, labels)}
@@ -130,7 +130,7 @@ def evaluate_tags(
     known = np.zeros((len(shown), len(names)), np.int8)
     for row_number, labels in enumerate(shown.values()):
         known[row_number, sorted(labels)] = 1
-    prompts = [expand(readable_name(name), templates) for name in names]
+    prompts = [expand(name, templates) for name in names]
     paths = [file.parent / name for name in shown]
     return _measure_tags(encoder, file, paths, known, names, prompts, 1, progress)
 
@@ -220,7 +220,9 @@ def _encoded(
 
 
 def _names(label: str) -> list[str]:
-    return [name.strip() for cell in parse_list(label) for name in cell.split("|") if name.strip()]
+    """Return the readable names of the classes in a cell, each once."""
+    names = (readable_name(name) for cell in parse_list(label) for name in cell.split("|"))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _rows(file: Path, column: str) -> list[dict[str, str]]:

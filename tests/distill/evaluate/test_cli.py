@@ -84,6 +84,21 @@ def test_classes_of_other_splits_compete_too(evaluate: Evaluate, student: Path, 
     assert (result["n"], result["classes"]) == (16, 4)
 
 
+def test_spellings_of_a_class_are_one_class(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+    """Two classes with the same prompts would tie, and ties count against the model."""
+    shutil.copytree(data / "colors", tmp_path / "colors")
+    table = (data / "colors/labels.csv").read_text()
+    plain = json.loads(evaluate(student, "--labels", data / "colors/labels.csv", "--json").stdout)
+    tagged = json.loads(evaluate(student, "--tags", data / "colors/labels.csv", "--json").stdout)
+    for number in range(0, 32, 3):
+        for color in ("red", "green", "blue", "yellow"):
+            table = table.replace(f"/{number}.png,{color},", f"/{number}.png,{color.upper()}_,")
+    (tmp_path / "colors/labels.csv").write_text(table)
+    assert "BLUE_" in table
+    assert json.loads(evaluate(student, "--labels", tmp_path / "colors/labels.csv", "--json").stdout) == plain
+    assert json.loads(evaluate(student, "--tags", tmp_path / "colors/labels.csv", "--json").stdout) == tagged
+
+
 def test_custom_templates(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
     from distill.evaluate.run import read_templates
 
