@@ -123,15 +123,37 @@ def shard_like(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state that `gather_state` returned."""
+def gather_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Any]]:
+    """Gather an optimizer's state by the names of a module's parameters; every process must call it.
+
+    The positions that `Optimizer.state_dict` uses change with the number of processes, because sharded parameters are
+    in separate groups.
+    """
+    state = optimizer.state
+    return {name: gather_state(dict(state[value])) for name, value in module.named_parameters() if value in state}
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, module: nn.Module, values: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Load what `gather_optimizer` returned; rates and other settings of the groups stay as they are.
+
+    Raises:
+        ValueError: a parameter isn't the module's, or has another shape.
+    """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    if unknown := values.keys() - set(names.values()):
+        raise ValueError(f"the optimizer has no {min(unknown)}")
+    state: dict[int, dict[str, Any]] = {}
     parameters: Iterable[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-    sharded = {
-        number: {
-            key: shard_like(value, parameter) if isinstance(value, Tensor) and value.shape == parameter.shape else value
-            for key, value in state["state"][number].items()
-        }
-        for number, parameter in enumerate(parameters)
-        if number in state["state"]
-    }
-    optimizer.load_state_dict({"state": sharded, "param_groups": state["param_groups"]})
+    for number, parameter in enumerate(parameters):
+        if (name := names[parameter]) not in values:
+            continue
+        state[number] = dict(values[name])
+        for key, value in values[name].items():
+            if key == "step" or not isinstance(value, Tensor):
+                continue
+            if value.shape != parameter.shape:
+                raise ValueError(f"{key} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            state[number][key] = shard_like(value, parameter)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -18,7 +18,7 @@ from torch import Tensor
 from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.config.changes import describe, find_changes, is_free
-from distill.distributed import joined, mean, rank, seed_all, size
+from distill.distributed import everyone, joined, mean, rank, seed_all, size
 from distill.feeds.cached import CorpusFeed, Feed
 from distill.logs import RunLog, StepLog
 from distill.losses import LOSSES
@@ -27,7 +27,7 @@ from distill.training.checkpoints import RunCheckpoints
 from distill.training.gradient_cache import backward_in_parts, untouched_statistics
 from distill.training.memory import compile_towers, recompute_activations
 from distill.training.optimizer import EMA, parameter_groups, rate_factors
-from distill.training.parallel import Parallel, gather_state, load_optimizer, load_state
+from distill.training.parallel import Parallel, gather_optimizer, gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.layouts.run import describe_student
@@ -205,6 +205,7 @@ class Trainer:
     def _step(self, batch: Batch, rate: float) -> dict[str, float]:
         """Run one optimizer step; returns the losses and the gradient norm."""
         optim = self.recipe.optim
+        self._check_rows(batch)
         # A step's randomness depends only on its number, so a resumed run equals an uninterrupted one.
         seed = (self.recipe.seed, self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -233,6 +234,14 @@ class Trainer:
         if self.ema:
             self.ema.update(self.model)
         return {**values, "gradient_norm": round(float(norm), 4)}
+
+    def _check_rows(self, batch: Batch) -> None:
+        """Fail on every process if their shares of a batch differ: gathering them would return garbage, or abort."""
+        rows = everyone(torch.tensor([[len(batch.pixels), len(batch.tokens)]], device=self.device))
+        if (rows != rows[0]).any():
+            raise TrainingError(
+                f"at step {self.step}, the processes have different numbers of photos and texts: {rows.tolist()}"
+            )
 
     def _average_losses(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Average losses over all processes, and agree to stop if any process wants to."""
@@ -289,7 +298,7 @@ class Trainer:
             "course": dict(vars(self.state)),
             "task": gather_state(self.task.state_dict()),
             "average": {"updates": self.ema.updates, "values": gather_state(self.ema.values)} if self.ema else {},
-            "optimizer": gather_state(self.optimizer.state_dict()),
+            "optimizer": gather_optimizer(self.optimizer, self.task),
             "scaler": self.scaler.state_dict(),
         }
         if rank() == 0:
@@ -383,10 +392,7 @@ class Trainer:
         if self.ema:
             load_state(self.ema.values, state["average"]["values"])
             self.ema.updates = state["average"]["updates"]
-        rates = [group["rate"] for group in self.optimizer.param_groups]
-        load_optimizer(self.optimizer, state["optimizer"])
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["rate"] = rate
+        load_optimizer(self.optimizer, self.task, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.state = _RunState(**state["course"])
 

@@ -86,7 +86,9 @@ def test_a_teacher_from_a_file_is_the_model_that_was_published(tmp_path: Path, m
     teacher = OpenClipTeacher(OpenClipConfig("tiny-listed", str(tmp_path / "weights.pt"), "clip"))
     np.testing.assert_allclose(teacher.encode_pictures([photo]), wanted, atol=1e-5)
     np.testing.assert_allclose(teacher.encode_texts(["a dog"]), words, atol=1e-5)
-    other = OpenClipTeacher(OpenClipConfig("tiny-listed", str(tmp_path / "weights.pt"), "plain"))
+    assert teacher.logit_scale == pytest.approx(float(model.logit_scale.exp())), "raised to a power once"
+    other = OpenClipTeacher(OpenClipConfig("tiny-listed", str(tmp_path / "weights.pt"), "plain", logit_scale=70))
+    assert other.logit_scale == 70
     assert other.identity != teacher.identity
     assert np.abs(other.encode_pictures([photo]) - wanted).max() > 1e-3
     assert np.abs(other.encode_texts(["a dog"]) - words).max() > 1e-4

@@ -15,7 +15,7 @@ from distill.distributed import choose_device, seed_all
 from distill.training.gradient_cache import untouched_statistics
 from distill.training.memory import compile_towers, recompute_activations
 from distill.training.optimizer import EMA, parameter_groups, rate_factors, schedule
-from distill.training.parallel import gather_state, load_optimizer, load_state
+from distill.training.parallel import gather_optimizer, gather_state, load_optimizer, load_state
 from distill.training.task import DistillTask
 from distill.training.trainer import Trainer
 from mobileclip.errors import ConfigError
@@ -295,12 +295,12 @@ def test_a_state_goes_out_whole_and_comes_back(tmp_path: Path) -> None:
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     file = io.BytesIO()
-    torch.save(gather_state({"model": model.state_dict(), "optimizer": optimizer.state_dict()}), file)
+    torch.save({"model": gather_state(model.state_dict()), "optimizer": gather_optimizer(optimizer, model)}, file)
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
     other = torch.nn.Linear(3, 2)
-    again = torch.optim.AdamW(other.parameters())
+    again = torch.optim.AdamW([{"params": [other.bias]}, {"params": [other.weight]}])  # groups may differ
     load_state(other.state_dict(), state["model"])
-    load_optimizer(again, state["optimizer"])
+    load_optimizer(again, other, state["optimizer"])
     for module, one in ((model, optimizer), (other, again)):
         module.zero_grad()
         module(torch.tensor([[1.0, -2.0, 0.5]])).sum().backward()
@@ -310,3 +310,7 @@ def test_a_state_goes_out_whole_and_comes_back(tmp_path: Path) -> None:
         load_state(other.state_dict(), {"weight": torch.zeros(2, 3)})
     with pytest.raises(ValueError, match="bias is"):
         load_state(other.state_dict(), {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)})
+    with pytest.raises(ValueError, match="the optimizer has no scale"):
+        load_optimizer(again, other, {"scale": {}})
+    with pytest.raises(ValueError, match=r"exp_avg of bias is \(5,\), not \(2,\)"):
+        load_optimizer(again, other, {"bias": {"step": torch.ones(()), "exp_avg": torch.zeros(5)}})
