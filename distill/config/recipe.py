@@ -28,10 +28,10 @@ class Recipe:
     """The student's architecture: the name of a shipped model, or a .toml file next to the recipe."""
     merges: str
     """The tokenizer's merges: a path relative to the recipe, or `package:relative/path`."""
-    photos: tuple[PhotoSource, ...]
-    """The photos to train on."""
     stages: tuple[Stage, ...]
     """The stages of the training, one after the other."""
+    photos: tuple[PhotoSource, ...] = ()
+    """The photos to train on. A recipe whose stages are all `texts_only` can do without."""
     teacher_tables: Mapping[str, Any] = field(default_factory=dict, metadata=inline_keys(teacher_types))
     """In a recipe, each kind of teacher is a table: `[aligned]`, `[[open_clip]]` and `[[checkpoints]]`. All of them
     teach together; see `teachers`. Without any, the student learns from its photos and texts alone, by losses such as
@@ -78,10 +78,12 @@ class Recipe:
     """How the best student of the run is chosen; without it, only the last one is kept."""
 
     def __post_init__(self) -> None:
-        if not self.photos or not self.stages:
-            raise ConfigError(f"recipe {self.name}: at least one [[photos]] and one [[stages]] are needed")
+        if not self.stages or not (self.photos or self.texts):
+            raise ConfigError(f"recipe {self.name}: needs at least one [[stages]], and [[photos]] or [[texts]]")
+        if not self.photos and not all(stage.texts_only for stage in self.stages):
+            raise ConfigError(f"recipe {self.name}: without [[photos]], all stages must be texts_only")
         needing = [f"loss.{loss.name}" for loss in self.loss.active if loss.needs_teacher]
-        if needing and not self.teachers and any(source.kind != "reinforced" for source in self.photos):
+        if needing and not self.teachers and not self.reinforced:
             raise ConfigError(
                 f"recipe {self.name}: {' and '.join(needing)} need a teacher: name a teacher, {table_names()}, or set "
                 "these losses to 0 to train by loss.contrastive alone"
@@ -115,9 +117,15 @@ class Recipe:
             return
         if not all(stage.trunk_frozen for stage in self.stages[: featured[-1]]):
             raise ConfigError(f"recipe {self.name}: stages with features must come before the trunk learns")
-        if self.teach == "online" or any(source.kind == "reinforced" for source in self.photos):
+        if self.reinforced:
             raise ConfigError(
-                f"recipe {self.name}: features need photos on disk and cached teachers, not reinforced or online ones"
+                f"recipe {self.name}: features are of whole photos, but reinforced embeddings are of crops; name the "
+                "photos that were reinforced"
+            )
+        if self.teach == "online" and self.teachers:
+            raise ConfigError(
+                f"recipe {self.name}: with features, online teachers would see the same whole photos in every epoch; "
+                'set teach = "cached"'
             )
         if needing := self.loss.needing(Need.MASKED):
             raise ConfigError(f"recipe {self.name}: loss.{needing[0]} needs photos, not features")
@@ -134,6 +142,11 @@ class Recipe:
         return tuple(
             (name, teacher) for name, table in tables for teacher in (table if isinstance(table, tuple) else (table,))
         )
+
+    @property
+    def reinforced(self) -> bool:
+        """Whether the photos come with stored embeddings."""
+        return any(source.kind == "reinforced" for source in self.photos)
 
     @property
     def starts_from_student(self) -> bool:

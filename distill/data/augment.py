@@ -43,6 +43,9 @@ OPERATIONS = tuple(_RANGES)
 _STRONGEST = 30  # torchvision has 31 magnitudes, 0 to 30
 _APPLE_PX = 224
 
+_CROP_RATIO = (0.8, 1.25)
+_JITTERED, _JITTER = ("Brightness", "Contrast", "Color"), 0.2
+
 DECODE_MARGIN = 4
 """Photos are decoded to at least this multiple of a view's side, so that small crops aren't scaled up."""
 
@@ -108,7 +111,7 @@ def draw(random: np.random.Generator, policy: Reinforcement, aspect: float) -> A
         policy: ranges and number of operations.
         aspect: the photo's width divided by its height.
     """
-    box = _draw_box(random, policy, aspect)
+    box = _draw_box(random, policy.scale, policy.ratio, aspect)
     mirror = bool(random.random() < policy.mirror)
     operations = []
     for operation in random.integers(len(OPERATIONS), size=policy.operations):
@@ -126,15 +129,35 @@ def draw(random: np.random.Generator, policy: Reinforcement, aspect: float) -> A
     return Augmentation.decode(Augmentation(box, tuple(operations), mirror).encode())  # rounded as when stored
 
 
-def _draw_box(random: np.random.Generator, policy: Reinforcement, aspect: float) -> tuple[float, float, float, float]:
-    low, high = np.log(policy.ratio)
+def draw_crop(random: np.random.Generator, crop: float, aspect: float) -> Augmentation:
+    """Draw a light augmentation: a crop, mirrored half of the time, and half of the time slightly other colors.
+
+    Args:
+        random: source of every random choice.
+        crop: smallest share of the photo's area that the crop keeps.
+        aspect: the photo's width divided by its height.
+    """
+    box = _draw_box(random, (crop, 1.0), _CROP_RATIO, aspect)
+    mirror = bool(random.integers(2))
+    operations: list[tuple[int, float]] = []
+    if random.integers(2):
+        operations = [(OPERATIONS.index(name), random.uniform(-_JITTER, _JITTER)) for name in _JITTERED]
+        random.shuffle(operations)
+    return Augmentation(box, tuple(operations), mirror)
+
+
+def _draw_box(
+    random: np.random.Generator, scale: tuple[float, float], ratios: tuple[float, float], aspect: float
+) -> tuple[float, float, float, float]:
+    """Draw top, left, height and width of a crop, as shares of the photo's sides."""
+    low, high = np.log(ratios)
     for _ in range(10):
-        area, ratio = random.uniform(policy.scale[0], policy.scale[1]), math.exp(random.uniform(low, high))
+        area, ratio = random.uniform(*scale), math.exp(random.uniform(low, high))
         width, height = math.sqrt(area * ratio / aspect), math.sqrt(area / ratio * aspect)
         if width <= 1 and height <= 1:
             return random.uniform(0, 1 - height), random.uniform(0, 1 - width), height, width
     # For very long photos, the largest box with an allowed ratio, in the middle.
-    ratio = min(max(aspect, policy.ratio[0]), policy.ratio[1])
+    ratio = min(max(aspect, ratios[0]), ratios[1])
     width, height = min(1.0, ratio / aspect), min(1.0, aspect / ratio)
     return (1 - height) / 2, (1 - width) / 2, height, width
 

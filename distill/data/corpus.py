@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Recipe
-from distill.data.sources import Sample, all_missing, is_photo_file, read_photos, read_texts
+from distill.data.epoch import Shares, draw_epoch, draw_text_index
+from distill.data.sources import CaptionedPhoto, all_missing, is_photo_file, list_photos, read_texts
 from mobileclip.files import PathLike
+
+READ_TOGETHER = 256
+"""Photos that are drawn one after the other in sources too large to be shuffled as a whole."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,16 @@ class Corpus:
     """Photos with their texts, and texts without photos.
 
     Attributes:
-        samples: the photos of all sources.
+        samples: the photos of all sources, one source after the other.
         source_of: the number of each sample's source, (len(samples),).
         shares: for each source, the share of its photos that an epoch draws.
         texts: all distinct texts; those of photos come first.
-        text_ids: for each sample, the positions of its texts in `texts`.
+        text_ids: for each sample, the positions of its texts in `texts`: captions, then synthetic captions.
         groups: a number for each sample; samples with equal numbers show the same.
         unreadable: numbers of the samples whose photos can't be read; no epoch draws them.
     """
 
-    samples: tuple[Sample, ...]
+    samples: tuple[CaptionedPhoto, ...]
     source_of: NDArray[np.int64]
     shares: tuple[float, ...]
     texts: tuple[str, ...]
@@ -39,16 +43,16 @@ class Corpus:
 
     @classmethod
     def read(cls, recipe: Recipe, data: PathLike) -> Corpus:
-        """Read all sources of a recipe, without photos that aren't on disk.
+        """Read all sources of a recipe, without listed photos that aren't on disk.
 
         Raises:
-            DataError: a captions or labels file is missing or malformed, or none of its photos exists.
+            DataError: a source is missing or malformed, is reinforced, or none of its photos exists.
         """
-        samples: list[Sample] = []
+        samples: list[CaptionedPhoto] = []
         source_of: list[int] = []
         for number, source in enumerate(recipe.photos):
-            listed = read_photos(source, data)
-            found = [sample for sample in listed if is_photo_file(sample.path)]
+            listed = list_photos(source, data).photos
+            found = [sample for sample in listed if sample.photo.span or is_photo_file(sample.photo.path)]
             if not found:
                 raise all_missing(source, data, len(listed))
             samples += found
@@ -64,17 +68,17 @@ class Corpus:
         groups = [group_ids.setdefault(sample.group, len(group_ids)) for sample in samples]
         return cls(
             tuple(samples),
-            np.array(source_of),
+            np.array(source_of, np.int64),
             tuple(source.per_epoch for source in recipe.photos),
             tuple(position),
             text_ids,
-            np.array(groups),
+            np.array(groups, np.int64),
         )
 
     @property
     def identity(self) -> str:
         """A digest of the names, texts and groups of all photos, and of all other texts, in order."""
-        lines = [f"{sample.path.name}|{sample.group}|{sample.texts}" for sample in self.samples]
+        lines = [f"{sample.key}|{sample.group}|{sample.captions}|{sample.synthetic}" for sample in self.samples]
         text = "\n".join([str(self.shares), str(sorted(self.unreadable)), *lines, *self.texts])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -96,14 +100,20 @@ class Corpus:
         more = self.unreadable.union(np.flatnonzero(unreadable).tolist())
         return dataclasses.replace(self, unreadable=more)
 
+    @cached_property
+    def sources(self) -> Shares:
+        """For each source, its share, and the sizes of its shards; together they number the `readable` samples."""
+        counts = np.bincount(self.source_of[self.readable], minlength=len(self.shares)).tolist()
+        return [
+            (share, [min(READ_TOGETHER, count - start) for start in range(0, count, READ_TOGETHER)])
+            for share, count in zip(self.shares, counts, strict=True)
+        ]
+
     def epoch(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw the samples of an epoch in random order: from each source its share. The seed determines the result."""
-        random = np.random.default_rng((seed, epoch))
-        drawn = []
-        for number, share in enumerate(self.shares):
-            members = self.readable[self.source_of[self.readable] == number]
-            rounds, rest = divmod(share, 1)
-            drawn += [members] * int(rounds)
-            drawn.append(random.choice(members, round(rest * len(members)), replace=False))
-        order: NDArray[np.int64] = random.permutation(np.concatenate(drawn))
-        return order
+        return self.readable[draw_epoch(self.sources, seed, epoch)]
+
+    def draw_text(self, sample: int, random: np.random.Generator) -> int:
+        """Draw one of a sample's texts; returns its position in `texts`."""
+        captions, synthetic = (len(texts) for texts in (self.samples[sample].captions, self.samples[sample].synthetic))
+        return int(self.text_ids[sample][draw_text_index(random, captions, synthetic)])

@@ -1,15 +1,17 @@
-"""Readers of captions files, labels files, and texts without photos."""
+"""Readers of all sources: photos with captions or labels, as files or in tars, and texts without photos."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.data.layouts import coco_rows, folder_rows
 from distill.data.tables import DataError, parse_list, read_lines, read_table
+from distill.data.tars import Omission, PhotoRef, SampleError, TarSample, read_index
 from distill.data.wordnet import nouns, plurals
 from mobileclip.files import PathLike
 
@@ -18,37 +20,43 @@ if TYPE_CHECKING:  # at run time it needs torch, and a bundle is evaluated witho
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A photo of a captions or labels file, with its texts.
+class CaptionedPhoto:
+    """A photo with its texts.
 
     Attributes:
-        path: the photo, which need not exist.
-        texts: texts that are true of it.
+        key: its unique name, which determines its augmentations in `pocketclip reinforce`.
         group: what it shows; photos of the same group aren't each other's negatives.
+        photo: where to read it; a listed file need not exist.
+        captions: texts that are true of it, at least one.
         synthetic: captions that a model wrote.
     """
 
-    path: Path
-    texts: tuple[str, ...]
+    key: str
     group: str
+    photo: PhotoRef
+    captions: tuple[str, ...]
     synthetic: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of its texts, captions first."""
+        return self.captions + self.synthetic
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a captions or labels file holds.
+    """What a source of photos holds.
 
     Attributes:
-        samples: the photos with their texts.
-        skipped: reason → number of rows without a photo or a text.
+        photos: the photos with their texts.
+        skipped: reason → number of rows or samples without a photo or a text.
     """
 
-    samples: tuple[Sample, ...]
+    photos: tuple[CaptionedPhoto, ...]
     skipped: Mapping[str, int]
 
 
-LISTED_KINDS = ("captions", "labels", "folders", "coco")
-"""Kinds of sources that list photo files."""
+_RUNNING = re.compile(r"^(damaged|no end) after .*")  # names of members differ, reasons are counted
 
 
 def is_photo_file(path: Path) -> bool:
@@ -82,11 +90,6 @@ def readable_name(label: str, names: dict[str, str] | None = None) -> str:
     return (names or {}).get(label) or label.replace("_", " ").replace("-", " ").strip().lower()
 
 
-def read_photos(source: PhotoSource, data: PathLike) -> list[Sample]:
-    """Read the photos and texts of a captions or labels file; see `list_photos`."""
-    return list(list_photos(source, data).samples)
-
-
 def photo_folder(source: PhotoSource, data: PathLike) -> Path:
     """Return the folder that the paths of a source's photos are relative to."""
     path = Path(data) / source.file
@@ -104,19 +107,77 @@ def _rows(source: PhotoSource, path: Path) -> tuple[Iterable[dict[str, str]], st
 
 
 def list_photos(source: PhotoSource, data: PathLike) -> Listing:
-    """Read the photos and texts of a source that lists files, and count the rows that have nothing to learn from.
+    """Read the photos and texts of a source, and count what has nothing to learn from.
 
     A caption or label can be a JSON list of several. A captions file may have a column `synthetic` next to `caption`,
-    with one caption that a model wrote or a JSON list of them.
+    with one caption that a model wrote or a JSON list of them. Of tars, the captions are read but not the pictures.
 
     Raises:
-        DataError: a file is missing or malformed, lacks a column, or has no sample of the wanted splits.
+        DataError: a file is missing or malformed, lacks a column, or has no sample of the wanted splits; or the source
+            is reinforced, so its photos have embeddings instead of being listed.
     """
-    if source.kind not in LISTED_KINDS:
-        raise DataError(
-            f'photos.{source.name}: cached teacher embeddings do not work with tars; set teach = "online", '
-            "or run `pocketclip reinforce` and train on its folder"
-        )
+    if source.kind == "reinforced":
+        raise DataError(f"photos.{source.name}: is reinforced already; name the photos that it was made from")
+    if source.kind == "webdataset":
+        from distill.data.remote import source_tars  # needs packages that evaluating a bundle does without
+
+        return list_tars(source, source_tars(source.file, data))
+    return _list_files(source, data)
+
+
+def list_tars(source: PhotoSource, tars: Sequence[Path]) -> Listing:
+    """Read the texts of tars, and count what can't be used.
+
+    Raises:
+        DataError: no sample has a picture and a text, or classes have no names.
+    """
+    photos: list[CaptionedPhoto] = []
+    reasons: Counter[str] = Counter()
+    for tar in tars:
+        found, omissions = read_tar(tar, source)
+        photos += found
+        reasons.update(_RUNNING.sub(r"\1", reason) for _, reason in omissions)
+    if not photos:
+        notes = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5))
+        raise DataError(f"{tars[0].parent}: no sample in {len(tars):,} tars has a picture and a text: {notes}")
+    return Listing(tuple(photos), dict(reasons.most_common()))
+
+
+def read_tar(tar: PathLike, source: PhotoSource) -> tuple[list[CaptionedPhoto], list[Omission]]:
+    """Return the photos of a tar that have a text, and everything else with its reason.
+
+    Raises:
+        DataError: the tar can't be opened, or its classes have no names.
+    """
+    samples, omissions = read_index(tar)
+    photos = []
+    for sample in samples:
+        if sample.lacks:
+            omissions.append(Omission(sample.key, sample.lacks))
+            continue
+        try:
+            photos.append(captioned(sample, source))
+        except SampleError as error:
+            omissions.append(Omission(sample.key, str(error)))
+    return photos, omissions
+
+
+def captioned(sample: TarSample, source: PhotoSource) -> CaptionedPhoto:
+    """Return a sample of a tar with its captions, or with texts made of its label by the source's templates.
+
+    Raises:
+        SampleError: it has no picture, no caption and no label, or they are damaged.
+        DataError: its class has no name.
+    """
+    key = f"{source.name}/{sample.tar.stem}/{sample.key}"
+    if (label := sample.label()) is not None:
+        phrase = readable_name(label, dict(source.names))
+        return CaptionedPhoto(key, phrase, sample.photo, tuple(text.format(phrase) for text in source.templates))
+    synthetic = tuple(text for texts in sample.synthetic().values() for text in texts)
+    return CaptionedPhoto(key, key, sample.photo, sample.captions(), synthetic)
+
+
+def _list_files(source: PhotoSource, data: PathLike) -> Listing:
     path = Path(data) / source.file
     splits = read_splits(Path(data) / source.splits) if source.splits else {}
     texts: dict[str, list[str]] = {}
@@ -154,16 +215,21 @@ def list_photos(source: PhotoSource, data: PathLike) -> Listing:
             raise DataError(f"{path}: none of its {wanted:,} rows has a file and a {text_column}")
         raise DataError(f"{path}: no sample in the splits {', '.join(source.use) or '(all)'}")
     # Photos with the same label show the same in every source; a caption describes only its own photo.
-    samples = tuple(
-        Sample(
-            folder / file,
-            tuple(dict.fromkeys(captions)),
+    photos = tuple(
+        CaptionedPhoto(
+            f"{source.name}/{_relative(folder / file, folder)}",
             labels.get(file) or f"{source.name}/{file}",
+            PhotoRef(folder / file),
+            tuple(dict.fromkeys(captions)),
             tuple(dict.fromkeys(synthetic.get(file, ()))),
         )
         for file, captions in texts.items()
     )
-    return Listing(samples, dict(skipped))
+    return Listing(photos, dict(skipped))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def read_texts(source: TextSource, data: PathLike) -> list[str]:

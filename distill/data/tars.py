@@ -53,6 +53,22 @@ class PhotoRef:
     path: Path
     span: Span | None = None
 
+    @classmethod
+    def of(cls, photo: PathLike | PhotoRef) -> PhotoRef:
+        """Return the reference to an image file, or the reference itself."""
+        return photo if isinstance(photo, PhotoRef) else cls(Path(photo))
+
+    @property
+    def identity(self) -> str:
+        """What cached embeddings know the photo by: path, size, time of change, and position in a tar.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        status = self.path.stat()
+        place = f"|{self.span[0]}" if self.span else ""
+        return f"{self.path}|{status.st_size}|{status.st_mtime_ns}{place}"
+
     def open(self, min_side: int | None = None) -> Image.Image:
         """Return the upright RGB photo; for `min_side`, see `mobileclip.photos.open_photo`.
 
@@ -153,6 +169,7 @@ class TarSample:
 
         Raises:
             SampleError: the class has no name.
+            DataError: it is a number, and there is no `classnames.txt`.
         """
         if "cls" not in self.members or "txt" in self.members:
             return None
@@ -167,8 +184,10 @@ class TarSample:
         if not (name.isascii() and name.isdigit()):
             return name
         names = class_names(self.tar)
+        if not names:
+            raise DataError(f"{self.tar}: {self.key}: class {name} has no name; put {CLASS_NAMES} next to the tars")
         if len(name) > 9 or int(name) >= len(names):
-            raise SampleError(f"cls: class {name} has no name; put classnames.txt next to the tars")
+            raise SampleError(f"cls: a number beyond the {len(names)} names in {CLASS_NAMES}")
         return names[int(name)]
 
     def captions(self) -> tuple[str, ...]:

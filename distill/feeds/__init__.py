@@ -1,1 +1,1 @@
-"""Where training batches come from: cached teacher embeddings, teachers run at every step, or reinforced data."""
+"""Where training batches come from: samples of any source, with cached, online or reinforced targets."""

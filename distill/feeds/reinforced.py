@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from distill.batch import Batch
-from distill.config import PhotoSource, Recipe, Stage
-from distill.data.augment import DECODE_MARGIN, Augmentation, from_datacompdr
+from distill.config import Recipe, Stage
+from distill.data.augment import DECODE_MARGIN, Augmentation, apply, from_datacompdr
+from distill.data.epoch import Shares, draw_text_index
 from distill.data.tables import DataError
 from distill.data.tars import (
     PICTURES,
@@ -27,22 +28,10 @@ from distill.data.tars import (
     read_datacompdr,
     read_index,
 )
-from distill.distributed import size
-from distill.feeds.steps import (
-    PhotoSample,
-    Steps,
-    TextSample,
-    draw_text_index,
-    epoch_size,
-    prepare_steps,
-    rows_per_step,
-)
-from distill.losses import TeacherEmbeddings
+from distill.feeds.samples import PhotoSample, TextSample
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar, TeacherEntry, expand
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
-from mobileclip.tokenizer import Tokenizer
-from mobileclip.towers import ModelConfig
 from mobileclip.vectors import Floats
 
 # Opened once in each process. An open shard needs address space for its mapped file, but no memory for the contents.
@@ -107,7 +96,7 @@ class PocketclipFolder:
         line = store.line(row)
         photo = PhotoRef(self.data / line["photo"], tuple(line["place"]) if "place" in line else None)
         augmentation = Augmentation.decode(store.row("augmentations", row, view).tolist())
-        return PhotoSample(photo.open(DECODE_MARGIN * px), augmentation, line["group"], text, targets)
+        return PhotoSample(_view(photo.open(DECODE_MARGIN * px), augmentation, px), line["group"], text, targets)
 
     def embeddings(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], TextSample]:
         """See `ReinforcedFolder`."""
@@ -165,7 +154,7 @@ class DataCompDRFolder:
             augmentation = from_datacompdr(stored.augmentations[view], picture.size)
         except DataError as error:
             raise SampleError(str(error)) from error
-        return PhotoSample(picture, augmentation, sample.key, text, targets)
+        return PhotoSample(_view(picture, augmentation, px), sample.key, text, targets)
 
     def embeddings(self, shard: int, row: int, random: np.random.Generator) -> tuple[tuple[Tensor, ...], TextSample]:
         """See `ReinforcedFolder`."""
@@ -192,6 +181,11 @@ class DataCompDRFolder:
         return tuple(expand(part) for part in torch.from_numpy(vector).split(self.dims))
 
 
+def _view(picture: Image.Image, augmentation: Augmentation, px: int) -> Tensor:
+    """Return the student's view (px, px, 3) uint8."""
+    return torch.from_numpy(np.array(apply(picture, augmentation, px)))
+
+
 def _is_complete(sample: TarSample) -> bool:
     members = sample.members
     return "paug.json" in members and ("npz" in members or "pth.gz" in members) and any(p in members for p in PICTURES)
@@ -205,17 +199,25 @@ def _stored_width(sample: TarSample) -> int:
 
 
 class ReinforcedSamples:
-    """The photos and texts of several reinforced sources.
+    """The photos and texts of several reinforced sources; see `Samples`.
 
     Args:
-        sources: sources of kind `reinforced`.
+        recipe: has sources of kind `reinforced` only.
         data: the data folder.
 
     Raises:
-        PocketclipError: a folder is missing, damaged or unfinished, or the sources have different teachers.
+        PocketclipError: a folder is missing, damaged or unfinished, the sources have different teachers, or some aren't
+            reinforced.
     """
 
-    def __init__(self, sources: Sequence[PhotoSource], data: PathLike) -> None:
+    text_lengths, unreadable, reference_per_step = None, 0, False
+
+    def __init__(self, recipe: Recipe, data: PathLike) -> None:
+        sources = recipe.photos
+        if mixed := next((source for source in sources if source.kind != "reinforced"), None):
+            raise ConfigError(f"photos.{mixed.name}: is not reinforced, but the others are; reinforce it too")
+        if recipe.texts:
+            raise ConfigError("texts: belong in the recipe of `pocketclip reinforce`, which stores their embeddings")
         self.folders: list[ReinforcedFolder] = []
         digest = hashlib.sha256()
         for source in sources:
@@ -228,7 +230,7 @@ class ReinforcedSamples:
         for source, other in zip(sources, self.folders, strict=True):
             if other.teachers != self.teachers:
                 raise ConfigError(f"photos.{source.name}: not of the same teachers as photos.{sources[0].name}")
-        self.sources: Sequence[tuple[float, Sequence[int]]] = [
+        self.sources: Shares = [
             (source.per_epoch, folder.photo_counts) for source, folder in zip(sources, self.folders, strict=True)
         ]
         self._photos = _RowNumbers([folder.photo_counts for folder in self.folders])
@@ -236,13 +238,13 @@ class ReinforcedSamples:
         self.photo_count = self._photos.total
         self.text_count = self._texts.total + self._photos.total
 
-    def photo(self, number: int, random: np.random.Generator, px: int) -> PhotoSample:
-        """Return a photo, see `Samples`."""
+    def photo(self, number: int, random: np.random.Generator, stage: Stage) -> PhotoSample:
+        """See `Samples`."""
         folder, shard, row = self._photos[number]
-        return self.folders[folder].photo(shard, row, random, px)
+        return self.folders[folder].photo(shard, row, random, stage.px)
 
     def text(self, number: int, random: np.random.Generator) -> TextSample:
-        """Return a text, see `Samples`. Texts without photos come first, then one text of each photo."""
+        """See `Samples`. Texts without photos come first, then one text of each photo."""
         if number < self._texts.total:
             folder, shard, row = self._texts[number]
             return self.folders[folder].text(shard, row)
@@ -250,7 +252,7 @@ class ReinforcedSamples:
         return self.folders[folder].embeddings(shard, row, random)[1]
 
     def reference(self, wanted: int, random: np.random.Generator) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Draw embeddings of photos and texts, one pair (n, d), (m, d) per teacher; n and m are at most `wanted`."""
+        """See `Samples`."""
         photos, texts = [], []
         for number in random.choice(self.photo_count, min(wanted, self.photo_count), replace=False):
             folder, shard, row = self._photos[int(number)]
@@ -274,59 +276,3 @@ class _RowNumbers:
     def __getitem__(self, number: int) -> tuple[int, int, int]:
         at = int(np.searchsorted(self.ends, number, side="right"))
         return *self.shards[at], number - (int(self.ends[at - 1]) if at else 0)
-
-
-class ReinforcedFeed:
-    """Batches of reinforced photos; see `distill.feeds.cached.Feed`.
-
-    The reference embeddings are drawn once per epoch, because reading thousands of single rows takes longer than many
-    steps.
-
-    Args:
-        recipe: sources, batch sizes and seed.
-        data: the data folder.
-        config: the student's.
-        tokenizer: the student's.
-        workers: processes that read ahead.
-
-    Raises:
-        PocketclipError: see `ReinforcedSamples`; or the batch size isn't a multiple of the processes.
-    """
-
-    def __init__(
-        self, recipe: Recipe, data: PathLike, config: ModelConfig, tokenizer: Tokenizer, workers: int = 1
-    ) -> None:
-        self.recipe, self.config, self.tokenizer, self.workers = recipe, config, tokenizer, workers
-        if mixed := next((source for source in recipe.photos if source.kind != "reinforced"), None):
-            raise ConfigError(f"photos.{mixed.name}: is not reinforced, but the others are; reinforce it too")
-        if recipe.texts:
-            raise ConfigError("texts: belong in the recipe of `pocketclip reinforce`, which stores their embeddings")
-        self.samples = ReinforcedSamples(recipe.photos, data)
-        self.teachers, self.identity = self.samples.teachers, self.samples.identity
-        self.widths = tuple(entry.dim for entry in self.teachers)
-        self.photo_count, self.text_count = self.samples.photo_count, self.samples.text_count
-        if recipe.optim.batch % size():
-            raise ConfigError(f"optim.batch: {recipe.optim.batch} is not a multiple of {size()} processes")
-
-    def steps(self, epoch: int, stage: Stage) -> int:
-        """Return the number of full batches in an epoch."""
-        total = self.text_count if stage.texts_only else epoch_size(self.samples)
-        return total // rows_per_step(self.recipe.optim, stage)
-
-    def batches(self, epoch: int, stage: Stage, first: int) -> Iterator[Batch]:
-        """Yield this process's share of an epoch's batches, from number `first` on."""
-        recipe = self.recipe
-        steps = Steps(self.samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels)
-        scales = [entry.logit_scale for entry in self.teachers]
-        reference: tuple[TeacherEmbeddings, ...] = ()
-        if recipe.loss.compares_with_reference:
-            random = np.random.default_rng((recipe.seed, epoch, 5))
-            pairs = self.samples.reference(recipe.loss.bank, random)
-            reference = tuple(TeacherEmbeddings(*pair, scale) for pair, scale in zip(pairs, scales, strict=True))
-        for rows in prepare_steps(steps, first, self.workers):
-            photos = rows.photo_targets or tuple(torch.zeros(0, width) for width in self.widths)
-            teachers = tuple(
-                TeacherEmbeddings(image, text, scale)
-                for image, text, scale in zip(photos, rows.text_targets, scales, strict=True)
-            )
-            yield Batch(rows.pixels, rows.tokens, rows.groups, teachers, reference, tried=rows.tried)

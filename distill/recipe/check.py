@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,17 +11,14 @@ from typing import Literal
 from distill.config import Recipe
 from distill.config.sources import PhotoSource, TextSource
 from distill.data.remote import find_copies, is_remote, source_tars
-from distill.data.samples import usable_samples
-from distill.data.sources import all_missing, is_photo_file, list_photos, read_texts
-from distill.data.tars import SampleError
+from distill.data.sources import all_missing, is_photo_file, list_photos, list_tars, read_texts
 from distill.files import locate
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
 from mobileclip.tokenizer import Tokenizer
 
 TARS = 50
-"""How many tars of a source are indexed, evenly spaced."""
-_RUNNING = re.compile(r"^(damaged|no end) after .*")  # names of members differ, reasons are counted
+"""How many tars of a source are read, evenly spaced."""
 
 MISSING_SHARE = 0.05
 """A source with a larger share of missing photos is a problem: the folder is probably wrong."""
@@ -137,57 +132,42 @@ def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if source.kind == "reinforced":
         return str(locate(source.file, data))
     listing = list_photos(source, data)
-    samples = listing.samples
-    missing = [str(sample.path) for sample in samples if not is_photo_file(sample.path)]
+    photos = listing.photos
+    missing = [str(sample.photo.path) for sample in photos if not is_photo_file(sample.photo.path)]
     if missing:
         findings.missing[source.name] = missing
-    if len(missing) == len(samples):
-        raise all_missing(source, data, len(samples))
-    if len(missing) > MISSING_SHARE * len(samples):
+    if len(missing) == len(photos):
+        raise all_missing(source, data, len(photos))
+    if len(missing) > MISSING_SHARE * len(photos):
         raise PocketclipError(
-            f"{len(missing):,} of {len(samples):,} photos are missing, such as {_some(missing)}; is --data right?"
+            f"{len(missing):,} of {len(photos):,} photos are missing, such as {_some(missing)}; is --data right?"
         )
-    texts = sum(len(sample.texts) for sample in samples)
+    texts = sum(len(sample.texts) for sample in photos)
     notes = [f"{count:,} {reason}" for reason, count in listing.skipped.items()]
     if notes:
         findings.skipped[source.name] = notes.copy()
     if missing:
         notes.append(f"{len(missing):,} photos are missing: {_some(missing)}")
-    return "; ".join([f"{len(samples) - len(missing):,} photos, {texts:,} texts", *notes])
+    return "; ".join([f"{len(photos) - len(missing):,} photos, {texts:,} texts", *notes])
 
 
 def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:
     """Look for the tars of a source; those on another machine are read only if they were copied already."""
     if not is_remote(source.file):
-        return _usable(source_tars(source.file, data), source, data, findings)
+        return _usable(source_tars(source.file, data), source, findings)
     copies, about = find_copies(source.file, data)
-    return f"{about}: {_usable(copies, source, data, findings)}" if copies else about
+    return f"{about}: {_usable(copies, source, findings)}" if copies else about
 
 
-def _usable(tars: list[Path], source: PhotoSource, data: Path, findings: Findings) -> str:
-    """Index tars, at most `TARS` of them, and count what can't be used by its reason."""
+def _usable(tars: list[Path], source: PhotoSource, findings: Findings) -> str:
+    """Read the texts of tars, at most `TARS` of them, and count what can't be used by its reason."""
     looked = tars[:: -(-len(tars) // TARS)]
-    usable, reasons, unlabeled = 0, Counter[str](), ""
-    for tar in looked:
-        samples, omissions = usable_samples(tar)
-        usable += len(samples)
-        reasons.update(_RUNNING.sub(r"\1", reason) for _, reason in omissions)
-        if samples and not unlabeled:
-            try:
-                samples[0].label()
-            except SampleError as error:
-                unlabeled = f"{tar}: {samples[0].key}: {error}"
-    notes = [f"{count:,} × {reason}" for reason, count in reasons.most_common()]
+    listing = list_tars(source, looked)
+    notes = [f"{count:,} × {reason}" for reason, count in listing.skipped.items()]
     where = f"{len(looked):,} of {len(tars):,} tars" if len(looked) < len(tars) else f"{len(tars):,} tars"
-    if not usable:
-        raise PocketclipError(
-            f"{data / source.file}: no sample in {where} has a picture and a text: {', '.join(notes)}"
-        )
-    if unlabeled:
-        raise PocketclipError(unlabeled)
     if notes:
         findings.skipped[source.name] = notes
-    return f"{usable:,} photos in {where}" + (f"; unusable: {', '.join(notes)}" if notes else "")
+    return f"{len(listing.photos):,} photos in {where}" + (f"; unusable: {', '.join(notes)}" if notes else "")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -17,8 +17,7 @@ from PIL import Image
 
 from distill.config import PhotoSource
 from distill.data.layouts import folder_rows
-from distill.data.samples import usable_samples
-from distill.data.sources import is_photo_file, list_photos
+from distill.data.sources import is_photo_file, list_photos, list_tars
 from distill.data.tables import SUFFIXES, DataError, read_table
 from distill.data.tars import find_tars
 from distill.files import write_whole
@@ -90,8 +89,8 @@ def _file(path: Path) -> Found:
     if suffix in SUFFIXES:
         return _table(path)
     if suffix == ".json":
-        first = list_photos(PhotoSource("photos", "coco", path.name), path.parent).samples
-        folder = _photo_folder(path.parent, [sample.path.name for sample in first])
+        first = list_photos(PhotoSource("photos", "coco", path.name), path.parent).photos
+        folder = _photo_folder(path.parent, [sample.photo.path.name for sample in first])
         return _listed(PhotoSource(_name(path), "coco", path.name, folder=folder), path.parent, "captions of COCO")
     if suffix == ".tar":
         return _tars(path)
@@ -118,8 +117,8 @@ def _folder(path: Path, out: Path) -> Found:
 
 def _tars(path: Path) -> Found:
     tars = find_tars(path)
-    count = sum(len(usable_samples(tar)[0]) for tar in tars[:10]) * len(tars) // len(tars[:10])
     source = PhotoSource(_name(path), "webdataset", path.name)
+    count = len(list_tars(source, tars[:10]).photos) * len(tars) // len(tars[:10])
     return Found(source, path.parent, count, f"{len(tars)} WebDataset tars")
 
 
@@ -178,8 +177,8 @@ def _photo_folder(folder: Path, files: Sequence[str]) -> str:
 
 
 def _listed(source: PhotoSource, data: Path, about: str) -> Found:
-    samples = list_photos(source, data).samples
-    return Found(source, data, sum(is_photo_file(sample.path) for sample in samples), about)
+    photos = list_photos(source, data).photos
+    return Found(source, data, sum(is_photo_file(sample.photo.path) for sample in photos), about)
 
 
 def _datasets(path: Path, out: Path) -> Found:

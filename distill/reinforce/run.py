@@ -23,15 +23,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distill.config import PhotoSource, Recipe, Reinforcement
+from distill.config import Recipe, Reinforcement
 from distill.config.teachers import table_names
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, draw
 from distill.data.corpus import Corpus
-from distill.data.samples import CaptionedPhoto, ShardInput, plan_shards, with_captions
-from distill.data.sources import LISTED_KINDS
+from distill.data.sources import CaptionedPhoto
 from distill.data.tables import DataError
-from distill.data.tars import SampleError, TarSample
 from distill.progress import ReportProgress
+from distill.reinforce.plan import ShardInput, plan_shards
 from distill.reinforce.shards import (
     SCHEMA,
     SIDECAR,
@@ -55,15 +54,13 @@ class SampleViews(NamedTuple):
     """A sample with its augmented views, as a worker prepared it, or the reason why it is unreadable.
 
     Attributes:
-        key: the sample's unique name.
-        sample: the sample; None if its captions can't be read.
+        sample: the sample.
         augmentations: (k, ·) float32.
         views: for each size, (k, px, px, 3) uint8; empty if the photo is unreadable.
         reason: why it is unreadable; empty if it isn't.
     """
 
-    key: str
-    sample: CaptionedPhoto | None
+    sample: CaptionedPhoto
     augmentations: Tensor
     views: tuple[Tensor, ...]
     reason: str
@@ -72,25 +69,22 @@ class SampleViews(NamedTuple):
 def assemble_teachers(
     recipe: Recipe, base: PathLike, data: PathLike, out: PathLike, report: ReportProgress
 ) -> tuple[Teacher, ...]:
-    """Make a recipe's teachers without a corpus in memory; see `make_teachers`.
+    """Make a recipe's teachers, with a corpus in memory only if one is fitted to it; see `make_teachers`.
 
     Args:
-        recipe: names the teachers. An aligned pair is fitted to the recipe's photos that aren't in tars.
+        recipe: names the teachers. An aligned pair is fitted to the recipe's photos.
         base: the folder that relative paths of weights start from.
         data: the data folder.
         out: where fitted heads and encoders' embeddings are kept.
         report: called with the progress of each long step.
 
     Raises:
-        PocketclipError: weights are missing or damaged, or there is nothing to fit an aligned pair to.
+        PocketclipError: weights or sources are missing or damaged.
     """
     if not recipe.teachers:
         raise ConfigError(f"recipe {recipe.name}: name a teacher, {table_names()}")
-    listed = tuple(source for source in recipe.photos if source.kind in LISTED_KINDS)
-    fitted = [name for name, teacher in recipe.named_teachers if teacher.needs_corpus]
-    if fitted and not listed:
-        raise ConfigError(f"{fitted[0]}: is fitted to captions and labels files, and the recipe has none")
-    corpus = Corpus.read(dataclasses.replace(recipe, photos=listed), Path(data)) if fitted else None
+    needed = any(teacher.needs_corpus for teacher in recipe.teachers)
+    corpus = Corpus.read(recipe, data) if needed else None
     return make_teachers(recipe, base, data, out, corpus, report)
 
 
@@ -119,35 +113,29 @@ class ViewDataset(Dataset[SampleViews]):
 
     def __init__(
         self,
-        samples: Sequence[CaptionedPhoto | TarSample],
-        source: PhotoSource,
+        samples: Sequence[CaptionedPhoto],
         policy: Reinforcement,
         seed: int,
         sizes: list[int],
     ) -> None:
-        self.samples, self.source, self.policy, self.seed, self.sizes = samples, source, policy, seed, sizes
+        self.samples, self.policy, self.seed, self.sizes = samples, policy, seed, sizes
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, position: int) -> SampleViews:
-        found = self.samples[position]
-        empty = torch.empty(0)
-        try:
-            sample = with_captions(found, self.source)
-        except SampleError as error:
-            return SampleViews(f"{self.source.name}/{found.key}", None, empty, (), str(error))
+        sample = self.samples[position]
         try:
             picture = sample.photo.open(DECODE_MARGIN * max(self.sizes))
         except PhotoError as error:
             reason = f"{error.reason} ({error.detail})" if error.detail else error.reason
-            return SampleViews(sample.key, sample, empty, (), reason)
+            return SampleViews(sample, torch.empty(0), (), reason)
         random = seeded_random(self.seed, sample.key)
         aspect = picture.width / picture.height
         augmentations = [draw(random, self.policy, aspect) for _ in range(self.policy.augmentations)]
         numbers = torch.from_numpy(np.stack([augmentation.encode() for augmentation in augmentations]))
         views = tuple(make_views(picture, augmentations, px) for px in self.sizes)
-        return SampleViews(sample.key, sample, numbers, views, "")
+        return SampleViews(sample, numbers, views, "")
 
 
 def _as_is(views: Any) -> Any:
@@ -284,23 +272,23 @@ class Reinforcer:
                 {"key": f"{part.source}/{start + i}", "captions": [text], "text": first + i}
                 for i, text in enumerate(texts)
             ]
-        samples, omissions = part.read()
+        samples, omissions = part.read(self.photo_sources)
         builder.unread += [{"key": f"{part.source}/{key}", "unread": reason} for key, reason in omissions]
         started = time.perf_counter()
-        views = self._views(samples, part.source) if samples else iter(())
+        views = self._views(samples) if samples else iter(())
         for done, sample in enumerate(views, 1):
             line = self._line(sample)
-            if sample.reason or sample.sample is None:
+            if sample.reason:
                 builder.unread.append({**line, "unread": sample.reason})
             else:
-                line["text"] = builder.add_texts(sample.sample.captions + sample.sample.synthetic)
+                line["text"] = builder.add_texts(sample.sample.texts)
                 builder.add_photo(sample, self.sizes, line)
             report("photos", done, len(samples), f"{done / (time.perf_counter() - started):.1f} photos/s")
         write_shard(self.out, part.name, builder.lines + builder.unread, builder.tensors())
 
-    def _views(self, samples: Sequence[CaptionedPhoto | TarSample], source: str) -> Iterator[SampleViews]:
+    def _views(self, samples: Sequence[CaptionedPhoto]) -> Iterator[SampleViews]:
         yield from DataLoader(
-            ViewDataset(samples, self.photo_sources[source], self.policy, self.seed, self.sizes),
+            ViewDataset(samples, self.policy, self.seed, self.sizes),
             batch_size=None,
             collate_fn=_as_is,
             num_workers=self.workers,
@@ -310,8 +298,6 @@ class Reinforcer:
     def _line(self, views: SampleViews) -> dict[str, Any]:
         """Return the JSON line of a sample, except its text row and reason."""
         sample = views.sample
-        if sample is None:
-            return {"key": views.key}
         path = sample.photo.path
         stored = path.relative_to(self.data) if path.is_relative_to(self.data) else path.absolute()
         line: dict[str, Any] = {"key": sample.key, "group": sample.group, "photo": stored.as_posix()}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from distill.config import AlignedPairConfig
 from distill.data.corpus import Corpus
 from distill.data.tables import DataError, read_table
+from distill.data.tars import PhotoRef
 from distill.files import locate, write_whole
 from distill.losses import affinity, info_nce, relational
 from distill.losses.groups import merge_groups
@@ -29,6 +30,7 @@ from distill.teachers.base import encode_files
 from distill.teachers.cache import VectorCache
 from distill.teachers.encoders import Backbone, SentenceEncoder
 from distill.teachers.registry import TeacherContext, constructor
+from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
 
@@ -93,7 +95,7 @@ class AlignedPair:
         self.px = max(backbone.pixels.size for backbone in self.backbones)
         self.identity = ""
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return unit embeddings (n, embed_dim) without a cache; see `recall_images`."""
         return encode_files(photos, self.encode_pictures, self.px)
 
@@ -105,7 +107,7 @@ class AlignedPair:
         """Return unit embeddings (n, embed_dim) without a cache; see `recall_texts`."""
         return self._embed_texts(torch.from_numpy(self.sentences.encode_texts(texts)))
 
-    def recall_images(self, photos: Sequence[Path]) -> Floats:
+    def recall_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """As `encode_images`, with the backbones' features from the cache."""
         return self._embed_photos(
             [torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones]
@@ -162,10 +164,15 @@ class AlignedPair:
         """Return an embedding for each class of the first backbone (classes, embed_dim); None without class names."""
         return self.recall_texts(self.class_prompts()) if self.config.class_names else None
 
-    def log_posterior(self, photos: Sequence[Path]) -> Tensor:
+    def log_posterior(self, photos: Sequence[PathLike | PhotoRef]) -> Tensor:
         """Return the first backbone's log-probabilities of its classes (n, classes) float32."""
         backbone = self.backbones[0]
         return backbone.log_posterior(torch.from_numpy(self.cache.images(backbone, photos)))
+
+    def classify_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Return the first backbone's log-probabilities of its classes (n, classes) float32."""
+        backbone = self.backbones[0]
+        return backbone.log_posterior(torch.from_numpy(backbone.encode_pictures(pictures)))
 
     def fit(self, corpus: Corpus, folder: PathLike, seed: int, report: ReportProgress) -> None:
         """Train the heads on a corpus, or load them from `folder` if they were trained on the same corpus before.
@@ -178,9 +185,11 @@ class AlignedPair:
         """
         from safetensors.torch import load_file, save
 
+        if not len(corpus.readable):
+            raise ConfigError("[aligned] is fitted to photos with texts, and the recipe has none; name another teacher")
         encoders = f"{[b.identity for b in self.backbones]}|{self.sentences.identity}"
         basis = f"centred|{self.config}|{seed}|{encoders}|{corpus.shares}|"
-        basis += "\n".join(f"{s.path.name}|{s.texts}" for s in corpus.samples)
+        basis += "\n".join(f"{sample.key}|{sample.texts}" for sample in corpus.samples)
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         path = Path(folder) / f"heads-{self.identity[-16:]}.safetensors"
         if path.exists():
@@ -200,7 +209,7 @@ class AlignedPair:
 
         Photos and texts have the same weight. Embeddings aren't centered, because that would change similarities.
         """
-        photos = [corpus.samples[row].path for row in corpus.readable]
+        photos = [corpus.samples[row].photo for row in corpus.readable]
         images = self._image_parts([torch.from_numpy(self.cache.images(encoder, photos)) for encoder in self.backbones])
         texts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, corpus.texts)))
         moments = sum(part.T @ part / len(part) for part in (images.flatten(1), texts.flatten(1)))
@@ -213,7 +222,7 @@ class _Fit:
 
     def __init__(self, teacher: AlignedPair, corpus: Corpus, seed: int) -> None:
         self.teacher, self.config, self.seed = teacher, teacher.config, seed
-        photos = [sample.path for sample in corpus.samples]
+        photos = [sample.photo for sample in corpus.samples]
         cache = teacher.cache
         self.photos = _joined([torch.from_numpy(cache.images(backbone, photos)) for backbone in teacher.backbones])
         self.corpus = corpus.without(self.photos.isnan().any(dim=1).numpy())
@@ -261,7 +270,7 @@ class _Fit:
 
     def _loss(self, pair: HeadPair, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
         config = self.config
-        texts = np.array([random.choice(self.corpus.text_ids[row]) for row in rows])
+        texts = np.array([self.corpus.draw_text(row, random) for row in rows])
         image = pair.image(self.photos[rows])
         text = pair.text(self.texts[texts])
         groups, meanings = self.corpus.groups[rows], self.corpus.text_meanings[texts]

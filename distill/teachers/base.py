@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from distill.data.tars import PhotoRef
 from mobileclip.errors import PhotoError
-from mobileclip.photos import open_photo
+from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
 
 BATCH = 32
@@ -25,7 +26,7 @@ class ImageEncoder(Protocol):
     identity: str
     """Everything that the embeddings depend on. Encoders with different identities share no cached embeddings."""
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return one row per photo (n, d), NaN for unreadable ones."""
 
 
@@ -54,7 +55,7 @@ class Teacher(ImageEncoder, TextEncoder, Protocol):
 class CachedTeacher(Protocol):
     """A teacher that caches the outputs of its encoders itself, because the rest is fast."""
 
-    def recall_images(self, photos: Sequence[Path]) -> Floats:
+    def recall_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """As `encode_images`."""
 
     def recall_texts(self, texts: Sequence[str]) -> Floats:
@@ -68,23 +69,28 @@ class ClassifyingTeacher(Protocol):
     def class_embeddings(self) -> Floats | None:
         """Return an embedding for each class (c, d), or None if the classes have no names."""
 
-    def log_posterior(self, photos: Sequence[Path]) -> Tensor:
+    def log_posterior(self, photos: Sequence[PathLike | PhotoRef]) -> Tensor:
         """Return log-probabilities of the classes (n, c) float32."""
 
+    def classify_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Return log-probabilities of the classes (n, c) float32, computed in one forward pass."""
 
-def encode_files(photos: Sequence[Path], encode: Callable[[Sequence[Image.Image]], Floats], px: int) -> Floats:
+
+def encode_files(
+    photos: Sequence[PathLike | PhotoRef], encode: Callable[[Sequence[Image.Image]], Floats], px: int
+) -> Floats:
     """Open photos and encode them, `BATCH` at a time; returns one row per photo, NaN for unreadable ones."""
     found: dict[int, Floats] = {}
     for start in range(0, len(photos), BATCH):
         pictures = {}
         for number, photo in enumerate(photos[start : start + BATCH], start):
             with suppress(PhotoError):
-                pictures[number] = open_photo(photo, min_side=px)
+                pictures[number] = PhotoRef.of(photo).open(px)
         if pictures:
             found.update(zip(pictures, encode(list(pictures.values())), strict=True))
     any_row = next(iter(found.values())) if found else encode([Image.new("RGB", (64, 64))])[0]
     unreadable = np.full_like(any_row, np.nan)
-    return np.stack([found.get(number, unreadable) for number in range(len(photos))])
+    return np.stack([found.get(number, unreadable) for number in range(len(photos))] or [unreadable])[: len(photos)]
 
 
 def stamp(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from distill.data.tars import PhotoRef
 from distill.files import write_whole
 from distill.progress import ReportProgress
 from distill.teachers.base import ImageEncoder, TextEncoder
@@ -38,9 +39,9 @@ class VectorCache:
     def __init__(self, folder: PathLike, report: ReportProgress | None = None) -> None:
         self.folder, self.report = Path(folder), report
 
-    def images(self, encoder: ImageEncoder, photos: Sequence[Path]) -> Floats:
-        """Return an encoder's embeddings of photos (n, d). A photo is known by path, size and modification time."""
-        keys = [f"{p}|{(s := p.stat()).st_size}|{s.st_mtime_ns}" for p in photos]
+    def images(self, encoder: ImageEncoder, photos: Sequence[PathLike | PhotoRef]) -> Floats:
+        """Return an encoder's embeddings of photos (n, d). See `PhotoRef.identity`."""
+        keys = [PhotoRef.of(photo).identity for photo in photos]
         return self._vectors(encoder.identity, "photos", photos, keys, encoder.encode_images)
 
     def texts(self, encoder: TextEncoder, texts: Sequence[str]) -> Floats:
@@ -65,7 +66,7 @@ class VectorCache:
             parts.append(np.load(path, allow_pickle=False))
             if self.report:
                 self.report(what, chunk.stop, len(items))
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else encode([]).astype(np.float32, copy=False)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[slice]:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distill.config import BackboneConfig
+from distill.data.tars import PhotoRef
 from distill.files import locate
 from distill.teachers.base import encode_files
 from mobileclip.checkpoints import read_torch
@@ -77,7 +78,7 @@ class Backbone:
         """Number of features."""
         return int(self.model.head_hidden_size or self.model.num_features)
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return pooled features (n, width), which are not normalized."""
         return encode_files(photos, self.encode_pictures, self.pixels.size)
 

@@ -56,7 +56,7 @@ def make_banks(
     recipe: Recipe, teachers: tuple[Teacher, ...], out: PathLike, corpus: Corpus, report: ReportProgress
 ) -> tuple[TeacherBank, ...]:
     """Return every teacher's embeddings of a whole corpus, from the cache if they are there."""
-    cache, photos, banks = _cache(out, report), [sample.path for sample in corpus.samples], []
+    cache, photos, banks = _cache(out, report), [sample.photo for sample in corpus.samples], []
     with first_process_first():
         for teacher in teachers:
             if isinstance(teacher, CachedTeacher):
@@ -81,7 +81,7 @@ def trunk_features(encoder: ImageEncoder, out: PathLike, corpus: Corpus, report:
 
     cache = VectorCache(Path(out) / CACHE, report_features)
     with first_process_first():
-        return torch.from_numpy(cache.images(encoder, [sample.path for sample in corpus.samples]))
+        return torch.from_numpy(cache.images(encoder, [sample.photo for sample in corpus.samples]))
 
 
 def _cache(out: PathLike, report: ReportProgress) -> VectorCache:

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 from distill.config import OpenClipConfig
+from distill.data.tars import PhotoRef
 from distill.teachers.base import BATCH, encode_files, stamp
 from distill.teachers.registry import TeacherContext, constructor
 from mobileclip.errors import PocketclipError
+from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
 
 
@@ -49,7 +51,7 @@ class OpenClipTeacher:
         size = self.model.visual.image_size
         self.px = min(size) if isinstance(size, tuple) else int(size)
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return unit vectors (n, d) float32."""
         return encode_files(photos, self.encode_pictures, 0)
 

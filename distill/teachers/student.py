@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from distill.config import CheckpointConfig
+from distill.data.tars import PhotoRef
 from distill.files import locate
 from distill.teachers.base import BATCH, encode_files, stamp
 from distill.teachers.registry import TeacherContext, constructor
@@ -41,7 +41,7 @@ class CheckpointTeacher:
         files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
         self.identity = f"checkpoint|{self.model.config}|{[(file.name, stamp(file)) for file in files]}"
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return unit vectors (n, d) float32."""
         return encode_files(photos, self.encode_pictures, 2 * self.px)
 

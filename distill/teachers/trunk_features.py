@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from distill.data.tars import PhotoRef
 from distill.teachers.base import encode_files
+from mobileclip.files import PathLike
 from mobileclip.towers import CLIP
 from mobileclip.vectors import Floats
 
@@ -33,7 +34,7 @@ class TrunkEncoder:
             digest.update(value.cpu().numpy().tobytes())
         self.identity = f"trunk|{model.config.image.trunk}|{dtype}|{digest.hexdigest()[:32]}"
 
-    def encode_images(self, photos: Sequence[Path]) -> Floats:
+    def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return pooled features (n, width), NaN for unreadable photos."""
         self.trunk.eval().to(self.device, memory_format=torch.channels_last)
         return encode_files(photos, self._encode, self.pixels.size)

@@ -7,17 +7,12 @@ import dataclasses
 import re
 from typing import Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distill.config import Recipe
-from distill.data.corpus import Corpus
-from distill.feeds.cached import Feed
-from distill.teachers.bank import TeacherBank
-from mobileclip.errors import ConfigError, PhotoError
-from mobileclip.photos import open_photo
-from mobileclip.tokenizer import Tokenizer
+from distill.feeds.feed import Feed
+from mobileclip.errors import ConfigError
 from mobileclip.towers import CLIP
 from mobileclip.towers.text import Block
 
@@ -29,7 +24,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.inference_mode()
-def align_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, seed: int) -> float:
+def align_to_teacher(model: CLIP, recipe: Recipe, feed: Feed) -> float:
     """Rotate a student's embedding space to match its teacher's (orthogonal Procrustes, Schönemann 1966).
 
     The axes of an embedding space are arbitrary: two models can agree about which photos and texts are similar although
@@ -37,62 +32,41 @@ def align_to_teacher(model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: Te
     similarities between the student's own embeddings.
 
     Args:
-        model: the student, whose embeddings have the teacher's dimension; changed in place.
-        tokenizer: the student's.
-        corpus: photos and texts; at most `PHOTOS` and `TEXTS` of them are drawn.
-        bank: the teacher's embeddings of the corpus.
-        seed: seed of the draw.
-
-    Returns:
-        The mean cosine between the student's and the teacher's embeddings after the rotation.
-    """
-    random = np.random.default_rng(seed)
-    model.eval()
-    texts = random.choice(len(corpus.texts), min(TEXTS, len(corpus.texts)), replace=False)
-    tokens = torch.from_numpy(tokenizer([corpus.texts[i] for i in texts]))
-    text_embeddings = torch.cat([model.encode_text(part) for part in tokens.split(BATCH)])
-    photos, image_embeddings = _embed_photos(model, corpus, random)
-    return _rotate(model, (text_embeddings, bank.texts[texts]), (image_embeddings, bank.photos[photos]))
-
-
-@torch.inference_mode()
-def align_by_batches(model: CLIP, recipe: Recipe, feed: Feed) -> float:
-    """As `align_to_teacher`, for a feed without a corpus: by the first batches of the first stage with photos.
-
-    Args:
         model: the student, whose embeddings have the first teacher's dimension; changed in place.
         recipe: the recipe of the run.
-        feed: provides the batches.
+        feed: provides the first batches of the first stage with photos, if any; about `PHOTOS` photos and `TEXTS`
+            texts of them are used.
 
     Returns:
         The mean cosine between the student's and the teacher's embeddings after the rotation.
 
-    Raises:
-        ConfigError: no stage has photos, or no photo can be read.
     """
-    stage = next((stage for stage in recipe.stages if not stage.texts_only), None)
-    if stage is None:
-        raise ConfigError("start or inherit: aligning the student to its teacher needs a stage with photos")
+    with_photos = [stage for stage in recipe.stages if not stage.texts_only]
+    stage = (with_photos or recipe.stages)[0]
     model.eval()
-    texts, photos, counts = [], [], [0, 0]
+    pairs: dict[str, list[tuple[Tensor, Tensor]]] = {"text": [], "image": []}
+    wanted = {"text": TEXTS, "image": PHOTOS if with_photos else 0}
     for batch in feed.batches(0, stage, 0):
-        texts.append((model.encode_text(batch.tokens), batch.teachers[0].text))
-        if len(batch.pixels):
-            photos.append((model.encode_image(batch.pixels), batch.teachers[0].image))
-        counts = [counts[0] + len(batch.tokens), counts[1] + len(batch.pixels)]
-        if counts[0] >= TEXTS and counts[1] >= PHOTOS:
+        teacher = batch.teachers[0]
+        for part, target in zip(batch.tokens.split(BATCH), teacher.text.split(BATCH), strict=True):
+            pairs["text"].append((model.encode_text(part), target))
+        for part, target in zip(batch.pixels.split(BATCH), teacher.image.split(BATCH), strict=True):
+            if len(part):
+                pairs["image"].append((model.encode_image(part), target))
+        if all(sum(len(own) for own, _ in pairs[side]) >= count for side, count in wanted.items()):
             break
-    if not photos:
-        raise ConfigError("start or inherit: aligning the student to its teacher needs photos, and none could be read")
-    of_texts, of_photos = (tuple(torch.cat(side) for side in zip(*pairs, strict=True)) for pairs in (texts, photos))
-    return _rotate(model, (of_texts[0], of_texts[1]), (of_photos[0], of_photos[1]))
+    return _rotate(model, [(torch.cat(own), torch.cat(target)) for own, target in map(_columns, pairs.values()) if own])
 
 
-def _rotate(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Tensor]) -> float:
+def _columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    return [own for own, _ in pairs], [target for _, target in pairs]
+
+
+def _rotate(model: CLIP, sides: list[tuple[Tensor, Tensor]]) -> float:
     """Rotate a student to fit pairs of its own and the teacher's embeddings; returns their mean cosine afterwards."""
-    student, teacher = (torch.cat(side) for side in zip(texts, photos, strict=True))
+    student, teacher = (torch.cat(side) for side in zip(*sides, strict=True))
     # A few photos weigh as much as many texts.
-    weight = torch.cat([torch.full((len(own), 1), 1 / len(own)) for own, _ in (texts, photos)])
+    weight = torch.cat([torch.full((len(own), 1), 1 / len(own)) for own, _ in sides])
     left, _, right = torch.linalg.svd((student * weight).T @ teacher)
     rotation = left @ right
     for layer in (*model.image.last_layers(), model.text.projection):
@@ -102,24 +76,6 @@ def _rotate(model: CLIP, texts: tuple[Tensor, Tensor], photos: tuple[Tensor, Ten
     if model.image.places is not None:
         model.image.places.copy_(rotation.T @ model.image.places)
     return float((student @ rotation * teacher).sum(dim=1).mean())
-
-
-def _embed_photos(model: CLIP, corpus: Corpus, random: np.random.Generator) -> tuple[list[int], Tensor]:
-    """Embed some photos, skipping unreadable ones; returns their positions in the corpus and their embeddings."""
-    recipe, positions, embeddings, pixels = model.config.pixels, [], [], []
-    drawn = random.choice(len(corpus.samples), min(PHOTOS, len(corpus.samples)), replace=False)
-    for number in drawn.tolist():
-        try:
-            pixels.append(torch.from_numpy(recipe(open_photo(corpus.samples[number].path, min_side=2 * recipe.size))))
-        except PhotoError:
-            continue
-        positions.append(number)
-        if len(pixels) == BATCH:
-            embeddings.append(model.encode_image(torch.stack(pixels)))
-            pixels = []
-    if pixels:
-        embeddings.append(model.encode_image(torch.stack(pixels)))
-    return positions, torch.cat(embeddings)
 
 
 def inherit(student: CLIP, larger: CLIP, layers: Layers = "every") -> None:

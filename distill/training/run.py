@@ -7,26 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from distill.config import Recipe
 from distill.config.saved import save_recipe
 from distill.data.corpus import Corpus
 from distill.distributed import barrier, choose_device, rank
-from distill.feeds.cached import CorpusFeed, Feed
-from distill.feeds.online import OnlineFeed
-from distill.feeds.reinforced import ReinforcedFeed
+from distill.feeds.corpus import CorpusSamples
+from distill.feeds.feed import Feed
+from distill.feeds.reinforced import ReinforcedSamples
+from distill.feeds.samples import Samples
+from distill.feeds.targets import OnlineTargets, StoredTargets, Targets
 from distill.files import locate
 from distill.logs import StepLog
+from distill.losses import Need
 from distill.progress import ReportProgress
-from distill.reinforce.run import assemble_teachers
-from distill.teachers.bank import TeacherBank
 from distill.teachers.encoders import load_trunk_weights
 from distill.teachers.ensemble import make_banks, make_teachers, trunk_features
 from distill.teachers.trunk_features import TrunkEncoder
 from distill.training.checkpoints import RunCheckpoints
-from distill.training.initialize import align_by_batches, align_to_teacher, deepen, inherit, interpolate
+from distill.training.initialize import align_to_teacher, deepen, inherit, interpolate
 from distill.training.task import HALF
 from distill.training.trainer import Trainer
 from distill.training.validation import Validator
@@ -69,21 +70,22 @@ class Run:
         return folder
 
     def _fit_places(self, student: CLIP) -> None:
-        """Fit `ImageTower.places` to photos of the corpus, if the feed has one."""
-        feed = self.trainer.feed
+        """Fit `ImageTower.places` to the photos of the last stage with photos, as a run begins with them."""
         if student.image.places is None:
             return
         student.image.places.zero_()
-        if not isinstance(feed, CorpusFeed):
-            return
-        random = np.random.default_rng(self.recipe.seed)
-        rows = random.permutation(feed.corpus.readable)[:PLACES_PHOTOS]
-        if feed.features is not None and all(stage.trunk_frozen for stage in self.recipe.stages):
-            features = feed.features[rows]
-        else:
-            encoder = TrunkEncoder(student, self.trainer.device, HALF.get(self.recipe.optim.precision))
-            features = torch.from_numpy(encoder.encode_images([feed.corpus.samples[row].path for row in rows]))
-        student.cpu().eval().image.fit_local_projection(features[features.isfinite().all(dim=1)])
+        student.to(self.trainer.device).eval()
+        stage = next((stage for stage in reversed(self.recipe.stages) if not stage.texts_only), None)
+        features: list[Tensor] = []
+        with torch.inference_mode():
+            for batch in self.trainer.feed.batches(0, stage, 0) if stage else ():
+                pixels = batch.pixels.to(self.trainer.device)
+                features.append((pixels if pixels.ndim == 2 else student.image.trunk(pixels)).float().cpu())
+                if sum(map(len, features)) >= PLACES_PHOTOS:
+                    break
+        student.cpu()
+        if features:
+            student.image.fit_local_projection(torch.cat(features))
 
 
 def prepare(
@@ -145,59 +147,72 @@ def make_feed(
     report: ReportProgress,
     workers: int,
 ) -> Feed:
-    """Return the feed for the recipe's sources and `teach`: reinforced data, online teachers or cached embeddings."""
-    kinds = {source.kind for source in recipe.photos}
-    reinforced = "reinforced" in kinds
-    # Tars aren't listed in a corpus. Without teachers, nothing has to be cached.
-    if reinforced or recipe.teach == "online" or (not recipe.teachers and "webdataset" in kinds):
-        feed: ReinforcedFeed | OnlineFeed
-        if reinforced:
-            feed = ReinforcedFeed(recipe, data, model.config, tokenizer, workers)
+    """Return the feed for the recipe's sources and teachers, and prepare the student for its first teacher.
+
+    Reinforced data brings embeddings along. Otherwise, teachers embed the corpus now, or each batch if `teach` says so.
+    """
+    samples: Samples
+    targets: Targets
+    if recipe.reinforced:
+        samples = reinforced = ReinforcedSamples(recipe, data)
+        entries = reinforced.teachers
+        targets = StoredTargets([entry.dim for entry in entries], [entry.logit_scale for entry in entries])
+        report("data", samples.photo_count, samples.photo_count, f"{samples.text_count:,} texts")
+    else:
+        corpus = Corpus.read(recipe, data)
+        report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
+        teachers = make_teachers(recipe, base, data, out, corpus, report)
+        if recipe.teach == "online" and teachers:
+            targets = OnlineTargets(teachers, bool(recipe.loss.needing(Need.POSTERIOR)))
+            sizes = [teacher.px for teacher in teachers]
+            samples = CorpusSamples(corpus, tokenizer, view_sizes=sizes, policy=recipe.reinforcement)
         else:
-            teachers = assemble_teachers(recipe, base, data, out, report) if recipe.teachers else ()
-            feed = OnlineFeed(recipe, data, model.config, tokenizer, teachers, workers)
-        report("data", feed.photo_count, feed.photo_count, f"{feed.text_count:,} texts")
-        if recipe.starts_from_student and feed.widths[:1] == (model.config.embed_dim,):
-            report("start", 1, 1, f"cosine to the teacher {align_by_batches(model, recipe, feed):.2f}")
-        return feed
-    corpus = Corpus.read(recipe, data)
-    report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
-    teachers = make_teachers(recipe, base, data, out, corpus, report)
-    banks = make_banks(recipe, teachers, out, corpus, report)
-    if banks:
-        corpus = corpus.without(np.any([bank.photos.isnan().any(dim=1).numpy() for bank in banks], axis=0))
+            banks = make_banks(recipe, teachers, out, corpus, report)
+            features = _trunk_features(recipe, out, model, corpus, report)
+            corpus = _leave_out_unreadable(corpus, [*(bank.photos for bank in banks), features], report)
+            targets = StoredTargets(
+                [bank.texts.shape[1] for bank in banks],
+                [bank.logit_scale for bank in banks],
+                banks[0].classes if banks else None,
+            )
+            samples = CorpusSamples(corpus, tokenizer, banks, features)
+    feed = Feed(recipe, model.config, tokenizer, samples, targets, workers)
+    if model.image.classes is not None and not recipe.starts_from_student:
+        _initialize_classes(model.image.classes, targets.classes)
+    # The axes of an embedding space are arbitrary. Resuming replaces the student's weights anyway.
+    if recipe.starts_from_student and feed.widths[:1] == (model.config.embed_dim,):
+        report("start", 1, 1, f"cosine to the teacher {align_to_teacher(model, recipe, feed):.2f}")
+    return feed
+
+
+def _leave_out_unreadable(corpus: Corpus, vectors: Sequence[Tensor | None], report: ReportProgress) -> Corpus:
+    """Mark the photos that a teacher or the trunk couldn't read: those with NaN in one of these tensors (samples, ·)."""
+    for rows in vectors:
+        if rows is not None:
+            corpus = corpus.without(rows.isnan().any(dim=1).numpy())
     if corpus.unreadable:
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
-    if model.image.classes is not None and not recipe.starts_from_student:
-        _initialize_classes(model.image.classes, banks[0] if banks else None)
-    if banks:
-        _align(recipe, model, tokenizer, corpus, banks[0], report)
-    features = None
-    if any(stage.features for stage in recipe.stages):
-        encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
-        features = trunk_features(encoder, out, corpus, report)
-    return CorpusFeed(recipe, model.config, tokenizer, corpus, banks, workers, features)
+    return corpus
 
 
-def _initialize_classes(classes: ClassVectors, bank: TeacherBank | None) -> None:
+def _trunk_features(recipe: Recipe, out: Path, model: CLIP, corpus: Corpus, report: ReportProgress) -> Tensor | None:
+    """Compute the student's trunk features of all photos, if a stage needs them."""
+    if not any(stage.features for stage in recipe.stages):
+        return None
+    encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
+    return trunk_features(encoder, out, corpus, report)
+
+
+def _initialize_classes(classes: ClassVectors, vectors: Tensor | None) -> None:
     """Initialize a student's class embeddings with the first teacher's."""
-    if bank is None or bank.classes is None or bank.classes.T.shape != classes.vectors.weight.shape:
+    if vectors is None or vectors.T.shape != classes.vectors.weight.shape:
         wanted = " × ".join(map(str, classes.vectors.weight.T.shape))
         raise ConfigError(
             f"image.classes needs the first teacher's embeddings of its classes, {wanted}: "
             "give [aligned] class_names of as many classes, or start from a checkpoint"
         )
-    classes.set_vectors(bank.classes)
-
-
-def _align(
-    recipe: Recipe, model: CLIP, tokenizer: Tokenizer, corpus: Corpus, bank: TeacherBank, report: ReportProgress
-) -> None:
-    """Align a student that starts from another one to its first teacher; resuming replaces its weights anyway."""
-    if recipe.starts_from_student and bank.texts.shape[1] == model.config.embed_dim:
-        cosine = align_to_teacher(model, tokenizer, corpus, bank, recipe.seed)
-        report("start", 1, 1, f"cosine to the teacher {cosine:.2f}")
+    classes.set_vectors(vectors)
 
 
 def build_student(recipe: Recipe, base: PathLike) -> CLIP:

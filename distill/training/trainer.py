@@ -19,7 +19,7 @@ from distill.batch import Batch
 from distill.config import Recipe, Stage
 from distill.config.changes import describe, find_changes, is_free
 from distill.distributed import everyone, joined, mean, rank, seed_all, size
-from distill.feeds.cached import CorpusFeed, Feed
+from distill.feeds.feed import Feed
 from distill.logs import RunLog, StepLog
 from distill.losses import LOSSES
 from distill.progress import TrainingStep
@@ -401,9 +401,9 @@ class Trainer:
 
 def _remedy(feed: Feed) -> str:
     """What to do about too little data."""
-    if isinstance(feed, CorpusFeed) and feed.corpus.unreadable:
-        count = len(feed.corpus.samples)
-        return f"{len(feed.corpus.unreadable):,} of {count:,} photos can't be read; check the data folder"
+    if unreadable := feed.samples.unreadable:
+        count = feed.samples.photo_count + unreadable
+        return f"{unreadable:,} of {count:,} photos can't be read; check the data folder"
     return "lower optim.batch"
 
 

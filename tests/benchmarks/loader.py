@@ -17,13 +17,13 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from distill.feeds.reinforced import ReinforcedFeed
 from distill.reinforce.run import Reinforcer
 from distill.training.trainer import Trainer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model
 from tests.benchmarks.photos import write_photos
 from tests.benchmarks.reinforced import POCKET, recipe
+from tests.distill.feeds.common import reinforced_feed_of
 
 PHOTOS, PX, BATCH, STEPS = 256, 160, 32, 5
 WORKERS = (0, 1, 2)
@@ -83,7 +83,7 @@ def main() -> None:
             source = {"name": where, "kind": "reinforced", "file": f"reinforced-{where}"}
             ready = recipe(PX, photos=[source], optim=optim)
             for workers in WORKERS:
-                feed = ReinforcedFeed(ready, home, model.config, tokenizer, workers)
+                feed = reinforced_feed_of(ready, home, model.config, tokenizer, workers)
                 started = time.perf_counter()
                 count = sum(len(batch.pixels) for batch in feed.batches(0, ready.stages[0], 0))
                 alone = count / (time.perf_counter() - started)

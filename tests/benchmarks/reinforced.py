@@ -23,13 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.config import Recipe
-from distill.feeds.online import OnlineFeed
-from distill.feeds.reinforced import ReinforcedFeed
 from distill.reinforce.run import Reinforcer
 from distill.training.trainer import Trainer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model
 from tests.benchmarks.photos import write_photos
+from tests.distill.feeds.common import online_feed_of, reinforced_feed_of
 
 REPOSITORY = Path(__file__).parents[2]
 POCKET = REPOSITORY / "distill/recipes/pocket"
@@ -94,10 +93,10 @@ def photos(workers: int, px: int, feed_of: str, teacher: RandomTeacher, home: Pa
     tokenizer = Tokenizer.load((POCKET / "merges.txt.gz").read_bytes(), model.config.text.context_length)
     if feed_of == "reinforced":
         plan = recipe(px, photos=[{"name": "p", "kind": "reinforced", "file": "reinforced"}])
-        feed: ReinforcedFeed | OnlineFeed = ReinforcedFeed(plan, home, model.config, tokenizer, workers)
+        feed = reinforced_feed_of(plan, home, model.config, tokenizer, workers)
     else:
         plan = recipe(px, photos=[{"name": "p", "kind": "captions", "file": "captions.jsonl"}], teach="online")
-        feed = OnlineFeed(plan, home, model.config, tokenizer, [teacher], workers)
+        feed = online_feed_of(plan, home, model.config, tokenizer, [teacher], workers)
     with tempfile.TemporaryDirectory() as out:
         trainer = Trainer(plan, model, feed, Path(out), torch.device("cpu"))
         started = time.perf_counter()

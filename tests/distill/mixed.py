@@ -18,6 +18,8 @@ from torch import nn
 
 from distill.config import Recipe
 from distill.data.bpe import save_merges, train_merges
+from distill.data.tars import PhotoRef
+from distill.teachers.base import encode_files
 
 WORDS = ("red", "green", "blue", "cat", "dog", "boat", "café", "über", "two", "small")
 
@@ -41,8 +43,8 @@ class TinyTeacher:
         pixels = np.stack([np.asarray(picture.resize((self.px, self.px))) for picture in pictures])
         return F.normalize(self.image(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5)).numpy()
 
-    def encode_images(self, photos: Sequence[Path]) -> np.ndarray:
-        return self.encode_pictures([Image.open(photo) for photo in photos])
+    def encode_images(self, photos: Sequence[Path | PhotoRef]) -> np.ndarray:
+        return encode_files(photos, self.encode_pictures, self.px)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config import PhotoSource, TextSource
-from distill.data.sources import is_photo_file, list_photos, read_photos, read_splits, read_texts, readable_name
+from distill.data.sources import is_photo_file, list_photos, read_splits, read_texts, readable_name
 from distill.data.tables import DataError, as_text
 from mobileclip.errors import ConfigError
 from mobileclip.tables import build
@@ -17,14 +17,14 @@ from mobileclip.tables import build
 
 def test_captions_keep_their_photo_and_split(data: Path) -> None:
     source = PhotoSource("s", "captions", "shapes/captions.jsonl", splits="shapes/splits.csv", use=("test",))
-    samples = read_photos(source, data)
+    samples = list_photos(source, data).photos
     assert len(samples) == 16 and all(len(s.texts) == 2 for s in samples)
     assert len({s.group for s in samples}) == 16
 
 
 def test_labels_become_texts_and_one_group_per_class(data: Path) -> None:
     source = PhotoSource("c", "labels", "colors/labels.csv", use=("train",), templates=("a {} thing", "{}"))
-    samples = read_photos(source, data)
+    samples = list_photos(source, data).photos
     assert len(samples) == 80 and {s.group for s in samples} == {"red", "green", "blue", "yellow"}
     assert samples[0].texts == ("a red thing", "red")
 
@@ -33,7 +33,7 @@ def test_csv_and_tsv_with_bom_quotes_and_unicode(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('file,caption\nä 1.jpg,"a ""quoted"", café"\n', "utf-8-sig")
     (tmp_path / "a.tsv").write_text("file\tcaption\nx.jpg\tone, two\n", "utf-8")
     for name, text in (("a.csv", 'a "quoted", café'), ("a.tsv", "one, two")):
-        assert read_photos(PhotoSource("s", "captions", name), tmp_path)[0].texts == (text,)
+        assert list_photos(PhotoSource("s", "captions", name), tmp_path).photos[0].texts == (text,)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_csv_and_tsv_with_bom_quotes_and_unicode(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        read_photos(PhotoSource("s", "captions", name), tmp_path)
+        list_photos(PhotoSource("s", "captions", name), tmp_path)
 
 
 def test_texts_are_unique_and_limited(data: Path) -> None:
@@ -72,8 +72,8 @@ def test_synthetic_captions_in_every_kind_of_table(tmp_path: Path) -> None:
     lines = [{"file": "x.jpg", "caption": "c", **fields} for fields in ({"synthetic": "one"}, *lists)]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name in ("c.tsv", "c.jsonl"):
-        (sample,) = read_photos(PhotoSource("c", "captions", name), tmp_path)
-        assert sample.texts == ("c",) and sample.synthetic == ("one", "two", "three", "[no list")
+        (sample,) = list_photos(PhotoSource("c", "captions", name), tmp_path).photos
+        assert sample.captions == ("c",) and sample.synthetic == ("one", "two", "three", "[no list")
 
 
 @pytest.mark.parametrize("kind", ["captions", "labels", "splits", "lines", "csv"])
@@ -84,9 +84,9 @@ def test_a_missing_file_is_named_once(tmp_path: Path, kind: str) -> None:
         if kind in ("lines", "csv"):
             read_texts(TextSource("s", kind, "none.csv"), tmp_path)
         elif kind == "splits":
-            read_photos(PhotoSource("s", "captions", "c.csv", splits="none.csv"), tmp_path)
+            list_photos(PhotoSource("s", "captions", "c.csv", splits="none.csv"), tmp_path)
         else:
-            read_photos(PhotoSource("s", kind, "none.csv"), tmp_path)
+            list_photos(PhotoSource("s", kind, "none.csv"), tmp_path)
     assert str(caught.value).count(missing) == 1 and "Errno" not in str(caught.value)
 
 
@@ -109,7 +109,10 @@ def test_captions_can_be_lists_and_empty_ones_are_counted(tmp_path: Path, name: 
             table.writerow(["file", "caption"])
             table.writerows([line["file"], as_text(line["caption"])] for line in lines)
     found = list_photos(PhotoSource("s", "captions", name), tmp_path)
-    assert [(sample.path.name, sample.texts) for sample in found.samples] == [("0.jpg", ("a", "b")), ("6.jpg", ("c",))]
+    assert [(sample.photo.path.name, sample.texts) for sample in found.photos] == [
+        ("0.jpg", ("a", "b")),
+        ("6.jpg", ("c",)),
+    ]
     assert found.skipped == {"rows without a caption": 5, "rows without a file name": 1}
 
 
@@ -118,7 +121,7 @@ def test_empty_labels_are_left_out_and_counted(tmp_path: Path) -> None:
     lines = [{"file": f"{number}.jpg", "label": label} for number, label in enumerate(labels)]
     (tmp_path / "l.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = list_photos(PhotoSource("s", "labels", "l.jsonl", templates=("a photo of {}",)), tmp_path)
-    assert [s.texts[0] for s in found.samples] == [
+    assert [s.texts[0] for s in found.photos] == [
         "a photo of dog",
         "a photo of dog and cat",
         "a photo of red car and cat",
@@ -129,7 +132,7 @@ def test_empty_labels_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_table_without_any_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("file,caption\na.jpg,\nb.jpg,\n")
     with pytest.raises(DataError, match=r"c\.csv: none of its 2 rows has a file and a caption"):
-        read_photos(PhotoSource("s", "captions", "c.csv"), tmp_path)
+        list_photos(PhotoSource("s", "captions", "c.csv"), tmp_path)
 
 
 def test_evaluation_reads_lists_of_captions_as_training_does(tmp_path: Path) -> None:
@@ -158,4 +161,4 @@ def test_templates_are_checked(templates: list[str], source: str) -> None:
 def test_braces_in_a_template_are_doubled(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("file,label\na.jpg,dog\n")
     source = PhotoSource("s", "labels", "l.csv", templates=("{{{}}}",))
-    assert read_photos(source, tmp_path)[0].texts == ("{dog}",)
+    assert list_photos(source, tmp_path).photos[0].texts == ("{dog}",)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.feeds.reinforced import ReinforcedFeed
+from distill.feeds.feed import Feed
 from distill.reinforce.run import Reinforcer
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
@@ -29,7 +29,7 @@ def config(mixed_model: Path) -> ModelConfig:
 
 
 @pytest.fixture
-def feed(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> ReinforcedFeed:
+def feed(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> Feed:
     return reinforced_feed(home, config, tokenizer)
 
 

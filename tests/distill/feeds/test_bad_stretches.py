@@ -5,20 +5,21 @@ from pathlib import Path
 import pytest
 
 from distill.config import Recipe
+from distill.config.sources import PHOTO_TEMPLATES
 from distill.data.tables import DataError
-from distill.feeds.online import OnlineFeed
+from distill.feeds.feed import Feed
 from distill.recipe.check import check_recipe
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
-from tests.distill.feeds.common import STAGE, TEXTS, set_process
+from tests.distill.feeds.common import STAGE, online_feed_of, set_process
 from tests.distill.mixed import TinyTeacher, jpeg, recipe, write_tar
 
 TARS = {"tars": {"kind": "webdataset", "file": "tars"}}
 
 
-def feed_of(data: Path, config: ModelConfig, tokenizer: Tokenizer) -> OnlineFeed:
+def feed_of(data: Path, config: ModelConfig, tokenizer: Tokenizer) -> Feed:
     plan: Recipe = recipe(data, TARS, teach="online")
-    return OnlineFeed(plan, data, config, tokenizer, [TinyTeacher(0)], 0)
+    return online_feed_of(plan, data, config, tokenizer, [TinyTeacher(0)])
 
 
 def members(good: range, bad: range) -> list[tuple[str, bytes]]:
@@ -60,9 +61,9 @@ def test_samples_without_picture_or_text_are_not_drawn(
     rubbish = [(f"x{number:03}.txt", b"no picture") for number in range(20)]
     write_tar(tmp_path / "tars/0.tar", members(range(16), range(0)) + rubbish)
     feed = feed_of(tmp_path, config, tokenizer)
-    assert feed.photo_count == feed.text_count == 16 and feed.steps(0, STAGE) == 2
-    assert all(batch.unread == 0 for batch in feed.batches(0, STAGE, 0))
-    assert all(len(batch.tokens) for batch in feed.batches(0, TEXTS, 0))
+    assert feed.samples.photo_count == 16 and feed.steps(0, STAGE) == 2
+    assert feed.samples.text_count == len(PHOTO_TEMPLATES), "distinct texts of one class"
+    assert all(batch.unread == 0 and len(batch.tokens) > 8 for batch in feed.batches(0, STAGE, 0))
     findings = check_recipe(feed.recipe, tmp_path, tmp_path)
     assert findings.found["photos.tars"] == "16 photos in 1 tars; unusable: 20 × no picture"
     assert findings.skipped == {"tars": ["20 × no picture"]}
@@ -70,7 +71,7 @@ def test_samples_without_picture_or_text_are_not_drawn(
 
 def test_tars_without_any_usable_sample_are_one_line(tmp_path: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     write_tar(tmp_path / "tars/0.tar", [("a.txt", b"x"), ("b.jpg", b"x")])
-    with pytest.raises(DataError, match=r"photos\.tars: none of the samples in its tars has a picture and a text"):
+    with pytest.raises(DataError, match=r"tars: no sample in 1 tars has a picture and a text"):
         feed_of(tmp_path, config, tokenizer)
     findings = check_recipe(recipe(tmp_path, TARS, teach="online"), tmp_path, tmp_path)
     assert any("1 × no picture, 1 × no caption" in problem for problem in findings.problems)

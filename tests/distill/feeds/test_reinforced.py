@@ -14,14 +14,15 @@ import torch
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply, from_datacompdr
 from distill.data.tables import DataError
 from distill.data.tars import PhotoRef, read_datacompdr, read_index
-from distill.feeds.reinforced import ReinforcedFeed, ReinforcedSamples
+from distill.feeds.feed import Feed
+from distill.feeds.reinforced import ReinforcedSamples
 from distill.feeds.steps import group_number
 from distill.reinforce.run import Reinforcer
 from distill.reinforce.shards import SIDECAR, Shard, Sidecar
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
-from tests.distill.feeds.common import REINFORCED, STAGE, TEXTS, reinforced_feed, same
+from tests.distill.feeds.common import REINFORCED, STAGE, TEXTS, reinforced_feed, reinforced_feed_of, same
 from tests.distill.mixed import SOURCES, TinyTeacher, encoded, jpeg, npz, recipe, write_tar
 
 
@@ -37,7 +38,7 @@ def records(home: Path) -> dict[int, tuple[dict[str, Any], Shard, int]]:
     return found
 
 
-def test_batches_are_what_the_recipe_asks_for(feed: ReinforcedFeed) -> None:
+def test_batches_are_what_the_recipe_asks_for(feed: Feed) -> None:
     batches = list(feed.batches(0, STAGE, 0))
     assert len(batches) == feed.steps(0, STAGE) == 56 // 8
     for batch in batches:
@@ -55,7 +56,7 @@ def test_batches_are_what_the_recipe_asks_for(feed: ReinforcedFeed) -> None:
 
 
 def test_photo_view_and_embeddings_of_a_row_belong_together(
-    feed: ReinforcedFeed, home: Path, config: ModelConfig, tokenizer: Tokenizer
+    feed: Feed, home: Path, config: ModelConfig, tokenizer: Tokenizer
 ) -> None:
     """Made again from the files with Pillow: pixels of one of the stored views, that view's vectors, that text's."""
     known, checked, synthetic = records(home), 0, 0
@@ -93,10 +94,10 @@ def test_a_stage_without_photos(home: Path, config: ModelConfig, tokenizer: Toke
     Reinforcer(plan, home, tmp_path / "made", [TinyTeacher(0)], 0).run(lambda *_: None)
     source = {"all": {"kind": "reinforced", "file": str(tmp_path / "made")}}
     overrides = {"optim.batch": 30, "optim.extra_texts": 30}
-    feed = ReinforcedFeed(recipe(tmp_path, source, **overrides), home, config, tokenizer, 0)
+    feed = reinforced_feed_of(recipe(tmp_path, source, **overrides), home, config, tokenizer)
     (batch,) = feed.batches(0, TEXTS, 0)
     texts = ["a small boat", "two cats", "something blue", "red"]
-    assert feed.text_count == 4 + 56 == len(batch.tokens)
+    assert feed.samples.text_count == 4 + 56 == len(batch.tokens)
     found = {bytes(row): k for k, row in enumerate(batch.tokens.numpy().astype(np.int32))}
     for row, vector in zip(tokenizer(texts), TinyTeacher(0).encode_texts(texts), strict=True):
         assert vector @ batch.teachers[0].text[found[bytes(row)]].numpy() > 0.99999
@@ -121,7 +122,7 @@ def test_recipes_that_mix_sources_are_refused(
     home: Path, config: ModelConfig, tokenizer: Tokenizer, sources: Any, overrides: Any, message: str
 ) -> None:
     with pytest.raises(PocketclipError, match=message):
-        ReinforcedFeed(recipe(home, sources, **overrides), home, config, tokenizer, 0)
+        reinforced_feed_of(recipe(home, sources, **overrides), home, config, tokenizer)
 
 
 def test_sources_of_different_teachers_are_refused(
@@ -130,7 +131,7 @@ def test_sources_of_different_teachers_are_refused(
     Reinforcer(recipe(tmp_path, SOURCES), home, tmp_path / "b", [TinyTeacher(2)], 0).run(lambda *_: None)
     sources = {**REINFORCED, "b": {"kind": "reinforced", "file": str(tmp_path / "b")}}
     with pytest.raises(ConfigError, match=r"photos\.b: not of the same teachers as photos\.all"):
-        ReinforcedFeed(recipe(tmp_path, sources), home, config, tokenizer, 0)
+        reinforced_feed_of(recipe(tmp_path, sources), home, config, tokenizer)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -193,7 +194,7 @@ def datacompdr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_datacompdr_is_used_directly(datacompdr: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     source = {"dr": {"kind": "reinforced", "file": "."}}
-    feed = ReinforcedFeed(recipe(datacompdr, source), datacompdr, config, tokenizer, 0)
+    feed = reinforced_feed_of(recipe(datacompdr, source), datacompdr, config, tokenizer)
     assert feed.widths == (16, 8) and feed.steps(0, STAGE) == 18 // 8
     batches = list(feed.batches(0, STAGE, 0))
     assert same(batches, feed.batches(0, STAGE, 0)) and sum(batch.unread for batch in batches) in (1, 2)
@@ -228,7 +229,7 @@ def test_a_datacompdr_sidecar_that_does_not_match_is_refused(
     shutil.copytree(datacompdr, tmp_path / "dr")
     (tmp_path / "dr" / SIDECAR).write_text(json.dumps({"schema": 1, "layout": "datacompdr", "teachers": teachers}))
     with pytest.raises(DataError, match=message):
-        ReinforcedSamples(recipe(tmp_path, {"dr": {"kind": "reinforced", "file": "dr"}}).photos, tmp_path)
+        ReinforcedSamples(recipe(tmp_path, {"dr": {"kind": "reinforced", "file": "dr"}}), tmp_path)
 
 
 def test_tars_without_pictures_are_refused(tmp_path: Path) -> None:
@@ -236,4 +237,4 @@ def test_tars_without_pictures_are_refused(tmp_path: Path) -> None:
     fields = {"schema": 1, "layout": "datacompdr", "teachers": [{"identity": "a", "dim": 8, "logit_scale": 100}]}
     (tmp_path / SIDECAR).write_text(json.dumps(fields))
     with pytest.raises(DataError, match="join the tars with the pictures"):
-        ReinforcedSamples(recipe(tmp_path, {"dr": {"kind": "reinforced", "file": "."}}).photos, tmp_path)
+        ReinforcedSamples(recipe(tmp_path, {"dr": {"kind": "reinforced", "file": "."}}), tmp_path)

@@ -8,18 +8,26 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from distill.feeds.reinforced import ReinforcedFeed
-from distill.feeds.steps import StepRows, Steps, epoch_order, epoch_size, group_number, shuffle_shards
+from distill.data.epoch import draw_epoch, epoch_size, shuffle_shards
+from distill.feeds.feed import Feed
+from distill.feeds.steps import StepRows, Steps, group_number
 from mobileclip.errors import ConfigError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
-from tests.distill.feeds.common import REINFORCED, STAGE, online_feed, reinforced_feed, same, set_process
+from tests.distill.feeds.common import (
+    REINFORCED,
+    STAGE,
+    online_feed,
+    reinforced_feed,
+    reinforced_feed_of,
+    same,
+    set_process,
+)
 from tests.distill.mixed import recipe
 
 
@@ -28,11 +36,11 @@ def test_the_number_of_workers_changes_nothing(home: Path, config: ModelConfig, 
     assert same(alone.batches(1, STAGE, 0), helped.batches(1, STAGE, 0))
 
 
-def test_a_resumed_epoch_starts_at_a_later_step(feed: ReinforcedFeed) -> None:
+def test_a_resumed_epoch_starts_at_a_later_step(feed: Feed) -> None:
     assert same(list(feed.batches(1, STAGE, 0))[3:], feed.batches(1, STAGE, 3))
 
 
-def test_every_epoch_draws_again(feed: ReinforcedFeed) -> None:
+def test_every_epoch_draws_again(feed: Feed) -> None:
     first, second = (list(feed.batches(epoch, STAGE, 0)) for epoch in range(2))
     vectors = [
         {int(group): row for batch in epoch for group, row in zip(batch.groups, batch.teachers[0].image, strict=True)}
@@ -45,7 +53,7 @@ def test_every_epoch_draws_again(feed: ReinforcedFeed) -> None:
 
 def test_an_epoch_draws_each_source_by_its_share(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     twice = {"all": {**REINFORCED["all"], "per_epoch": 2.25}}
-    feed = ReinforcedFeed(recipe(home, twice), home, config, tokenizer, 0)
+    feed = reinforced_feed_of(recipe(home, twice), home, config, tokenizer)
     groups = Counter(int(group) for batch in feed.batches(0, STAGE, 0) for group in batch.groups)
     assert feed.steps(0, STAGE) == round(2.25 * 56) // 8 == sum(groups.values()) // 8
     assert max(groups.values()) <= 3 * 4 and set(groups.values()) - {2, 3} <= {1, 8, 9, 10, 11, 12}
@@ -62,7 +70,7 @@ def test_shuffling_keeps_every_sample_and_reads_few_shards_at_a_time(sizes: list
     assert np.array_equal(order, shuffle_shards(sizes, np.random.default_rng(0), window=50))
 
 
-def test_processes_divide_every_batch(feed: ReinforcedFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_divide_every_batch(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(feed.batches(0, STAGE, 0))
     for rank in range(2):
         set_process(monkeypatch, rank, 2)
@@ -77,25 +85,24 @@ RANK = """
 import os, sys
 from pathlib import Path
 import torch
-from distill.feeds.reinforced import ReinforcedFeed
+from tests.distill.feeds.common import REINFORCED, STAGE, reinforced_feed_of
 from distill.distributed import everyone, joined_processes
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
 from tests.distill.mixed import recipe
-from tests.distill.feeds.common import REINFORCED, STAGE
 
 home, model, merges, out = map(Path, sys.argv[1:5])
 own = out / os.environ["RANK"]
 own.mkdir()
 with joined_processes("cpu"):
     tokenizer = Tokenizer.load(merges.read_bytes(), 16)
-    feed = ReinforcedFeed(recipe(own, REINFORCED), home, ModelConfig.load(str(model)), tokenizer, 1)
+    feed = reinforced_feed_of(recipe(own, REINFORCED), home, ModelConfig.load(str(model)), tokenizer, 1)
     rows = [everyone(batch.teachers[0].image) for batch in feed.batches(0, STAGE, 2)]
     torch.save([torch.cat([row[0::4], row[1::4], row[2::4], row[3::4]]) for row in rows], own / "rows.pt")
 """
 
 
-def test_two_processes_join_to_one_batch(feed: ReinforcedFeed, home: Path, mixed_model: Path, tmp_path: Path) -> None:
+def test_two_processes_join_to_one_batch(feed: Feed, home: Path, mixed_model: Path, tmp_path: Path) -> None:
     """Real ones, over gloo: the even rows come from the first, the odd ones from the second."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -146,9 +153,9 @@ def test_a_batch_size_that_is_not_a_multiple_of_the_processes_is_refused(
 
 @pytest.mark.parametrize("share", [0.3, 0.75, 1.0, 1.8])
 def test_a_share_is_rounded_to_whole_photos(share: float) -> None:
-    samples = SimpleNamespace(sources=[(share, [3, 2]), (1.0, [4])], text_count=0)
-    order = epoch_order(samples, 0, 0)
-    assert len(order) == epoch_size(samples) == round(share * 5) + 4
+    sources = [(share, [3, 2]), (1.0, [4])]
+    order = draw_epoch(sources, 0, 0)
+    assert len(order) == epoch_size(sources) == round(share * 5) + 4
     assert sorted(order[order >= 5]) == [5, 6, 7, 8]
 
 
@@ -163,7 +170,7 @@ def test_extra_texts_are_not_those_of_the_photos(home: Path, config: ModelConfig
         assert len(extra) > 20 and not set(photos) & set(extra)
 
 
-def test_processes_draw_different_extra_texts(feed: ReinforcedFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_draw_different_extra_texts(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     shares = []
     for rank in range(2):
         set_process(monkeypatch, rank, 2)

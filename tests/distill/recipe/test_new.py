@@ -15,13 +15,13 @@ from distill.config import PhotoSource, Recipe, Stage
 from distill.data.corpus import Corpus
 from distill.data.sources import list_photos
 from distill.data.tables import DataError
-from distill.feeds.online import OnlineFeed
 from distill.recipe.check import check_recipe
 from distill.recipe.new import write_recipe
 from distill.training.run import prepare
 from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
+from tests.distill.feeds.common import online_feed_of
 from tests.distill.mixed import TinyTeacher, jpeg, write_tar
 from tests.distill.mixed import recipe as mixed_recipe
 
@@ -123,26 +123,26 @@ def test_the_recipe_loads_and_nothing_is_wrong_with_it(kind: str, tmp_path: Path
     assert len(active) <= 26
     if kind != "tars":
         corpus = Corpus.read(recipe, found.data)
-        assert len(corpus.samples) == count and all(sample.path.is_file() for sample in corpus.samples)
+        assert len(corpus.samples) == count and all(sample.photo.path.is_file() for sample in corpus.samples)
         assert len(corpus.samples) >= 4 * recipe.optim.batch
 
 
 def test_folders_are_labels(tmp_path: Path) -> None:
     folder_per_class(tmp_path)
-    found = list_photos(PhotoSource("p", "folders", "pets", templates=("a {}",)), tmp_path).samples
+    found = list_photos(PhotoSource("p", "folders", "pets", templates=("a {}",)), tmp_path).photos
     assert {(s.texts, s.group) for s in found} == {
         (("a red car",), "red car"),
         (("a dog",), "dog"),
         (("a cat",), "cat"),
     }
-    assert found[0].path == tmp_path / "pets/cat/deep/0.JPG"
+    assert found[0].photo.path == tmp_path / "pets/cat/deep/0.JPG"
 
 
 def test_folders_can_have_splits(tmp_path: Path) -> None:
     split_folders(tmp_path)
-    found = list_photos(PhotoSource("p", "folders", "pets", use=("val",)), tmp_path).samples
+    found = list_photos(PhotoSource("p", "folders", "pets", use=("val",)), tmp_path).photos
     assert len(found) == 24 and {s.group for s in found} == {"red car", "dog", "cat"}
-    assert all("/val/" in str(s.path) for s in found)
+    assert all("/val/" in str(s.photo.path) for s in found)
     with pytest.raises(DataError, match="no sample in the splits other"):
         list_photos(PhotoSource("p", "folders", "pets", use=("other",)), tmp_path)
 
@@ -150,9 +150,9 @@ def test_folders_can_have_splits(tmp_path: Path) -> None:
 def test_coco_gives_every_caption_of_a_photo(tmp_path: Path) -> None:
     coco(tmp_path)
     source = PhotoSource("p", "coco", "annotations/captions_val2017.json", folder="../val2017")
-    found = list_photos(source, tmp_path).samples
+    found = list_photos(source, tmp_path).photos
     assert [s.texts for s in found[:2]] == [("one 0", "two 0"), ("one 1", "two 1")]
-    assert all(s.path.is_file() for s in found)
+    assert all(s.photo.path.is_file() for s in found)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,8 @@ def test_a_datasets_folder_is_written_as_files(tmp_path: Path, monkeypatch: pyte
     found = write_recipe(tmp_path / "saved", tmp_path / "mine.toml")
     assert found.data == tmp_path / "mine-photos" and found.count == COUNT and found.source.kind == "labels"
     assert found.about == "photos with labels; 3 can't be read"
-    (first, *_) = list_photos(found.source, found.data).samples
-    assert first.path == tmp_path / "mine-photos/000000.jpg" and first.path.read_bytes() == jpeg(0)
+    (first, *_) = list_photos(found.source, found.data).photos
+    assert first.photo.path == tmp_path / "mine-photos/000000.jpg" and first.photo.path.read_bytes() == jpeg(0)
     assert first.group == "red car"
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PocketclipError, match="needs the package datasets: pip install datasets"):
@@ -265,9 +265,9 @@ def test_new_kinds_work_with_online_teachers(tmp_path: Path, mixed_model: Path) 
     plan = mixed_recipe(tmp_path, sources, teach="online")
     config = ModelConfig.load(str(mixed_model / "tiny.toml"))
     tokenizer = Tokenizer.load((mixed_model / "merges.txt.gz").read_bytes(), 16)
-    feed = OnlineFeed(plan, tmp_path, config, tokenizer, [TinyTeacher(0)], 0)
+    feed = online_feed_of(plan, tmp_path, config, tokenizer, [TinyTeacher(0)])
     batches = list(feed.batches(0, Stage(epochs=1, px=32), 0))
-    assert feed.photo_count == 2 * COUNT and len(batches) == 6 and not any(batch.unread for batch in batches)
+    assert feed.samples.photo_count == 2 * COUNT and len(batches) == 6 and not any(batch.unread for batch in batches)
 
 
 def test_the_command_ends_with_the_next_commands(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from distill.data.augment import DECODE_MARGIN, Augmentation, apply
+from distill.data.sources import list_photos
 from distill.data.tables import DataError
 from distill.data.tars import PhotoRef
 from distill.feeds.reinforced import PocketclipFolder
@@ -321,8 +322,13 @@ def test_rows_belong_to_their_photos(folder: Path, data: Path) -> None:
         assert int(np.argmax(scores)) == row
 
 
-def test_an_aligned_pair_needs_captions_or_labels(data: Path, mixed_model: Path, tmp_path: Path) -> None:
-    aligned = {"sentences": "none", "backbones": [{"trunk": "test_efficientnet", "weights": "none"}]}
+def test_an_aligned_pair_is_fitted_to_tars_too(data: Path, encoders: Path, mixed_model: Path, tmp_path: Path) -> None:
+    aligned = {"sentences": f"{encoders}/sentences", "embed_dim": 32, "hidden": 48, "epochs": 2, "batch": 8}
+    backbone = {"trunk": "test_efficientnet", "weights": f"{encoders}/trunk.pth", "px": 64}
+    aligned |= {"posterior_weight": 0.0, "backbones": [backbone]}
     plan = recipe(tmp_path, {"tars": SOURCES["tars"]}, aligned=aligned, open_clip=[])
-    with pytest.raises(ConfigError, match="is fitted to captions and labels files"):
-        assemble_teachers(plan, mixed_model, data, tmp_path / "teachers", no_report)
+    (teacher,) = assemble_teachers(plan, mixed_model, data, tmp_path / "teachers", no_report)
+    photos = [sample.photo for sample in list_photos(plan.photos[0], data).photos]
+    vectors = teacher.encode_images(photos)
+    assert vectors.shape == (16, 32) and len(np.unique(vectors.round(5), axis=0)) == 16
+    assert np.allclose(vectors[3], teacher.encode_pictures([photos[3].open()])[0], atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from distill.config.sources import PhotoSource, RenderedPictures
-from distill.data.sources import read_photos
+from distill.data.sources import list_photos
 from distill.render import dataset
 from distill.render.camera_roll import KINDS
 from distill.render.dataset import render_missing
@@ -45,21 +45,21 @@ def test_a_seed_determines_the_folder(tmp_path: Path, three_kinds: None) -> None
 
 def test_captions_and_labels_agree_and_every_picture_opens(tmp_path: Path, three_kinds: None) -> None:
     render_missing(RenderedPictures("r", per_kind=12), tmp_path, 0, ignore)
-    train = read_photos(PhotoSource("t", "captions", "r/captions.jsonl", use=("train",)), tmp_path)
-    test = read_photos(PhotoSource("t", "captions", "r/captions.jsonl", use=("test",)), tmp_path)
-    labeled = read_photos(PhotoSource("l", "labels", "r/labels.csv"), tmp_path)
-    rendered = {sample.path for sample in labeled}
-    assert len(rendered) == 36 and rendered <= {sample.path for sample in [*train, *test]}
-    assert {sample.path for sample in test} < rendered and test, "photographs of packages are for training"
-    assert not {sample.path for sample in train} & {sample.path for sample in test}
-    kind_of = {sample.path: sample.group for sample in labeled}
+    train = list_photos(PhotoSource("t", "captions", "r/captions.jsonl", use=("train",)), tmp_path).photos
+    test = list_photos(PhotoSource("t", "captions", "r/captions.jsonl", use=("test",)), tmp_path).photos
+    labeled = list_photos(PhotoSource("l", "labels", "r/labels.csv"), tmp_path).photos
+    rendered = {sample.photo.path for sample in labeled}
+    assert len(rendered) == 36 and rendered <= {sample.photo.path for sample in [*train, *test]}
+    assert {sample.photo.path for sample in test} < rendered and test, "photographs of packages are for training"
+    assert not {sample.photo.path for sample in train} & {sample.photo.path for sample in test}
+    kind_of = {sample.photo.path: sample.group for sample in labeled}
     for sample in [*train, *test]:
-        with Image.open(sample.path) as picture:
+        with Image.open(sample.photo.path) as picture:
             picture.load()
             assert max(picture.size) >= 256
-        if sample.path in kind_of:
-            assert set(sample.texts) == set(KINDS[kind_of[sample.path]])
-    names = {sample.path.stem for sample in train}
+        if sample.photo.path in kind_of:
+            assert set(sample.texts) == set(KINDS[kind_of[sample.photo.path]])
+    names = {sample.photo.path.stem for sample in train}
     assert {"china", "flower", "grace_hopper"} <= names, "whichever packages are installed besides the train extra"
 
 

@@ -11,7 +11,7 @@ import torch
 from distill.config import CheckpointConfig, Recipe
 from distill.data.corpus import Corpus
 from distill.evaluate.encoders import open_encoder
-from distill.feeds.cached import CorpusFeed
+from distill.feeds.corpus import CorpusSamples
 from distill.teachers import VectorCache
 from distill.teachers.aligned import AlignedPair
 from distill.teachers.ensemble import make_banks, make_teachers
@@ -47,7 +47,7 @@ def test_a_student_teaches_with_its_own_pixels_and_words(student: Path, data: Pa
 def test_an_aligned_pair_encodes_pictures_as_it_recalls_files(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     (data / "classes.csv").write_text("file,label\n" + "".join(f"{i:04}.png,thing {i}\n" for i in range(1000)))
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "classes.csv"})
-    paths = [sample.path for sample in Corpus.read(recipe, data).samples][:5]
+    paths = [sample.photo.path for sample in Corpus.read(recipe, data).samples][:5]
     for weight in (0.0, 0.5):
         config = dataclasses.replace(recipe.teachers[0], conse_weight=weight)
         pair = AlignedPair(config, recipe_folder, data, VectorCache(tmp_path))
@@ -74,8 +74,8 @@ def test_all_named_teachers_teach_together(recipe_folder: Path, data: Path, stud
     }
     recipe = Recipe.load(recipe_folder / "recipe.toml", overrides)
     trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
-    assert isinstance(trainer.feed, CorpusFeed)
-    banks = trainer.feed.banks
+    assert isinstance(trainer.feed.samples, CorpusSamples)
+    banks = trainer.feed.samples.banks
     assert [bank.logit_scale for bank in banks] == [40.0, pytest.approx(banks[1].logit_scale), 9.0]
     assert torch.equal(banks[1].photos, banks[2].photos) and not torch.equal(banks[0].photos, banks[1].photos)
     assert all(torch.allclose(bank.texts.norm(dim=1), torch.ones(len(bank.texts)), atol=1e-5) for bank in banks)

@@ -46,7 +46,7 @@ def test_a_student_is_trained_on_corrections(recipe_folder: Path, data: Path, tm
     from distill.data.corpus import Corpus
 
     corpus = Corpus.read(Recipe.load(recipe / "recipe.toml"), mine)
-    shown = {s.path.name: s.texts for s in corpus.samples if s.path.parent == pictures}
+    shown = {s.photo.path.name: s.texts for s in corpus.samples if s.photo.path.parent == pictures}
     assert set(shown) == set(decided)
     for name, color in decided.items():
         assert shown[name] and all(color in said and "black" not in said for said in shown[name])

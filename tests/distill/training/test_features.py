@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from distill.config import Recipe
-from distill.feeds.cached import CorpusFeed
+from distill.feeds.corpus import CorpusSamples
 from distill.teachers.bank import TeacherBank
 from distill.training.initialize import align_to_teacher
 from distill.training.run import build_student, prepare
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from mobileclip.photos import open_photo
-from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ImageConfig, create_model
 from mobileclip.towers.image import ImageTower
 from tests.distill.conftest import run
@@ -82,8 +81,8 @@ def test_a_classifier_begins_as_its_trunk_s_and_says_what_the_teacher_says(
     with torch.no_grad():
         torch.testing.assert_close(image.classes.classifier(image.trunk(pixels)), classifier(pixels))
     trainer = prepare(recipe, folder, data, tmp_path / "out", lambda *_: None, workers=0).trainer
-    assert isinstance(trainer.feed, CorpusFeed) and trainer.model.image.classes is not None
-    theirs = trainer.feed.banks[0].classes
+    assert isinstance(trainer.feed.samples, CorpusSamples) and trainer.model.image.classes is not None
+    theirs = trainer.feed.samples.banks[0].classes
     assert theirs is not None
     torch.testing.assert_close(trainer.model.image.classes.vectors.weight.T.detach(), theirs - theirs.mean(dim=0))
     without = Recipe.load(folder / "recipe.toml", {**settings, "aligned.class_names": ""})
@@ -97,10 +96,10 @@ def test_features_stand_in_for_photos(headed: tuple[Path, dict[str, object]], da
     recipe = Recipe.load(folder / "recipe.toml", {**settings, "optim.ema": 0.0, "optim.lr": 3e-3})
     trainer = prepare(recipe, folder, data, tmp_path, lambda *_: None, workers=0).trainer
     model, feed = trainer.model.eval(), trainer.feed
-    assert isinstance(feed, CorpusFeed) and feed.features is not None
+    assert isinstance(feed.samples, CorpusSamples) and feed.samples.features is not None
     batch = next(feed.batches(0, recipe.stages[0], 0))
-    rows = feed.corpus.epoch(recipe.seed, 0)[: len(batch.pixels)]
-    photos = [open_photo(feed.corpus.samples[row].path) for row in rows[:4]]
+    rows = feed.samples.corpus.epoch(recipe.seed, 0)[: len(batch.pixels)]
+    photos = [open_photo(feed.samples.corpus.samples[row].photo.path) for row in rows[:4]]
     with torch.no_grad():
         exact = model.image.trunk(torch.from_numpy(np.stack([model.config.pixels(photo) for photo in photos])))
     torch.testing.assert_close(batch.pixels[:4], exact, rtol=1e-3, atol=1e-4)
@@ -129,15 +128,14 @@ def test_a_run_on_features_resumed_equals_one_never_stopped(
 def test_processes_share_a_batch_of_features(
     headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distill.feeds import cached as feeding
+    from tests.distill.feeds.common import set_process
 
     folder, settings = headed
     recipe = Recipe.load(folder / "recipe.toml", settings)
     feed = prepare(recipe, folder, data, tmp_path, lambda *_: None, workers=0).trainer.feed
     whole = list(feed.batches(1, recipe.stages[0], 1))
-    monkeypatch.setattr(feeding, "size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(feeding, "rank", lambda rank=rank: rank)
+        set_process(monkeypatch, rank, 2)
         shares = list(feed.batches(1, recipe.stages[0], 1))
         assert len(shares) == len(whole) > 1
         for share, batch in zip(shares, whole, strict=True):
@@ -170,9 +168,12 @@ def test_a_photo_that_cannot_be_read_has_no_features(
     world = tmp_path / "world"
     shutil.copytree(data, world)
     (world / "shapes/images/3.png").write_bytes(b"no picture")
-    recipe = Recipe.load(folder / "recipe.toml", settings)
-    trainer = prepare(recipe, folder, world, tmp_path / "out", lambda *_: None, workers=0).trainer
-    assert isinstance(trainer.feed, CorpusFeed) and len(trainer.feed.corpus.unreadable) == 1
+    alone = {"aligned": {}, "loss": {"contrastive": 1.0, "feature": 0.0, "affinity": 0.0}}
+    for number, change in enumerate(({}, alone)):
+        recipe = Recipe.load(folder / "recipe.toml", {**settings, **change})
+        trainer = prepare(recipe, folder, world, tmp_path / f"{number}", lambda *_: None, workers=0).trainer
+        assert isinstance(trainer.feed.samples, CorpusSamples) and trainer.feed.samples.unreadable == 1
+        assert all(batch.pixels.isfinite().all() for batch in trainer.feed.batches(0, recipe.stages[0], 0))
     assert all(np.isfinite(progress.losses["loss"]) for progress in trainer.run())
 
 
@@ -183,7 +184,7 @@ def test_a_photo_that_cannot_be_read_has_no_features(
         ({"stages": [{"epochs": 1, "features": True, "px": 64}]}, "features = true or texts_only = true and no px"),
         ({"stages": [{"epochs": 1, "features": True, "texts_only": True}]}, "texts_only or features, not both"),
         ({"loss.masked_feature": 1.0}, "needs photos, not features"),
-        ({"teach": "online"}, "photos on disk and cached teachers"),
+        ({"teach": "online"}, "same whole photos in every epoch"),
     ],
 )
 def test_settings_that_no_features_fit_are_refused(
@@ -202,15 +203,15 @@ def test_turning_a_student_turns_all_that_it_says(
     recipe = Recipe.load(folder / "recipe.toml", settings)
     trainer = prepare(recipe, folder, data, tmp_path, lambda *_: None, workers=0).trainer
     model, feed = trainer.model.eval(), trainer.feed
-    assert isinstance(feed, CorpusFeed) and feed.features is not None
+    assert isinstance(feed.samples, CorpusSamples) and feed.samples.features is not None
     turn = torch.linalg.qr(torch.randn(32, 32))[0]
     with torch.no_grad():
-        seen, said = model.encode_image(feed.features), model.encode_text(torch.from_numpy(feed.tokens))
-    bank = TeacherBank(seen @ turn, said @ turn, 20.0)
-    tokenizer = Tokenizer.load((folder / "merges.txt.gz").read_bytes(), model.config.text.context_length)
-    assert align_to_teacher(model, tokenizer, feed.corpus, bank, 0) > 0.999
+        seen = model.encode_image(feed.samples.features)
+        said = model.encode_text(torch.from_numpy(feed.tokenizer(feed.samples.corpus.texts)))
+    feed.samples.banks = (TeacherBank(seen @ turn, said @ turn, 20.0),)
+    assert align_to_teacher(model, recipe, feed) > 0.999
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(feed.features), seen @ turn, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(model.encode_image(feed.samples.features), seen @ turn, rtol=1e-3, atol=1e-3)
 
 
 def test_a_trunk_that_learns_later_may_have_been_at_rest_before(headed: tuple[Path, dict[str, object]]) -> None:

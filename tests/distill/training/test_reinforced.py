@@ -98,7 +98,7 @@ def test_a_start_checkpoint_is_rotated_to_the_teacher(
 def test_a_run_with_online_teachers_resumes(
     home: Path, mixed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.training.run.assemble_teachers", lambda *_: (TinyTeacher(0),))
+    monkeypatch.setattr("distill.training.run.make_teachers", lambda *_: (TinyTeacher(0),))
 
     def run(out: Path, steps: int | None = None) -> dict[str, torch.Tensor]:
         plan = recipe(home, SOURCES, teach="online", save_every=3, **{"loss.bank": 0})

@@ -9,9 +9,11 @@ import torch
 
 from distill.batch import Batch
 from distill.config import LossConfig, Recipe
+from distill.data.corpus import Corpus
 from distill.evaluate.encoders import open_encoder
 from distill.evaluate.run import evaluate_captions, evaluate_labels
-from distill.feeds.cached import CorpusFeed
+from distill.feeds.corpus import CorpusSamples
+from distill.feeds.steps import StepRows, Steps, group_number
 from distill.losses import TeacherEmbeddings
 from distill.teachers.bank import TeacherBank
 from distill.training.optimizer import parameter_groups
@@ -20,6 +22,7 @@ from distill.training.task import DistillTask
 from distill.training.trainer import TrainingError
 from mobileclip.checkpoints import CheckpointError, load_checkpoint
 from mobileclip.errors import ConfigError, PocketclipError
+from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import create_model
 from tests.distill.conftest import run
 
@@ -79,29 +82,24 @@ def test_a_loss_that_explodes_stops_with_the_step(recipe_folder: Path, data: Pat
 def test_an_unreadable_photo_is_left_out_and_shifts_nobody(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from distill.data.corpus import Corpus
-    from distill.feeds.photos import read_epoch, train_transform
-
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
     (copy / "shapes/images/5.png").write_bytes(b"\x89PNG broken")
     recipe = Recipe.load(recipe_folder / "recipe.toml")
-    whole, broken = Corpus.read(recipe, data), Corpus.read(recipe, copy)
-    order = whole.epoch(0, 0)
-    transform = train_transform(48, 0.8, create_model(recipe_folder / "tiny.toml").config.pixels)
-
-    def rows(corpus: Corpus) -> dict[int, torch.Tensor]:
-        found = {}
-        paths = [corpus.samples[i].path for i in order]
-        for pixels, positions, tried in read_epoch(paths, transform, 48, 24, seed=(0, 0), workers=0):
-            assert tried == 24
-            found.update(zip(order[positions].tolist(), pixels, strict=True))
-        return found
-
-    good, left = rows(whole), rows(broken)
-    bad = next(i for i, s in enumerate(whole.samples) if s.path.name == "5.png" and "shapes" in str(s.path))
-    assert set(good) - set(left) == {bad}
-    assert all(torch.equal(good[number], left[number]) for number in left)
+    config = create_model(recipe_folder / "tiny.toml").config
+    tokenizer = Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), config.text.context_length)
+    both = [CorpusSamples(Corpus.read(recipe, folder), tokenizer) for folder in (data, copy)]
+    good, left = (
+        [one[number] for number in range(len(one))]
+        for one in (Steps(samples, recipe.stages[0], recipe.optim, 0, 0, tokenizer, config.pixels) for samples in both)
+    )
+    lost = group_number("shapes/images/5.png")
+    assert sum(lost in step.groups for step in good) == 1
+    for whole, torn in zip(good, left, strict=True):
+        assert isinstance(whole, StepRows) and isinstance(torn, StepRows)
+        kept = whole.groups != lost
+        assert torch.equal(whole.pixels[kept], torn.pixels) and torch.equal(whole.groups[kept], torn.groups)
+        assert torn.tried == whole.tried == 24
 
 
 def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -117,9 +115,9 @@ def test_a_run_goes_on_without_photos_that_no_one_can_read(recipe_folder: Path, 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 2})
     made = prepare(recipe, recipe_folder, copy, tmp_path / "run", lambda *line: said.append(line), workers=0)
     feed = made.trainer.feed
-    assert isinstance(feed, CorpusFeed)
-    corpus, bank = feed.corpus, feed.banks[0]
-    assert {str(corpus.samples[i].path.relative_to(copy)) for i in corpus.unreadable} == broken
+    assert isinstance(feed.samples, CorpusSamples)
+    corpus, bank = feed.samples.corpus, feed.samples.banks[0]
+    assert {str(corpus.samples[i].photo.path.relative_to(copy)) for i in corpus.unreadable} == broken
     assert ("data", 157, 160, "3 photos cannot be read and are left out") in said
     lost = bank.photos.isnan().any(dim=1)
     assert set(lost.nonzero().flatten().tolist()) == set(corpus.unreadable)
@@ -153,8 +151,8 @@ def test_the_classifier_of_the_teacher_reaches_the_student(recipe_folder: Path, 
     recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
     trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
     task, model, rows = trainer.task, trainer.model.eval(), np.array([5, 0])
-    assert isinstance(trainer.feed, CorpusFeed)
-    bank = trainer.feed.banks[0]
+    assert isinstance(trainer.feed.samples, CorpusSamples)
+    bank = trainer.feed.samples.banks[0]
     assert bank.classes is not None and bank.posterior is not None
     assert bank.classes.shape == (1000, 32) and bank.posterior.shape == (len(bank.photos), 1000)
     pixels, tokens = torch.rand(2, 3, 64, 64), torch.ones(2, 4, dtype=torch.long)
@@ -235,7 +233,6 @@ def test_open_clip_teaches_too(
 def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path, data: Path, tmp_path: Path) -> None:
     """It keeps its own geometry and is only turned to lie on the teacher's axes, as nearly as a rotation can."""
     from distill.training.initialize import align_to_teacher
-    from mobileclip.tokenizer import Tokenizer
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "stages": [{"epochs": 1, "px": 48}]})
     trainer = prepare(recipe, recipe_folder, data, tmp_path / "next", lambda *_: None, workers=0).trainer
@@ -247,14 +244,14 @@ def test_a_student_starts_where_another_ended(student: Path, recipe_folder: Path
         old = before.encode_image(pixels) @ before.encode_text(tokens).T
         new = after.encode_image(pixels) @ after.encode_text(tokens).T
     assert torch.allclose(old, new, atol=1e-4)
-    assert isinstance(trainer.feed, CorpusFeed)
-    bank, corpus = trainer.feed.banks[0], trainer.feed.corpus
-    tokenizer = Tokenizer.load((recipe_folder / "merges.txt.gz").read_bytes(), 16)
+    assert isinstance(trainer.feed.samples, CorpusSamples)
+    bank = trainer.feed.samples.banks[0]
     # A teacher that is the same but for a rotation is found again.
     turn = torch.linalg.qr(torch.randn(32, 32))[0]
     turned = TeacherBank(bank.photos @ turn, bank.texts @ turn, bank.logit_scale)
-    first = align_to_teacher(after, tokenizer, corpus, bank, 0)
-    second = align_to_teacher(after, tokenizer, corpus, turned, 0)
+    first = align_to_teacher(after, recipe, trainer.feed)
+    trainer.feed.samples.banks = (turned,)
+    second = align_to_teacher(after, recipe, trainer.feed)
     assert second == pytest.approx(first, abs=1e-3) and first > 0.2
     with pytest.raises(ConfigError, match="tiny and pocket differ in more than depth"):
         other = Recipe.load(recipe_folder / "recipe.toml", {"start": str(student), "model": "pocket"})
@@ -287,7 +284,6 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
     import dataclasses
     from itertools import product
 
-    from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
     from distill.teachers.aligned import AlignedPair
 
@@ -297,7 +293,7 @@ def test_a_photo_is_placed_by_what_its_classifier_saw(recipe_folder: Path, data:
     (data / "kinds.csv").write_text("file,label\n" + "".join(f"{i:04}.png,{name}\n" for i, name in enumerate(names)))
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.class_names": "kinds.csv"})
     corpus = Corpus.read(recipe, data)
-    photos = [sample.path for sample in corpus.samples][:5]
+    photos = [sample.photo.path for sample in corpus.samples][:5]
     config = dataclasses.replace(recipe.teachers[0], class_texts={names[7]: "red disc"})
     plain, mixed = (
         AlignedPair(dataclasses.replace(config, conse_weight=weight), recipe_folder, data, VectorCache(tmp_path))
@@ -324,13 +320,12 @@ def test_an_aligned_pair_learns_and_is_fitted_once(recipe_folder: Path, data: Pa
     """Its heads bring photos and texts of a color together, are kept, and change with the data."""
     import dataclasses
 
-    from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
     from distill.teachers.aligned import AlignedPair
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 60})
     corpus = Corpus.read(recipe, data)
-    photos = [sample.path for sample in corpus.samples]
+    photos = [sample.photo.path for sample in corpus.samples]
     reports: list[int] = []
 
     def fitted(config: object, on: Corpus) -> AlignedPair:
@@ -357,13 +352,12 @@ def test_several_pairs_of_heads_teach_the_mean_of_their_similarities(
 ) -> None:
     import dataclasses
 
-    from distill.data.corpus import Corpus
     from distill.teachers import VectorCache
     from distill.teachers.aligned import AlignedPair
 
     recipe = Recipe.load(recipe_folder / "recipe.toml", {"aligned.epochs": 4, "aligned.heads": 3})
     corpus = Corpus.read(recipe, data)
-    photos = [sample.path for sample in corpus.samples]
+    photos = [sample.photo.path for sample in corpus.samples]
     texts = ["a red square", "a blue disc", *corpus.texts[:20]]
     reports: list[tuple[int, int]] = []
 
@@ -397,7 +391,7 @@ def test_texts_alone_teach_the_text_tower_and_leave_the_photos_vectors(
     recipe = Recipe.load(recipe_folder / "recipe.toml", settings)
     trainer = prepare(recipe, recipe_folder, data, tmp_path, lambda *_: None, workers=0).trainer
     image = {name: value.clone() for name, value in trainer.model.image.state_dict().items()}
-    assert trainer.epoch_steps == [len(trainer.feed.corpus.texts) // 16] * 30
+    assert trainer.epoch_steps == [len(trainer.feed.samples.corpus.texts) // 16] * 30
     losses = [step.losses for step in trainer.run()]
     assert losses[-1]["feature"] < 0.6 * losses[0]["feature"] and losses[-1]["affinity"] < losses[0]["affinity"]
     assert all(torch.equal(value, image[name]) for name, value in trainer.model.image.state_dict().items())

@@ -201,11 +201,11 @@ def test_what_is_exported_is_what_the_trainer_reads(photos, run, model, store, t
         out = photos / f"mine{suffix}"
         assert pairs.export(list_corrections(store), phrases, out) == pairs.Exported(2, 1, 0, 0)
         source = PhotoSource("mine", "labels", out.name, templates=("a photo of {}",))
-        samples = {sample.path.name: sample for sample in sources.read_photos(source, photos)}
+        samples = {sample.photo.path.name: sample for sample in sources.list_photos(source, photos).photos}
         assert set(samples) == {"chelsea.png", "astronaut.png"}
         assert samples["chelsea.png"].texts == ("a photo of cat and pet animal",)
         assert samples["astronaut.png"].texts == ("a photo of an old woman",)
-        assert all(sample.path.is_file() for sample in samples.values())
+        assert all(sample.photo.path.is_file() for sample in samples.values())
     rows = [json.loads(line) for line in (photos / "mine.jsonl").read_text().splitlines()]
     assert {row["file"]: row["rejected"] for row in rows}["first/chelsea.png" if (photos / "first/chelsea.png").exists()
                                                           else "second/chelsea.png"] == "dog"  # fmt: skip
