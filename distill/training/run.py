@@ -186,7 +186,7 @@ def make_feed(
 
 
 def _leave_out_unreadable(corpus: Corpus, vectors: Sequence[Tensor | None], report: ReportProgress) -> Corpus:
-    """Mark the photos that a teacher or the trunk couldn't read: those with NaN in one of these tensors (samples, ·)."""
+    """Mark the photos that a teacher or the trunk could not read, whose rows are NaN in one of these tensors."""
     for rows in vectors:
         if rows is not None:
             corpus = corpus.without(rows.isnan().any(dim=1).numpy())

@@ -68,3 +68,15 @@ def test_every_source_trains_without_a_teacher(teach: str, mixed_data: Path, mix
 def test_losses_that_need_a_teacher_are_named(plain: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss.feature and loss.affinity need a teacher: name a teacher, .* or set"):
         Recipe.load(plain / "recipe.toml")
+
+
+def test_frozen_features_need_no_teacher_and_skip_unreadable_photos(
+    mixed_data: Path, mixed_model: Path, tmp_path: Path
+) -> None:
+    """One of the captioned photos is broken: its features are NaN and would spoil a batch."""
+    stages = [{"epochs": 1, "features": True}]
+    plan = recipe(mixed_data, SOURCES, open_clip=[], loss=ALONE, stages=stages)
+    trainer = prepare(plan, mixed_model, mixed_data, tmp_path, lambda *_: None, workers=0).trainer
+    assert trainer.feed.samples.unreadable == 1
+    assert all(batch.pixels.isfinite().all() for batch in trainer.feed.batches(0, plan.stages[0], 0))
+    assert len(list(trainer.run())) == 56 // 8
