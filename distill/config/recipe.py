@@ -61,7 +61,7 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer, and how a step is computed."""
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
-    """What `pocketclip reinforce` stores."""
+    """How photos are augmented for `pocketclip reinforce` and for online teachers."""
     licence: str = ""
     """The license of the trained weights, which travels with them."""
     provenance: str = ""

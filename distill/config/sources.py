@@ -113,7 +113,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class Reinforcement:
-    """How `pocketclip reinforce` augments photos for teachers, and what it stores."""
+    """How `pocketclip reinforce` and online teachers augment photos, and what the former stores."""
 
     augmentations: int = 10
     """Number of augmented views of each photo."""

@@ -151,7 +151,8 @@ class Stage:
     """Whether to compute the trunk's features of every whole photo once and train with them. The trunk is frozen, and
     what follows it learns together with the text tower. A step needs no forward pass of the trunk."""
     crop: float = 0.5
-    """Smallest share of a photo's area that a random crop keeps, above 0 and up to 1."""
+    """Smallest share of a photo's area that a random crop keeps, above 0 and up to 1. With online teachers and with
+    reinforced data, `[reinforcement]` decides instead."""
     frozen: tuple[str, ...] = ()
     """Frozen parts, given by the beginning of their weights' names, such as `image.trunk` or `text.blocks.0`."""
     rate: float = 1.0
