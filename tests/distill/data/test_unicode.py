@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from distill.config import PhotoSource, TextSource
-from distill.data.samples import CaptionedPhoto
-from distill.data.sources import list_photos, read_texts
+from distill.data.sources import captioned, list_photos, read_texts
 from distill.data.tables import read_lines
 from distill.data.tars import read_index
 from distill.teachers.encoders import SentenceEncoder
@@ -119,9 +118,9 @@ KINDS: dict[str, tuple[str, str, Callable[[Path, tuple[str, ...]], None], tuple[
 def read(source: PhotoSource, data: Path) -> list[str]:
     """Read the caption of each photo, in order."""
     if source.kind == "webdataset":
-        found = [CaptionedPhoto.from_tar(sample, source).captions for sample in read_index(data / source.file)[0]]
+        found = [captioned(sample, source).captions for sample in read_index(data / source.file)[0]]
     else:
-        found = [sample.texts for sample in list_photos(source, data).samples]
+        found = [sample.texts for sample in list_photos(source, data).photos]
     assert all(len(captions) == 1 for captions in found)
     return [captions[0] for captions in found]
 

@@ -41,7 +41,7 @@ def write_photos(folder: Path) -> list[str]:
 
 def texts_of(found: Found) -> list[tuple[str, ...]]:
     """The texts of each photo of a source that `recipe new` found."""
-    return [sample.texts for sample in list_photos(found.source, found.data).samples]
+    return [sample.texts for sample in list_photos(found.source, found.data).photos]
 
 
 def assert_works(found: Found, out: Path) -> None:
