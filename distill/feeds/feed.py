@@ -51,6 +51,9 @@ class Feed:
         self.samples, self.targets = samples, targets
         if recipe.optim.batch % size():
             raise ConfigError(f"optim.batch: {recipe.optim.batch} is not a multiple of {size()} processes")
+        texts = recipe.optim.batch + recipe.optim.extra_texts
+        if texts % size() and any(stage.texts_only for stage in recipe.stages):
+            raise ConfigError(f"optim.batch + optim.extra_texts: {texts} is not a multiple of {size()} processes")
 
     @property
     def widths(self) -> tuple[int, ...]:

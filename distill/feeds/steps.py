@@ -62,8 +62,8 @@ class StepRows:
 
 
 def rows_per_step(optim: OptimConfig, stage: Stage) -> int:
-    """Return the number of photos (without photos: texts) in a step of all processes; a multiple of their number."""
-    return (optim.batch + (optim.extra_texts if stage.texts_only else 0)) // size() * size()
+    """Return the number of photos (without photos: texts) in a step of all processes together."""
+    return optim.batch + (optim.extra_texts if stage.texts_only else 0)
 
 
 def group_number(group: str) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.config import Stage
 from distill.data.epoch import draw_epoch, epoch_size, shuffle_shards
 from distill.feeds.feed import Feed
 from distill.feeds.steps import StepRows, Steps, group_number
@@ -149,6 +150,24 @@ def test_a_batch_size_that_is_not_a_multiple_of_the_processes_is_refused(
     for make in (reinforced_feed, online_feed):
         with pytest.raises(ConfigError, match="8 is not a multiple of 3 processes"):
             make(home, config, tokenizer)
+
+
+def test_the_steps_of_an_epoch_do_not_depend_on_the_number_of_processes(
+    home: Path, config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a run that continues with fewer processes would get another schedule."""
+    texts = Stage(1, texts_only=True)
+    for extra in (4, 5):
+        settings = {"optim.extra_texts": extra, "stages": [{"epochs": 1, "texts_only": True}]}
+        set_process(monkeypatch, 0, 1)
+        alone = reinforced_feed(home, config, tokenizer, **settings)
+        assert alone.steps(0, texts) == alone.samples.text_count // (8 + extra)
+        set_process(monkeypatch, 0, 2)
+        if extra == 5:
+            with pytest.raises(ConfigError, match=r"extra_texts: 13 is not a multiple of 2 processes"):
+                reinforced_feed(home, config, tokenizer, **settings)
+        else:
+            assert reinforced_feed(home, config, tokenizer, **settings).steps(0, texts) == alone.steps(0, texts)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.75, 1.0, 1.8])
