@@ -58,7 +58,7 @@ class Part:
 
     optim: dict[str, Any]
     batch: int = 1024
-    limit: float = 80
+    limit: float = 60
     joined: bool = False
 
     @property
@@ -70,10 +70,10 @@ class Part:
 PARTS = {
     "fp32": Part({"precision": "fp32"}),
     "bf16": Part({"precision": "bf16"}),
-    "compile": Part({"precision": "bf16", "compile": True}, limit=140),
+    "compile": Part({"precision": "bf16", "compile": True}, limit=240),
     "ddp": Part({"precision": "bf16"}, joined=True),
     "fsdp": Part({"precision": "bf16", "strategy": "fsdp"}, joined=True),
-    "cache": Part({"precision": "bf16", "micro_batch": 1024}, batch=32_768, limit=140),
+    "cache": Part({"precision": "bf16", "micro_batch": 1024}, batch=32_768, limit=120),
 }
 
 

@@ -64,7 +64,7 @@ def test_a_failure_is_a_row_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> 
     assert results == {
         "fp32": {"error": "torch.OutOfMemoryError: CUDA out of memory."},
         "bf16": {"error": "exit code -9"},
-        "fsdp": {"error": "took more than 80 seconds"},
+        "fsdp": {"error": "took more than 60 seconds"},
         "ddp": {"agrees": True},
     }
     script.show({name: result for name, result in results.items() if "error" in result}, "cpu")
