@@ -42,7 +42,8 @@ class PhotoSource:
     file: str
     """The file, relative to the data folder. For captions and labels: JSONL, CSV, TSV or Parquet, in which photo paths
     are relative to the file. For `folders`: the folder. For `coco`: the JSON. For `webdataset`: a tar, a folder of
-    tars, or a pattern. For `reinforced`: a folder that `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
+    tars, or a pattern such as `set/{000..099}.tar`; each can be a URL, such as `s3://bucket/set/`. For `reinforced`: a
+    folder that `pocketclip reinforce` wrote, or a folder of DataCompDR tars."""
     splits: str = ""
     """A CSV with columns `file,split`, for tables without a column `split`."""
     use: tuple[str, ...] = ()

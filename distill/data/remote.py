@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ import fsspec
 from braceexpand import braceexpand
 from filelock import FileLock
 
+from distill.config import PhotoSource
 from distill.data.tables import DataError
 from distill.data.tars import CLASS_NAMES, find_tars
 from distill.progress import ReportProgress
@@ -153,6 +154,13 @@ def local_tars(pattern: str, folder: PathLike, report: ReportProgress | None = N
         if report:
             report("download", done, len(urls), url.rpartition("/")[2])
     return copies
+
+
+def copy_remote(sources: Iterable[PhotoSource], data: PathLike, report: ReportProgress) -> None:
+    """Copy all tars that are on another machine, so that `source_tars` finds them."""
+    for source in sources:
+        if source.kind == "webdataset" and is_remote(source.file):
+            local_tars(source.file, Path(data) / DOWNLOADS, report)
 
 
 def _copy_all(tars: Sequence[tuple[str, Path]]) -> Iterator[str]:

@@ -59,6 +59,7 @@ def reinforce(
 
         from distill.config import Recipe
         from distill.config.command_line import parse_settings
+        from distill.data.remote import copy_remote
         from distill.reinforce.run import Reinforcer, assemble_teachers
     except ModuleNotFoundError as error:
         raise MissingExtraError("reinforcement", "train", error.name) from error
@@ -71,6 +72,7 @@ def reinforce(
         changes["reinforcement.augmentations"] = augmentations
     plan = Recipe.load(recipe, changes)
     with Bars(quiet=quiet) as progress:
+        copy_remote(plan.photos, data, progress.report)
         teachers = assemble_teachers(plan, recipe.parent, data, out / "teachers", progress.report)
         missing = Reinforcer(plan, data, out, teachers, workers).run(progress.report)
         if missing:

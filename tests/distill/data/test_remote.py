@@ -191,3 +191,25 @@ def test_processes_share_the_work_on_the_web(web: tuple[str, list[str]], tars: P
     assert check_remote(f"{address}/000.tar") == (tars / "000.tar").stat().st_size
     with pytest.raises(DataError, match=r"/7\.tar: no such file"):
         check_remote(f"{address}/7.tar")
+
+
+def test_s3_is_copied_as_any_other(tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a simulated S3, if the packages are there."""
+    s3fs, moto = pytest.importorskip("s3fs"), pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    address, port = server.get_host_and_port()
+    settings = {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "y", "DEFAULT_REGION": "us-east-1"}
+    for name, value in {**settings, "ENDPOINT_URL": f"http://{address}:{port}"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        files = s3fs.S3FileSystem()
+        files.mkdir("bucket")
+        files.put(str(tars), "bucket/set", recursive=True)
+        copies = local_tars("s3://bucket/set/{000..004}.tar", tmp_path / "copies")
+        assert [copy.read_bytes() for copy in copies] == [(tars / copy.name).read_bytes() for copy in copies]
+        assert copies == local_tars("s3://bucket/set/*.tar", tmp_path / "copies")
+        with pytest.raises(DataError, match=r"s3://bucket/set/9\.tar: no such file"):
+            local_tars("s3://bucket/set/9.tar", tmp_path / "copies")
+    finally:
+        server.stop()
