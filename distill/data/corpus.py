@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Recipe
-from distill.data.epoch import Shares, draw_epoch, draw_text_index
+from distill.data.epoch import Shares, draw_epoch, draw_text_index, epoch_size
 from distill.data.sources import CaptionedPhoto, all_missing, is_photo_file, list_photos, read_texts
 from mobileclip.files import PathLike
 
@@ -100,6 +101,32 @@ class Corpus:
         more = self.unreadable.union(np.flatnonzero(unreadable).tolist())
         return dataclasses.replace(self, unreadable=more)
 
+    def few(self, photos: int, texts: int) -> Corpus:
+        """Return a part of this corpus, for a trial: evenly spaced photos of every source, with all their texts.
+
+        Args:
+            photos: how many photos an epoch should draw; each source keeps at least one.
+            texts: how many texts of no photo to keep.
+        """
+        share = photos / max(1, epoch_size(self.sources))
+        rows: list[int] = []
+        for number in range(len(self.shares)):
+            members = np.flatnonzero(self.source_of == number)
+            rows += _spaced(members, math.ceil(share * len(members))).tolist()
+        used = np.unique(np.concatenate([self.text_ids[row] for row in rows]))
+        paired = np.unique(np.concatenate(self.text_ids))
+        others = np.setdiff1d(np.arange(len(self.texts)), paired)
+        kept = np.concatenate([used, _spaced(others, texts)])
+        return Corpus(
+            tuple(self.samples[row] for row in rows),
+            self.source_of[rows],
+            self.shares,
+            tuple(self.texts[text] for text in kept),
+            tuple(np.searchsorted(used, self.text_ids[row]) for row in rows),
+            self.groups[rows],
+            frozenset(number for number, row in enumerate(rows) if row in self.unreadable),
+        )
+
     @cached_property
     def sources(self) -> Shares:
         """For each source, its share, and the sizes of its shards; together they number the `readable` samples."""
@@ -117,3 +144,8 @@ class Corpus:
         """Draw one of a sample's texts; returns its position in `texts`."""
         captions, synthetic = (len(texts) for texts in (self.samples[sample].captions, self.samples[sample].synthetic))
         return int(self.text_ids[sample][draw_text_index(random, captions, synthetic)])
+
+
+def _spaced(numbers: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """Return evenly spaced items, at most `wanted`."""
+    return numbers[np.linspace(0, len(numbers), min(wanted, len(numbers)), endpoint=False).astype(np.int64)]

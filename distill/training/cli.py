@@ -45,6 +45,13 @@ def train(
             help="Folder of this run: checkpoints, metrics, plot, student. Default: runs/NAME.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Take a few real steps of each stage, print time and memory of the whole run, and write nothing.",
+        ),
+    ] = False,
     resume: Annotated[
         str,
         typer.Option(
@@ -88,7 +95,7 @@ def train(
 
     \b
     pocketclip train quickstart
-    pocketclip train pocket --data ~/data
+    pocketclip train pocket --data ~/data --dry-run
     pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
     pocketclip train my.toml --data ~/data --resume runs/mine/checkpoints/step-00001000.pt
     torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
@@ -104,6 +111,7 @@ def train(
         from distill.training.allocator import keep_freed_memory
         from distill.training.run import prepare
         from distill.training.summary import summarize
+        from distill.training.trial import try_recipe
         from distill.wandb_log import WandbLog
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", error.name) from error
@@ -115,7 +123,12 @@ def train(
     plan = Recipe.load(file, parse_settings(settings or []))
     folder = out or Path("runs") / plan.name
     with joined_processes(plan.optim.device, plan.optim.timeout) as device, Bars(quiet=quiet or rank() > 0) as progress:
-        _check(plan, file.parent, data, folder, progress)
+        _check(plan, file.parent, data, None if dry_run else folder, progress)
+        if dry_run:
+            for line in try_recipe(plan, file.parent, data, progress.report, workers, device).lines():
+                if rank() == 0:
+                    print(line)
+            return
         if plan.render is not None:
             with first_process_first():
                 render_missing(plan.render, data, plan.seed, progress.report)
@@ -138,8 +151,10 @@ def train(
             print(student)
 
 
-def _check(plan: Recipe, base: Path, data: Path, out: Path, progress: Bars) -> None:
+def _check(plan: Recipe, base: Path, data: Path, out: Path | None, progress: Bars) -> None:
     """Open everything that a recipe names, in the first process; all processes stop together if anything is wrong.
+
+    Missing photos are listed in a file in the run's folder, unless `out` is None.
 
     Raises:
         typer.Exit: something is wrong; each problem was printed on a line.
@@ -156,12 +171,12 @@ def _check(plan: Recipe, base: Path, data: Path, out: Path, progress: Bars) -> N
     for source, reasons in findings.skipped.items():
         progress.say(f"{source}: skipped {', '.join(reasons)}")
     if findings.missing:
-        paths = [path for photos in findings.missing.values() for path in photos]
-        listed = out / "missing-photos.txt"
-        text = "".join(f"{path}\n" for path in paths)
-        write_whole(listed, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
+        if out:
+            listed = out / "missing-photos.txt"
+            text = "".join(f"{path}\n" for photos in findings.missing.values() for path in photos)
+            write_whole(listed, lambda stream: stream.write(text.encode("utf-8", "surrogateescape")))
         counts = ", ".join(f"{len(photos):,} in {source}" for source, photos in findings.missing.items())
-        progress.say(f"photos are missing and left out: {counts}; {listed} lists them")
+        progress.say(f"photos are missing and left out: {counts}" + (f"; {listed} lists them" if out else ""))
 
 
 @contextmanager

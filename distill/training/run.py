@@ -13,6 +13,7 @@ from torch import Tensor
 from distill.config import Recipe
 from distill.config.saved import save_recipe
 from distill.data.corpus import Corpus
+from distill.data.remote import copy_remote
 from distill.distributed import barrier, choose_device, rank
 from distill.feeds.corpus import CorpusSamples
 from distill.feeds.feed import Feed
@@ -98,6 +99,7 @@ def prepare(
     device: torch.device | None = None,
     resume: str = "auto",
     logs: Sequence[StepLog] = (),
+    corpus: Corpus | None = None,
 ) -> Run:
     """Read the data, compute or load teacher embeddings, create the student, and load its last checkpoint if any.
 
@@ -111,6 +113,7 @@ def prepare(
         device: where to train; by default, what the recipe says.
         resume: which checkpoint to start from, see `RunCheckpoints.choose`.
         logs: where else each step's figures go; only the first process writes.
+        corpus: the photos and texts; by default, all of the recipe's.
 
     Raises:
         PocketclipError: a file is missing, or settings don't match.
@@ -127,7 +130,8 @@ def prepare(
         raise ConfigError(
             f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
         )
-    feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers)
+    copy_remote(recipe.photos, data, report)
+    feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers, corpus)
     barrier()  # machines may differ by hours, which a step wouldn't wait for
     validator = Validator(recipe, tokenizer, merges, data, out)
     trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges, logs)
@@ -146,6 +150,7 @@ def make_feed(
     tokenizer: Tokenizer,
     report: ReportProgress,
     workers: int,
+    corpus: Corpus | None = None,
 ) -> Feed:
     """Return the feed for the recipe's sources and teachers, and prepare the student for its first teacher.
 
@@ -159,7 +164,7 @@ def make_feed(
         targets = StoredTargets([entry.dim for entry in entries], [entry.logit_scale for entry in entries])
         report("data", samples.photo_count, samples.photo_count, f"{samples.text_count:,} texts")
     else:
-        corpus = Corpus.read(recipe, data)
+        corpus = corpus or Corpus.read(recipe, data)
         report("data", len(corpus.samples), len(corpus.samples), f"{len(corpus.texts):,} texts")
         teachers = make_teachers(recipe, base, data, out, corpus, report)
         if recipe.teach == "online" and teachers:

@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Trainer:
         kept.load_state_dict(gather_state(self.ema.values if self.ema else self.model.state_dict()))
         return kept
 
-    def run(self) -> Iterator[TrainingStep]:
+    def run(self) -> Generator[TrainingStep, None, None]:
         """Train from the current step to the end; yields after each step.
 
         Raises:
