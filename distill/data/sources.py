@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.data.layouts import coco_rows, folder_rows
-from distill.data.tables import DataError, parse_list, read_lines, read_table
+from distill.data.tables import DataError, parse_list, read_lines, read_table, whole_characters
 from distill.data.tars import Omission, PhotoRef, SampleError, TarSample, read_index
 from distill.data.wordnet import nouns, plurals
 from mobileclip.files import PathLike
@@ -86,8 +87,12 @@ def read_splits(path: PathLike) -> dict[str, str]:
 
 
 def readable_name(label: str, names: dict[str, str] | None = None) -> str:
-    """Return a class name as a phrase: "ice hockey" for `ice_hockey`, or what `names` has for it."""
-    return (names or {}).get(label) or label.replace("_", " ").replace("-", " ").strip().lower()
+    """Return a class name as a phrase: "ice hockey" for `Ice_Hockey`, or what `names` has for it.
+
+    Composed and decomposed letters, as file systems have them in names of folders, are the same name.
+    """
+    phrase = (names or {}).get(label) or label.replace("_", " ").replace("-", " ").lower()
+    return unicodedata.normalize("NFC", " ".join(phrase.split()))
 
 
 def photo_folder(source: PhotoSource, data: PathLike) -> Path:
@@ -182,7 +187,7 @@ def _list_files(source: PhotoSource, data: PathLike) -> Listing:
     splits = read_splits(Path(data) / source.splits) if source.splits else {}
     texts: dict[str, list[str]] = {}
     synthetic: dict[str, list[str]] = {}
-    labels: dict[str, str] = {}
+    labels: dict[str, list[str]] = {}
     skipped: Counter[str] = Counter()
     wanted = 0
     rows, file_column, text_column = _rows(source, path)
@@ -208,17 +213,17 @@ def _list_files(source: PhotoSource, data: PathLike) -> Listing:
             if not phrases:
                 skipped["rows without a label"] += 1
                 continue
-            labels[file] = " and ".join(phrases)
-            texts[file] = [template.format(labels[file]) for template in source.templates]
+            labels[file] = list(dict.fromkeys([*labels.get(file, ()), *phrases]))
+            texts[file] = [template.format(" and ".join(labels[file])) for template in source.templates]
     if not texts:
         if wanted or (source.kind in ("folders", "coco") and not source.use):
             raise DataError(f"{path}: none of its {wanted:,} rows has a file and a {text_column}")
         raise DataError(f"{path}: no sample in the splits {', '.join(source.use) or '(all)'}")
-    # Photos with the same label show the same in every source; a caption describes only its own photo.
+    # Photos with the same labels show the same in every source; a caption describes only its own photo.
     photos = tuple(
         CaptionedPhoto(
             f"{source.name}/{_relative(folder / file, folder)}",
-            labels.get(file) or f"{source.name}/{file}",
+            " and ".join(sorted(labels[file])) if file in labels else f"{source.name}/{file}",
             PhotoRef(folder / file),
             tuple(dict.fromkeys(captions)),
             tuple(dict.fromkeys(synthetic.get(file, ()))),
@@ -245,7 +250,7 @@ def read_texts(source: TextSource, data: PathLike) -> list[str]:
         texts = [row[source.column] for row in read_table(path, needs=(source.column,))]
     else:
         texts = read_lines(path)
-    unique = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    unique = list(dict.fromkeys(text.strip() for text in map(whole_characters, texts) if text.strip()))
     kept = unique[: source.limit] if source.limit else unique
     if source.plural:
         kept = list(dict.fromkeys(plurals(kept)))

@@ -99,11 +99,11 @@ def parse_list(cell: str) -> list[str]:
             texts = json.loads(cell)
         except (ValueError, RecursionError):  # a text that only begins like a list
             texts = [cell]
-    return [text for item in texts if (text := _without_surrogates(as_text(item)).strip())]
+    return [text for item in texts if (text := whole_characters(as_text(item)).strip())]
 
 
-def _without_surrogates(text: str) -> str:
-    """Join surrogate pairs, and replace halves."""
+def whole_characters(text: str) -> str:
+    """Join surrogate pairs, and replace halves by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from distill.data.tables import DataError, read_lines, unreadable
+from distill.data.tables import DataError, read_lines, unreadable, whole_characters
 from mobileclip.errors import PhotoError, one_line
 from mobileclip.files import PathLike
 from mobileclip.photos import open_photo
@@ -136,7 +136,7 @@ class TarSample:
             SampleError: it is missing, or isn't a JSON object.
         """
         try:
-            value = json.loads(self.read(suffix).decode("utf-8"))
+            value = json.loads(self.read(suffix).decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise SampleError(f"{suffix}: not JSON") from error
         if not isinstance(value, dict):
@@ -176,7 +176,7 @@ class TarSample:
         if "json" in self.members and not self.json("json").keys().isdisjoint(_CAPTIONS):
             return None
         try:
-            name = self.read("cls").decode("utf-8").strip()
+            name = self.read("cls").decode("utf-8-sig").strip()
         except UnicodeDecodeError as error:
             raise SampleError("cls: not UTF-8") from error
         if not name:
@@ -198,7 +198,7 @@ class TarSample:
         """
         if "txt" in self.members:
             try:
-                value: Any = self.read("txt").decode("utf-8")
+                value: Any = self.read("txt").decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 raise SampleError("txt: not UTF-8") from error
         else:
@@ -239,7 +239,7 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
         raise SampleError(f"{name}: not a text or a list of texts")
-    return tuple(text.strip() for text in texts if text.strip())
+    return tuple(text.strip() for text in map(whole_characters, texts) if text.strip())
 
 
 def find_tars(path: PathLike) -> list[Path]:

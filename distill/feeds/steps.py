@@ -138,7 +138,7 @@ class Steps(Dataset[StepRows | PocketclipError]):
                 photos = self._elsewhere(step, len(positions), unread)
                 tried += len(photos)
             photos = self._fill(photos, len(positions))
-            extra = self._extra(step, {photo.text.text for photo in photos})
+            extra = self._extra(step, [photo.text for photo in photos])
             return self._join(photos, extra, tried)
         except PocketclipError as error:
             return error  # raised in the main process, without the worker's traceback
@@ -182,8 +182,12 @@ class Steps(Dataset[StepRows | PocketclipError]):
         except SampleError:
             return None
 
-    def _extra(self, step: int, used: set[str]) -> list[TextSample]:
-        """Draw this process's extra texts, without those that its photos use."""
+    def _extra(self, step: int, photos: list[TextSample]) -> list[TextSample]:
+        """Draw this process's extra texts, without those that its photos use.
+
+        If photos use all, their texts are repeated in place of others if several processes train.
+        """
+        used = {sample.text for sample in photos}
         wanted, count = self.optim.extra_texts // self.size, self.samples.text_count
         random = np.random.default_rng((self.seed, self.epoch, 4, step, self.rank))
         numbers = random.choice(count, min(2 * wanted, count), replace=False)
@@ -194,7 +198,7 @@ class Steps(Dataset[StepRows | PocketclipError]):
                 unique.setdefault(sample.text, sample)
             if len(unique) == wanted:
                 break
-        return self._fill(list(unique.values()), wanted)
+        return self._fill(list(unique.values()) or photos * (self.size > 1), wanted)
 
     def _fill(self, rows: list[Row], wanted: int) -> list[Row]:
         """Repeat rows in place of unreadable ones if several processes train, as all need the same number of rows."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from distill.config import PhotoSource
+from distill.data.sources import list_photos, readable_name
 from distill.losses import info_nce
 from distill.training.run import prepare
 from distill.training.trainer import Trainer
@@ -91,3 +94,26 @@ def test_photos_of_one_class_are_positives_of_each_other_across_data_sets(
         loss = info_nce(vectors, vectors, torch.tensor(100.0), batch.groups)
         share = (batch.groups[:, None] == batch.groups[None, :]).sum(dim=1).float()
         assert float(loss) == pytest.approx(float(share.log().mean()), abs=1e-5)
+
+
+def test_spellings_of_a_name_are_one_phrase() -> None:
+    """macOS hands out decomposed names of folders; a table has what was typed."""
+    cafe, decomposed = "Stra\u00dfencaf\u00e9", unicodedata.normalize("NFD", "Stra\u00dfencaf\u00e9")
+    assert cafe != decomposed and readable_name(cafe) == readable_name(decomposed) == "stra\u00dfencaf\u00e9"
+    assert {readable_name(name) for name in ("hot_dog", "Hot  dog", " hot-dog ", "hot\u00a0dog")} == {"hot dog"}
+    assert readable_name("crane_1", {"crane_1": "crane  bird"}) == "crane bird"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_photos_with_the_same_labels_are_positives_in_any_order(kind: str, tmp_path: Path) -> None:
+    """And in one row or in several."""
+    rows = [("a.jpg", "dog|cat"), ("b.jpg", "Cat|DOG"), ("c.jpg", "dog"), ("d.jpg", "cat"), ("d.jpg", "dog|cat")]
+    if kind == "csv":
+        (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{file},{label}\n" for file, label in rows))
+    else:
+        lines = [json.dumps({"file": file, "label": label.split("|")}) for file, label in rows]
+        (tmp_path / "l.jsonl").write_text("\n".join(lines) + "\n")
+    found = list_photos(PhotoSource("p", "labels", f"l.{kind}", templates=("a {}",)), tmp_path).photos
+    assert [photo.texts[0] for photo in found] == ["a dog and cat", "a cat and dog", "a dog", "a cat and dog"]
+    groups = [photo.group for photo in found]
+    assert groups[0] == groups[1] == groups[3] != groups[2]

@@ -161,6 +161,9 @@ def test_a_file_of_lines_has_one_text_per_line(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text in ONE_LINE), "utf-8")
     assert read_lines(tmp_path / "t.txt") == list(ONE_LINE)
     assert read_texts(TextSource("t", "lines", "t.txt"), tmp_path) == [text.strip() for text in ONE_LINE]
+    jsonl(True, tmp_path / "t.jsonl", CAPTIONS + BROKEN)
+    for text in read_texts(TextSource("t", "csv", "t.jsonl", "caption"), tmp_path):
+        assert text.encode("utf-8")
     (tmp_path / "t.txt").write_bytes("\ufeffone\r\ntwo\rthree\n\nfour".encode())
     assert read_lines(tmp_path / "t.txt") == ["one", "two", "three", "", "four"]
     (tmp_path / "t.txt").write_bytes(b"")
@@ -173,3 +176,27 @@ def test_a_sentence_encoder_takes_every_caption(layers: tuple[int, ...], encoder
     jsonl(True, tmp_path / "c.jsonl", CAPTIONS + BROKEN)
     texts = read(PhotoSource("s", "captions", "c.jsonl"), tmp_path)
     assert len(SentenceEncoder(encoders / "sentences", layers).encode_texts(texts)) == len(texts)
+
+
+def test_members_of_a_tar_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As Windows writes them: a class must not become another one."""
+    mark = b"\xef\xbb\xbf"
+    members = [("1.jpg", b"x"), ("1.cls", mark + b"dog"), ("2.jpg", b"x"), ("2.cls", b"dog")]
+    members += [
+        ("3.jpg", b"x"),
+        ("3.txt", mark + b"a cat"),
+        ("4.jpg", b"x"),
+        ("4.json", mark + b'{"caption": "a cat"}'),
+    ]
+    write_tar(tmp_path / "c.tar", members)
+    found = list_photos(PhotoSource("s", "webdataset", "c.tar", templates=("a {}",)), tmp_path).photos
+    assert [photo.texts for photo in found] == [("a dog",), ("a dog",), ("a cat",), ("a cat",)]
+    assert found[0].group == found[1].group == "dog"
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (*_, texts) in KINDS.items() if texts is not CAPTIONS])
+def test_every_caption_can_be_written_to_a_file(kind: str, tmp_path: Path) -> None:
+    source, file, write, texts = KINDS[kind]
+    write(tmp_path / file, texts)
+    for text in read(PhotoSource("s", source, file), tmp_path):  # type: ignore[arg-type]
+        assert text.encode("utf-8")

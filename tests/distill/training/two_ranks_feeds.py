@@ -27,10 +27,15 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "cached-texts": (LISTED, {**TEACHER, **WORDS, "stages": TEXTS}),
     "features": (LISTED, {**TEACHER, "stages": [{"epochs": 2, "features": True}]}),
     "online": (SOURCES, {**TEACHER, "teach": "online", "loss.bank": 0}),
+    "online-extra": (
+        {"labeled": {**SOURCES["labeled"], "templates": ["{}"], "per_epoch": 4}},
+        {**TEACHER, "teach": "online", "loss.bank": 0, "optim.batch": 8, "optim.extra_texts": 4},
+    ),
     "reinforced": (REINFORCED, {"open_clip": []}),
     "reinforced-texts": (REINFORCED, {"open_clip": [], "stages": TEXTS}),
 }
-"""Sources and settings of each case. The data has 42 listed photos and 16 in tars; a batch of two processes has 10."""
+"""Sources and settings of each case. The data has 42 listed photos and 16 in tars; a batch of two processes has 10.
+In `online-extra`, the 12 photos have 3 texts, so a process's share of a batch may leave none to add."""
 
 
 def train(case: str, base: Path, data: Path, out: Path, device: torch.device) -> None:
