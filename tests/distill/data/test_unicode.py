@@ -19,7 +19,8 @@ from distill.data.tables import read_lines
 from distill.data.tars import read_index
 from distill.teachers.encoders import SentenceEncoder
 from mobileclip.tokenizer import Tokenizer
-from tests.distill.mixed import write_tar
+from tests.distill.conftest import run
+from tests.distill.mixed import jpeg, write_tar
 
 ft = pytest.importorskip("ftfy")
 oc = pytest.importorskip("open_clip.tokenizer")
@@ -200,3 +201,19 @@ def test_every_caption_can_be_written_to_a_file(kind: str, tmp_path: Path) -> No
     write(tmp_path / file, texts)
     for text in read(PhotoSource("s", source, file), tmp_path):  # type: ignore[arg-type]
         assert text.encode("utf-8")
+
+
+@pytest.mark.filterwarnings("ignore:.*cut to the")
+@pytest.mark.parametrize("teach", ["cached", "online"])
+def test_a_run_takes_every_caption(teach: str, recipe_folder: Path, tmp_path: Path) -> None:
+    """From the teacher's fit to a checkpoint, in files named after digests of the captions."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(len(CAPTIONS + BROKEN)):
+        (data / name(number)).write_bytes(jpeg(number))
+    jsonl(True, data / "c.jsonl", CAPTIONS + BROKEN)
+    photos = [{"name": "s", "kind": "captions", "file": "c.jsonl"}]
+    settings = {"photos": photos, "texts": [], "teach": teach, "aligned.epochs": 1, "aligned.batch": 8}
+    settings |= {"optim.batch": 8, "loss.bank": 0 if teach == "online" else 8, "save_every": 1}
+    run(recipe_folder, data, tmp_path / "run", 1, **settings)
+    assert list((tmp_path / "run/checkpoints").glob("*.pt"))
