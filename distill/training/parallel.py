@@ -73,7 +73,8 @@ class Parallel:
             return nn.utils.clip_grad_norm_(parameters, limit)
         gradients = [p.grad for p in parameters if p.grad is not None]
         shards = [g.to_local() for g in gradients if isinstance(g, DTensor)]
-        square = nn.utils.get_total_norm(shards).square()
+        # Without shards, because both towers are frozen, this would be on the CPU, where NCCL can't sum it.
+        square = nn.utils.get_total_norm(shards).square().to(self.task.model.logit_scale.device)
         distributed.all_reduce(square)
         plain = [g for g in gradients if not isinstance(g, DTensor)]
         norm = (square + nn.utils.get_total_norm(plain).square()).sqrt() if plain else square.sqrt()
