@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from mobileclip.errors import ConfigError
+from mobileclip.errors import ConfigError, PocketclipError, one_line
 
 Value = TypeVar("Value")
 
@@ -29,6 +29,10 @@ _patient: distributed.ProcessGroup | None = None
 
 Gather = Callable[[Tensor], Tensor]
 """Gathers a tensor (n, …) of every process into (processes · n, …), ordered by rank."""
+
+
+class LostProcessError(PocketclipError):
+    """Another process of the run ended, or doesn't answer."""
 
 
 def alone(rows: Tensor) -> Tensor:
@@ -132,6 +136,7 @@ def joined_processes(device: str = "auto", timeout: float = 60.0) -> Iterator[to
 
     Raises:
         ConfigError: this machine has no such device.
+        LostProcessError: another process ended, or didn't answer in time.
     """
     global _patient
     chosen = choose_device(device)
@@ -142,14 +147,22 @@ def joined_processes(device: str = "auto", timeout: float = 60.0) -> Iterator[to
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(minutes=timeout))
-    group = distributed.new_group(backend="gloo", timeout=PREPARATION)
-    _patient = group if isinstance(group, distributed.ProcessGroup) else None  # every process is a member
     try:
+        distributed.init_process_group(backend, timeout=timedelta(minutes=timeout))
+        group = distributed.new_group(backend="gloo", timeout=PREPARATION)
+        _patient = group if isinstance(group, distributed.ProcessGroup) else None  # every process is a member
         yield chosen
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error).lower():
+            raise LostProcessError(
+                f"another process of this run ended, or doesn't answer ({one_line(error)}); see the messages before; "
+                "torchrun --max-restarts restarts a run, which resumes from its last checkpoint"
+            ) from error
+        raise
     finally:
         _patient = None
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from distill.distributed import LostProcessError, joined_processes
 from tests.distill.mixed import jpeg, write_tar
 from tests.distill.training import elastic_run
 from tests.distill.training.ranks import run_two_ranks
@@ -78,6 +80,8 @@ def torchrun(recipe_folder: Path, data: Path, out: Path, *options: str) -> Itera
     settings = ("stages=[{epochs=6,px=32}]", "aligned.epochs=1", "save_every=2", "optim.device=cpu")
     command += [part for text in settings for part in ("--set", text)]
     environment = {**os.environ, "POCKETCLIP_HOME": str(out / "home"), "OMP_NUM_THREADS": "1"}
+    # By default, a restarted process can read the address of one that is gone.
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agent = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield agent
@@ -118,8 +122,8 @@ def wait_for_step(run: Path, step: int) -> None:
     pytest.fail(f"no step {step} after {LIMIT} seconds")
 
 
-def assert_complete(run: Path, agent: subprocess.Popen[str]) -> None:
-    """Every step was taken once, by the schedule of a run that nothing happened to."""
+def assert_complete(run: Path, agent: subprocess.Popen[str]) -> str:
+    """Every step was taken once, by the schedule of a run that nothing happened to; returns what was said."""
     said = agent.communicate(timeout=LIMIT)[1]
     assert agent.returncode == 0, said
     assert "resumed at step" in said
@@ -129,6 +133,23 @@ def assert_complete(run: Path, agent: subprocess.Popen[str]) -> None:
     assert rates[:2] == [5e-4, 1e-3] and rates[1:] == sorted(rates[1:], reverse=True)
     assert (run / "student/model.safetensors").is_file()
     assert not list((run / "checkpoints").glob("*.part"))
+    return said
+
+
+def test_a_lost_process_is_one_line_and_other_errors_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    lost = "[/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:17638: Connection reset by peer"
+    expected = pytest.raises(LostProcessError, match=r"^another process .*Connection reset by peer\); .*--max-restarts")
+    with expected, joined_processes("cpu"):
+        raise RuntimeError(lost)
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), joined_processes("cpu"):
+        raise RuntimeError("shapes differ")
+    assert not torch.distributed.is_initialized()
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
@@ -142,7 +163,8 @@ def test_a_killed_process_is_started_again(recipe_folder: Path, data: Path, tmp_
     with torchrun(recipe_folder, data, run, "--standalone", "--nproc-per-node", "2") as agent:
         wait_for_step(run, 5)
         os.kill(workers(agent)[0], signal.SIGKILL)
-        assert_complete(run, agent)
+        said = assert_complete(run, agent)
+    assert said.count("resumed at step") == 1 and "Traceback" not in said
 
 
 @linux
