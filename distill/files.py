@@ -21,8 +21,8 @@ def locate(name: str, base: PathLike) -> Path:
     Raises:
         PocketclipError: the package isn't installed, or the file or folder doesn't exist.
     """
-    package, colon, inside = name.partition(":")
-    if colon and package.isidentifier():
+    package, inside = _split_package(name)
+    if package:
         try:
             path = Path(str(importlib.resources.files(package))) / inside
         except ModuleNotFoundError as error:
@@ -30,10 +30,36 @@ def locate(name: str, base: PathLike) -> Path:
                 f"the package {package} is needed: pip install {package.replace('_', '-')}"
             ) from error
     else:
-        path = Path(base) / name
+        path = Path(base) / Path(name).expanduser()
     if not path.exists():
         raise PocketclipError(f"{path}: no such file or folder")
     return path
+
+
+def locate_weights(name: str, base: PathLike) -> Path:
+    """As `locate`, but a path that doesn't exist below `base` is relative to the current folder.
+
+    So a recipe that ships can name weights that its user has downloaded.
+
+    Args:
+        name: what a recipe names.
+        base: the recipe's folder.
+
+    Raises:
+        PocketclipError: the package isn't installed, or the file or folder is in neither place.
+    """
+    path, here = Path(name).expanduser(), Path.cwd()
+    if _split_package(name)[0] or path.is_absolute() or (Path(base) / path).exists():
+        return locate(name, base)
+    if not (here / path).exists():
+        raise PocketclipError(f"{name}: no such file or folder, neither in {here} nor next to the recipe")
+    return here / path
+
+
+def _split_package(name: str) -> tuple[str, str]:
+    """Split `package:relative/path`; the package is "" if the name has none."""
+    package, colon, inside = name.partition(":")
+    return (package, inside) if colon and package.isidentifier() else ("", name)
 
 
 def write_whole(path: PathLike, write: Callable[[BinaryIO], object]) -> None:

@@ -15,6 +15,13 @@ OPENCLIP_WEIGHTS = (*OPENCLIP_SAFETENSORS, "open_clip_pytorch_model.bin")
 """Names of OpenCLIP's weights, in order of preference."""
 
 
+def find_weights(folder: PathLike) -> Path | None:
+    """Return the file of weights of a folder: ours, OpenCLIP's or a training run's; None if there are none."""
+    folder = Path(folder)
+    names = OPENCLIP_WEIGHTS if (folder / OPENCLIP_CONFIG).is_file() else (WEIGHTS,)
+    return next((folder / name for name in names if (folder / name).is_file()), None) or find_in_run(folder)
+
+
 def find_in_run(folder: PathLike) -> Path | None:
     """Return the weights in the folder of a training run: the student's, or a newer checkpoint of a run that continues.
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS, find_in_run
+from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, WEIGHTS, find_weights
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike, atomic_write, write_bytes
 from mobileclip.layouts import apple, openclip, run
@@ -233,12 +233,10 @@ def _find(path: Path) -> tuple[Path, dict[str, Any] | None]:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file or folder")
         return path, None
-    config = path / OPENCLIP_CONFIG
-    names = OPENCLIP_WEIGHTS if config.is_file() else (WEIGHTS,)
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    file = file or find_in_run(path)
+    config, file = path / OPENCLIP_CONFIG, find_weights(path)
     if file is None:
-        raise CheckpointError(f"{path}: no checkpoint here ({names[0]} is missing)")
+        missing = OPENCLIP_WEIGHTS[0] if config.is_file() else WEIGHTS
+        raise CheckpointError(f"{path}: no checkpoint here ({missing} is missing)")
     if not config.is_file():
         return file, None
     try:
@@ -265,11 +263,16 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str], bytes]:
         raise CheckpointError(f"{file}: damaged or not a safetensors file ({error})") from error
 
 
+def openai_merges() -> bytes:
+    """Return OpenAI's merges file, which comes with open_clip. CLIP uses the first 48,894 of its pairs."""
+    import open_clip
+
+    return (Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
+
+
 def _merges(config: ModelConfig, file: Path) -> bytes:
     if config.tokenizer == "openai":
-        import open_clip
-
-        return (Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
+        return openai_merges()
     merges = file.with_name(MERGES)
     if not merges.is_file():
         raise CheckpointError(f"{merges}: missing; it belongs next to {file.name}")

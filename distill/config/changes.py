@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from distill.config.recipe import Recipe
 from mobileclip.tables import to_table
 
-FREE = frozenset(
-    {
-        "optim.lr",
-        "optim.lr_text",
-        "optim.lr_trunk",
-        "optim.clip",
-        "optim.explode",
-        "optim.timeout",
-        "save_every",
-        "keep_last",
-    }
-)
+AT_THE_END = frozenset({"keep_start"})
+"""Settings that matter only at the end of a run, so that a finished run can be finished again with other values."""
+
+FREE = AT_THE_END | {
+    "optim.lr",
+    "optim.lr_text",
+    "optim.lr_trunk",
+    "optim.clip",
+    "optim.explode",
+    "optim.timeout",
+    "save_every",
+    "keep_last",
+}
 """Settings that may change when a run resumes, as may all of `validate`. Those of `stages` depend on the schedule."""
 
 Changes = Mapping[str, tuple[Any, Any]]
@@ -27,8 +29,8 @@ Changes = Mapping[str, tuple[Any, Any]]
 
 
 def find_changes(before: Recipe, now: Recipe) -> Changes:
-    """Return the settings of two recipes that differ, defaults included."""
-    old, new = (dict(_flat(to_table(recipe, defaults=True))) for recipe in (before, now))
+    """Return the settings of two recipes that differ, defaults included; hints aren't settings."""
+    old, new = (dict(_flat(to_table(replace(recipe, hints={}), defaults=True))) for recipe in (before, now))
     return {name: (old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)}
 
 

@@ -11,10 +11,13 @@ from typing import Any, Literal
 from distill.config.sources import PhotoSource, Reinforcement, RenderedPictures, TextSource
 from distill.config.teachers import TEACHER_TABLES, TeacherConfig, table_names, teacher_types
 from distill.config.training import LossConfig, OptimConfig, Stage, Validation
+from distill.files import locate_weights
 from distill.losses import LOSSES, Need
+from mobileclip.checkpoints import openai_merges
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
 from mobileclip.tables import build, inline_keys
+from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
 
 
@@ -26,8 +29,6 @@ class Recipe:
     """The name of the student. It travels with the weights and names the run's folder."""
     model: str
     """The student's architecture: the name of a shipped model, or a .toml file next to the recipe."""
-    merges: str
-    """The tokenizer's merges: a path relative to the recipe, or `package:relative/path`."""
     stages: tuple[Stage, ...]
     """The stages of the training, one after the other."""
     photos: tuple[PhotoSource, ...] = ()
@@ -36,20 +37,27 @@ class Recipe:
     """In a recipe, each kind of teacher is a table: `[aligned]`, `[[open_clip]]` and `[[checkpoints]]`. All of them
     teach together; see `teachers`. Without any, the student learns from its photos and texts alone, by losses such as
     `contrastive` that need no teacher."""
+    merges: str = ""
+    """The tokenizer's merges: a path relative to the recipe or the current folder, or `package:relative/path`. Models
+    with OpenAI's tokenizer, such as MobileCLIP, don't use it."""
     teach: Literal["cached", "online"] = "cached"
     """`cached` embeds each whole photo once. `online` embeds, at every step, the crop that the student sees."""
     texts: tuple[TextSource, ...] = ()
     """Texts without photos to train on."""
     init: str = ""
-    """Weights of the image trunk to start from: a path relative to the recipe, or `package:relative/path`. By default,
-    the trunk starts from random weights."""
+    """Weights of the image trunk to start from: a path relative to the recipe or the current folder, or
+    `package:relative/path`. By default, the trunk starts from random weights."""
     start: str = ""
-    """A checkpoint of a whole student to start from, a file or a folder relative to the recipe. It has the student's
-    shape, or fewer text layers."""
+    """A checkpoint of a whole student to start from, a file or a folder; its path is written as in `init`. It has the
+    student's shape, or fewer text layers."""
+    keep_start: float = 0.0
+    """With `start`: the weight, 0 to 1, of the weights that the run started from in the finished student (WiSE-FT,
+    Wortsman et al. 2022). It brings back what fine-tuning forgot. It may change when a run is resumed, so the same
+    command with another value makes another student of a finished run."""
     inherit: str = ""
-    """A checkpoint of a larger model to start from, a file or a folder relative to the recipe. The student gets a part
-    of its layers, channels and attention heads, see `inherit_layers` (TinyCLIP, Wu et al. 2023). The towers must be of
-    the same kind, with attention heads of the same width, and the tokenizer must be the same."""
+    """A checkpoint of a larger model to start from, a file or a folder; its path is written as in `init`. The student
+    gets a part of its layers, channels and attention heads, see `inherit_layers` (TinyCLIP, Wu et al. 2023). The towers
+    must be of the same kind, with attention heads of the same width, and the tokenizer must be the same."""
     inherit_layers: Literal["every", "first"] = "every"
     """Which layers a shallower student inherits: `every` second of a model with twice as many, and so on, or the
     `first` ones."""
@@ -76,6 +84,9 @@ class Recipe:
     """Pictures to render before training."""
     validate: Validation | None = None
     """How the best student of the run is chosen; without it, only the last one is kept."""
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """What to do if something that the recipe names is missing: its table, such as `photos` or `start`, and a sentence.
+    `pocketclip recipe check` prints it."""
 
     def __post_init__(self) -> None:
         if not self.stages or not (self.photos or self.texts):
@@ -90,6 +101,8 @@ class Recipe:
             )
         if not 0 <= self.blend <= 1 or (self.blend and not (self.start and self.init)):
             raise ConfigError(f"recipe {self.name}: blend must be between 0 and 1, and needs both start and init")
+        if not 0 <= self.keep_start < 1 or (self.keep_start and not self.start):
+            raise ConfigError(f"recipe {self.name}: keep_start must lie in [0, 1), and needs start")
         if self.inherit and (self.start or self.init):
             raise ConfigError(f"recipe {self.name}: set either inherit, or start or init")
         self._check_losses()
@@ -165,6 +178,29 @@ class Recipe:
         beside = Path(base) / self.model
         return ModelConfig.load(beside if beside.suffix == ".toml" and beside.is_file() else self.model)
 
+    def tokenizer(self, base: PathLike) -> tuple[bytes, Tokenizer]:
+        """Return the content of the student's merges file, and its tokenizer.
+
+        Args:
+            base: the recipe's folder.
+
+        Raises:
+            PocketclipError: the file is missing or damaged, or has another number of merges than the student's tokens.
+        """
+        config = self.student(base)
+        if config.tokenizer == "openai":
+            merges = openai_merges()
+            return merges, Tokenizer.load(merges, config.text.context_length, config.text.vocab_size - 514)
+        if not self.merges:
+            raise ConfigError(f"recipe {self.name}: merges is missing; {config.name} has a tokenizer of its own")
+        merges = locate_weights(self.merges, base).read_bytes()
+        tokenizer = Tokenizer.load(merges, config.text.context_length)
+        if tokenizer.vocab_size != config.text.vocab_size:  # the end-of-text token must be the last id of both
+            raise ConfigError(
+                f"{self.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
+            )
+        return merges, tokenizer
+
     @property
     def about(self) -> dict[str, str]:
         """What a checkpoint says about its weights."""
@@ -176,7 +212,8 @@ class Recipe:
 
         Args:
             path: the TOML file.
-            overrides: settings that replace the file's, by dotted name, such as `{"optim.lr": 3e-4}`.
+            overrides: settings that replace the file's, by dotted name, such as `{"optim.lr": 3e-4}` or
+                `{"photos[0].file": "captions.csv"}`.
 
         Raises:
             ConfigError: the file is missing or a setting is unknown, of the wrong type or out of range.
@@ -188,11 +225,31 @@ class Recipe:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not TOML ({error})") from error
         for name, value in (overrides or {}).items():
-            *tables, key = name.split(".")
-            table = fields
-            for part in tables:
-                table = table.setdefault(part, {})
-                if not isinstance(table, dict):
-                    raise ConfigError(f"{name}: {part} isn't a table of single settings; set all of it")
-            table[key] = value
+            _override(fields, name, value)
         return build(cls, fields, str(path))
+
+
+def _override(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Set one setting of a recipe's tables.
+
+    Args:
+        fields: the tables.
+        name: of the setting, such as `optim.lr` or `photos[0].file`.
+        value: its new value.
+
+    Raises:
+        ConfigError: a part of the name isn't a table, or is a list that has no such item.
+    """
+    *tables, key = name.split(".")
+    table: Any = fields
+    for part in tables:
+        part, bracket, number = part.removesuffix("]").partition("[")
+        table = table.setdefault(part, {})
+        if bracket:
+            if not isinstance(table, list) or not (number.isdecimal() and int(number) < len(table)):
+                count = len(table) if isinstance(table, list) else 0
+                raise ConfigError(f"{name}: the recipe has {count} {part}, which are counted from 0")
+            table = table[int(number)]
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name}: {part} isn't a table of single settings; set all of it, or {part}[0]")
+    table[key] = value

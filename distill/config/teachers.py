@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import GenericAlias
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -29,7 +28,7 @@ class TeacherConfig:
     def weights(self) -> dict[str, str]:
         """Return the files and packages that the teacher reads, by the name of what they hold.
 
-        Paths are relative to the recipe, or `package:relative/path`.
+        Paths are relative to the recipe or the current folder, or `package:relative/path`.
         """
         return {}
 
@@ -98,7 +97,7 @@ class BackboneConfig:
     trunk: str
     """The model's name in timm."""
     weights: str
-    """The file with its weights: a path relative to the recipe, or `package:relative/path`."""
+    """The file with its weights: a path relative to the recipe or the current folder, or `package:relative/path`."""
     px: int = 224
     """Side of its pictures, in pixels."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -121,7 +120,8 @@ class AlignedPairConfig(TeacherConfig):
     backbones: tuple[BackboneConfig, ...]
     """One or more image encoders, whose features are joined. The first one's classifier gives the posterior."""
     sentences: str
-    """A sentence-transformers folder: a path relative to the recipe, or `package:relative/path`."""
+    """A sentence-transformers folder: a path relative to the recipe or the current folder, or
+    `package:relative/path`."""
     sentence_layers: tuple[int, ...] = ()
     """Hidden layers of the sentence encoder whose means over tokens are added to its embedding. They distinguish words
     with nearly the same meaning."""
@@ -192,23 +192,26 @@ class OpenClipConfig(TeacherConfig):
     """Any open_clip model whose weights are on disk. Nothing is downloaded."""
 
     model: str
-    """The model's name in open_clip, or `local-dir:` and a folder."""
+    """The model's name in open_clip, or `local-dir:` and a folder with weights and their `open_clip_config.json`."""
     pretrained: str = ""
-    """The file with its weights; empty for a folder."""
+    """The file with its weights: a path relative to the recipe or the current folder. Empty for a folder."""
     tag: str = ""
     """The tag under which open_clip lists these weights, such as `openai`. It tells their pixels and their activation,
     and is needed only if other weights of this model differ in them."""
     logit_scale: float = 0.0
     """The logit scale at which the student matches this teacher's similarities; 0 for the model's own."""
+    class_names: str = ""
+    """For a student with a classifier (`image.classes`): the names of its classes, whose embeddings it starts from; as
+    in `aligned`. Only the first teacher's are used."""
 
     def __post_init__(self) -> None:
         if self.logit_scale < 0:
             raise ConfigError(f"open_clip teacher {self.model}: logit_scale cannot be negative")
 
     def weights(self) -> dict[str, str]:
-        """Return the file or folder with the weights, which is relative to the current folder."""
+        """Return the file or folder with the weights."""
         folder = self.model.removeprefix("local-dir:")
-        return {self.model: str(Path(self.pretrained if folder == self.model else folder).absolute())}
+        return {folder: self.pretrained if folder == self.model else folder}
 
 
 @teacher_table("checkpoints", repeated=True)
@@ -217,9 +220,12 @@ class CheckpointConfig(TeacherConfig):
     """One of your students, or any other checkpoint that `pocketclip evaluate` reads, as a teacher."""
 
     path: str
-    """A file or folder: a path relative to the recipe, or `package:relative/path`."""
+    """A file or folder: a path relative to the recipe or the current folder, or `package:relative/path`."""
     logit_scale: float = 0.0
     """The logit scale at which the student matches this teacher's similarities; 0 for the model's own."""
+    class_names: str = ""
+    """For a student with a classifier (`image.classes`): the names of its classes, whose embeddings it starts from; as
+    in `aligned`. Only the first teacher's are used."""
 
     def __post_init__(self) -> None:
         if self.logit_scale < 0:

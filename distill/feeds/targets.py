@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill.feeds.steps import StepRows
 from distill.losses import TeacherEmbeddings
-from distill.teachers.base import ClassifyingTeacher, Teacher
+from distill.teachers.base import ClassifyingTeacher, NamingTeacher, Teacher
 from mobileclip.vectors import Floats
 
 
@@ -69,7 +69,7 @@ class OnlineTargets:
         self.scales = tuple(teacher.logit_scale for teacher in teachers)
         self.identity = "|".join(teacher.identity for teacher in teachers)
         first = teachers[0]
-        vectors = first.class_embeddings() if isinstance(first, ClassifyingTeacher) else None
+        vectors = first.class_embeddings() if isinstance(first, NamingTeacher) else None
         self.classes = None if vectors is None else unit_tensor(vectors)
 
     def embeddings(self, rows: StepRows) -> tuple[TeacherEmbeddings, ...]:

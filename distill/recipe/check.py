@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from distill.config import Recipe
+from distill.config import CheckpointConfig, Recipe
 from distill.config.sources import PhotoSource, TextSource
 from distill.data.remote import find_copies, is_remote, source_tars
 from distill.data.sources import all_missing, is_photo_file, list_photos, list_tars, read_texts
-from distill.files import locate
+from distill.data.tars import find_tars, read_index
+from distill.files import locate, locate_weights
+from distill.reinforce.shards import Sidecar
+from mobileclip.checkpoint_files import find_weights
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
-from mobileclip.tokenizer import Tokenizer
 
 TARS = 50
 """How many tars of a source are read, evenly spaced."""
@@ -57,14 +59,14 @@ def check_recipe(recipe: Recipe, base: PathLike, data: PathLike) -> Findings:
         try:
             findings.found[name] = check()
         except PocketclipError as error:
-            findings.problems.append(f"{name}: {error}")
+            hint = recipe.hints.get(name.partition(".")[0], "")
+            findings.problems.append(f"{name}: {error}" + (f"; {hint}" if hint else ""))
     return findings
 
 
 def _checks(recipe: Recipe, base: Path, data: Path, findings: Findings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "model", partial(_model, recipe, base)
-    for name, file in _weights(recipe):
-        yield name, partial(_path, file, base)
+    yield from _weights(recipe, base)
     if not data.is_dir():
         yield "data", partial(_refuse, f"{data} isn't a folder; set it with --data")
         return
@@ -86,7 +88,7 @@ def _checks(recipe: Recipe, base: Path, data: Path, findings: Findings) -> Itera
                 yield f"validate.{kind}", partial(_photos, source, data, findings)
     for name, teacher in recipe.named_teachers:
         for file in teacher.tables():
-            yield f"{name}.{file}", partial(_path, file, data)
+            yield f"{name}.{file}", partial(_file, file, data)
 
 
 def _is_rendered(file: str, recipe: Recipe, data: Path) -> bool:
@@ -99,8 +101,21 @@ def _refuse(message: str) -> str:
     raise PocketclipError(message)
 
 
-def _path(file: str, base: Path) -> str:
+def _file(file: str, base: Path) -> str:
     return str(locate(file, base))
+
+
+def _weights_file(file: str, base: Path) -> str:
+    if not file:
+        raise PocketclipError("names no file of weights")
+    return str(locate_weights(file, base))
+
+
+def _checkpoint(file: str, base: Path) -> str:
+    path = locate_weights(file, base)
+    if path.is_dir() and find_weights(path) is None:
+        raise PocketclipError(f"{path}: no checkpoint in this folder")
+    return str(path)
 
 
 def _texts(source: TextSource, data: Path) -> str:
@@ -109,28 +124,28 @@ def _texts(source: TextSource, data: Path) -> str:
 
 def _model(recipe: Recipe, base: Path) -> str:
     config = recipe.student(base)
-    tokenizer = Tokenizer.load(locate(recipe.merges, base).read_bytes(), config.text.context_length)
-    if tokenizer.vocab_size != config.text.vocab_size:
-        raise PocketclipError(
-            f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
-        )
+    recipe.tokenizer(base)
     return f"{config.name}, {config.embed_dim} dimensions, {config.pixels.size} px"
 
 
-def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """The files and packages with weights to start from or to learn from."""
-    named = {"init": recipe.init, "start": recipe.start, "inherit": recipe.inherit}
-    yield from ((name, file) for name, file in named.items() if file)
+def _weights(recipe: Recipe, base: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The checks of files and packages with weights to start from or to learn from."""
+    if recipe.init:
+        yield "init", partial(_weights_file, recipe.init, base)
+    for name, file in {"start": recipe.start, "inherit": recipe.inherit}.items():
+        if file:
+            yield name, partial(_checkpoint, file, base)
     for name, teacher in recipe.named_teachers:
+        check = _checkpoint if isinstance(teacher, CheckpointConfig) else _weights_file
         for what, file in teacher.weights().items():
-            yield f"{name}.{what}", file
+            yield f"{name}.{what}", partial(check, file, base)
 
 
 def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if source.kind == "webdataset":
         return _tars(source, data, findings)
     if source.kind == "reinforced":
-        return str(locate(source.file, data))
+        return _reinforced(locate(source.file, data))
     listing = list_photos(source, data)
     photos = listing.photos
     missing = [str(sample.photo.path) for sample in photos if not is_photo_file(sample.photo.path)]
@@ -149,6 +164,23 @@ def _photos(source: PhotoSource, data: Path, findings: Findings) -> str:
     if missing:
         notes.append(f"{len(missing):,} photos are missing: {_some(missing)}")
     return "; ".join([f"{len(photos) - len(missing):,} photos, {texts:,} texts", *notes])
+
+
+def _reinforced(folder: Path) -> str:
+    """Read what describes a reinforced folder, and look into the first tar of DataCompDR."""
+    sidecar = Sidecar.load(folder)
+    teachers = ", ".join(entry.identity.partition("|")[0] for entry in sidecar.teachers)
+    if sidecar.layout == "pocketclip":
+        return f"{sum(shard.photos for shard in sidecar.shards):,} photos, taught by {teachers}"
+    tars = find_tars(folder)
+    samples = read_index(tars[0])[0]
+    joined = sum(not sample.lacks and "paug.json" in sample.members for sample in samples)
+    if not joined:
+        raise PocketclipError(
+            f"{tars[0]}: none of its {len(samples):,} samples has a picture, a caption and stored views; join the tars "
+            "with the pictures: python -m distill.reinforce.join --help"
+        )
+    return f"{len(tars):,} tars, {joined:,} photos in the first, taught by {teachers}"
 
 
 def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:

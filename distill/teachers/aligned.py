@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from distill.config import AlignedPairConfig
 from distill.data.corpus import Corpus
-from distill.data.tables import DataError, read_table
+from distill.data.tables import read_table
 from distill.data.tars import PhotoRef
-from distill.files import locate, write_whole
+from distill.files import locate_weights, write_whole
 from distill.losses import affinity, info_nce, relational
 from distill.losses.groups import merge_groups
 from distill.progress import ReportProgress
 from distill.teachers.base import encode_files
 from distill.teachers.cache import VectorCache
+from distill.teachers.class_names import class_prompts
 from distill.teachers.encoders import Backbone, SentenceEncoder
 from distill.teachers.registry import TeacherContext, constructor
 from mobileclip.errors import ConfigError
@@ -85,7 +86,7 @@ class AlignedPair:
         base = Path(base)
         self.backbones = [Backbone(fields, base) for fields in config.backbones]
         self.sentences = SentenceEncoder(
-            locate(config.sentences, base), config.sentence_layers, config.sentence_strongest
+            locate_weights(config.sentences, base), config.sentence_layers, config.sentence_strongest
         )
         width = sum(backbone.width for backbone in self.backbones)
         self.pairs = [HeadPair(width, self.sentences.width, config) for _ in range(config.heads)]
@@ -157,8 +158,7 @@ class AlignedPair:
 
     def class_prompts(self) -> list[str]:
         """Return a text for each class of the first backbone, in the classifier's order."""
-        names = _class_names(self.config.class_names, self.data)
-        return [f"a photo of a {self.config.class_texts.get(name, name)}" for name in names]
+        return class_prompts(self.config.class_names, self.data, self.config.class_texts)
 
     def class_embeddings(self) -> Floats | None:
         """Return an embedding for each class of the first backbone (classes, embed_dim); None without class names."""
@@ -288,19 +288,6 @@ class _Fit:
 def _joined(features: Sequence[Tensor]) -> Tensor:
     """Scale the features of several backbones to unit length and join them (n, sum of widths)."""
     return torch.cat([F.normalize(rows, dim=-1) for rows in features], dim=1)
-
-
-def _class_names(source: str, data: Path) -> list[str]:
-    """Return the names of a classifier's classes; see `AlignedPairConfig.class_names`."""
-    if source == "open_clip":
-        from open_clip import IMAGENET_CLASSNAMES
-
-        return list(IMAGENET_CLASSNAMES)
-    # Sorted by file, because the files are named by ImageNet's class ids.
-    rows = sorted(read_table(data / source, needs=("file", "label")), key=lambda row: row["file"])
-    if not rows:
-        raise DataError(f"{data / source}: no class names")
-    return [row["label"].split(",")[0] for row in rows]
 
 
 @constructor(AlignedPairConfig)

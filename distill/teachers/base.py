@@ -63,11 +63,16 @@ class CachedTeacher(Protocol):
 
 
 @runtime_checkable
-class ClassifyingTeacher(Protocol):
-    """A teacher that also has a classifier."""
+class NamingTeacher(Protocol):
+    """A teacher that can embed the names of a classifier's classes."""
 
     def class_embeddings(self) -> Floats | None:
         """Return an embedding for each class (c, d), or None if the classes have no names."""
+
+
+@runtime_checkable
+class ClassifyingTeacher(NamingTeacher, Protocol):
+    """A teacher that also has a classifier."""
 
     def log_posterior(self, photos: Sequence[PathLike | PhotoRef]) -> Tensor:
         """Return log-probabilities of the classes (n, c) float32."""

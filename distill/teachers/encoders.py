@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from distill.config import BackboneConfig
 from distill.data.tars import PhotoRef
-from distill.files import locate
+from distill.files import locate_weights
 from distill.teachers.base import encode_files
 from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
@@ -60,7 +60,7 @@ class Backbone:
 
         self.config = config
         self.model = timm.create_model(config.trunk, pretrained=False).eval().requires_grad_(False)
-        weights = locate(config.weights, base)
+        weights = locate_weights(config.weights, base)
         load_trunk_weights(self.model, weights)
         self.model.to(memory_format=torch.channels_last)
         mean, std = config.mean, config.std

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
-from distill.distributed import first_process_first
+from distill.distributed import choose_device, first_process_first
 from distill.losses import Need
 from distill.progress import ReportProgress
 from distill.teachers import aligned, openclip, student  # noqa: F401 (imported to register their constructors)
 from distill.teachers.bank import TeacherBank
-from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, Teacher
+from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, NamingTeacher, Teacher
 from distill.teachers.cache import VectorCache
 from distill.teachers.registry import TeacherContext, construct_teacher
 from mobileclip.files import PathLike
@@ -44,7 +44,8 @@ def make_teachers(
     Raises:
         PocketclipError: weights are missing or damaged.
     """
-    context = TeacherContext(Path(base), Path(data), _cache(out, report), corpus, recipe.seed, report)
+    device = choose_device(recipe.optim.device)
+    context = TeacherContext(Path(base), Path(data), _cache(out, report), corpus, recipe.seed, report, device)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     # The lock must be inside: a process that waits for the others must not hold it.
@@ -64,11 +65,10 @@ def make_banks(
             else:
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)
             classes = posterior = None
-            if isinstance(teacher, ClassifyingTeacher):
-                if (embeddings := teacher.class_embeddings()) is not None:
-                    classes = _unit(embeddings)
-                if recipe.loss.needing(Need.POSTERIOR):
-                    posterior = teacher.log_posterior(photos)
+            if isinstance(teacher, NamingTeacher) and (embeddings := teacher.class_embeddings()) is not None:
+                classes = _unit(embeddings)
+            if isinstance(teacher, ClassifyingTeacher) and recipe.loss.needing(Need.POSTERIOR):
+                posterior = teacher.log_posterior(photos)
             banks.append(TeacherBank(_unit(images), _unit(texts), teacher.logit_scale, classes, posterior))
     return tuple(banks)
 

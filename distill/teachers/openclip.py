@@ -12,11 +12,16 @@ from PIL import Image
 
 from distill.config import OpenClipConfig
 from distill.data.tars import PhotoRef
+from distill.files import locate_weights
 from distill.teachers.base import BATCH, encode_files, stamp
+from distill.teachers.class_names import class_prompts
 from distill.teachers.registry import TeacherContext, constructor
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
+
+FOLDER = "local-dir:"
+"""How open_clip marks a folder with weights and their `open_clip_config.json`."""
 
 
 class OpenClipTeacher:
@@ -24,29 +29,34 @@ class OpenClipTeacher:
 
     Args:
         config: the model's name and the file with its weights, or a `local-dir:` folder.
+        base: the folder that relative paths of weights start from; see `distill.files.locate_weights`.
+        data: the data folder, for the names of classes.
+        device: where the model runs.
 
     Raises:
         PocketclipError: open_clip doesn't know the model or can't load the weights, or a tag is needed.
     """
 
-    def __init__(self, config: OpenClipConfig) -> None:
+    def __init__(
+        self, config: OpenClipConfig, base: PathLike = ".", data: PathLike = ".", device: torch.device | None = None
+    ) -> None:
         import open_clip
 
-        # A tag or the name of a hub would make open_clip download.
-        if not config.model.startswith("local-dir:") and not Path(config.pretrained).is_file():
-            raise PocketclipError(
-                f"open_clip teacher {config.model}: `pretrained` must be a file of weights, not {config.pretrained!r}; "
-                "training downloads nothing, so save open_clip's weights to a file first"
-            )
+        name, weights = _on_disk(config, base)
         try:
             self.model, _, self.transform = open_clip.create_model_and_transforms(
-                config.model, pretrained=config.pretrained or None, weights_only=True, **published_settings(config)
+                name,
+                pretrained=str(weights) if weights.is_file() else None,
+                weights_only=True,
+                **published_settings(config),
             )
-            self.tokenizer = open_clip.get_tokenizer(config.model)
+            self.tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise PocketclipError(f"open_clip cannot load {config.model} {config.pretrained}: {error}") from error
-        self.model.eval().requires_grad_(False)
-        self.identity = f"open_clip|{config.model}|{config.pretrained}|{_stamp(config)}|{self.transform}"
+        self.device = device or torch.device("cpu")
+        self.model.eval().requires_grad_(False).to(self.device)
+        self.config, self.data = config, data
+        self.identity = f"open_clip|{config.model}|{config.pretrained}|{_stamp(weights)}|{self.transform}"
         self.logit_scale = config.logit_scale or float(self.model.logit_scale.exp())
         size = self.model.visual.image_size
         self.px = min(size) if isinstance(size, tuple) else int(size)
@@ -58,18 +68,23 @@ class OpenClipTeacher:
     @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return unit vectors (n, d) float32, by the model's own transform."""
-        pixels = torch.stack([self.transform(picture) for picture in pictures])
-        vectors: Floats = self.model.encode_image(pixels, normalize=True).float().numpy()
+        pixels = torch.stack([self.transform(picture) for picture in pictures]).to(self.device)
+        vectors: Floats = self.model.encode_image(pixels, normalize=True).float().cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Return unit vectors (n, d) float32."""
-        rows = [
-            self.model.encode_text(self.tokenizer(list(texts[i : i + BATCH])), normalize=True).float().numpy()
-            for i in range(0, len(texts), BATCH)
-        ]
+        rows = []
+        for start in range(0, len(texts), BATCH):
+            tokens = self.tokenizer(list(texts[start : start + BATCH])).to(self.device)
+            rows.append(self.model.encode_text(tokens, normalize=True).float().cpu().numpy())
         return np.concatenate(rows)
+
+    def class_embeddings(self) -> Floats | None:
+        """Return an embedding of each class's name (classes, d); None without `class_names`."""
+        names = self.config.class_names
+        return self.encode_texts(class_prompts(names, self.data)) if names else None
 
 
 def published_settings(config: OpenClipConfig) -> dict[str, Any]:
@@ -116,10 +131,33 @@ def published_settings(config: OpenClipConfig) -> dict[str, Any]:
 
 
 @constructor(OpenClipConfig)
-def _open_clip_teacher(config: OpenClipConfig, _: TeacherContext) -> OpenClipTeacher:
-    return OpenClipTeacher(config)
+def _open_clip_teacher(config: OpenClipConfig, context: TeacherContext) -> OpenClipTeacher:
+    return OpenClipTeacher(config, context.base, context.data, context.device)
 
 
-def _stamp(config: OpenClipConfig) -> str:
-    path = Path(config.pretrained)
-    return stamp(path) if config.pretrained and path.is_file() else ""
+def _on_disk(config: OpenClipConfig, base: PathLike) -> tuple[str, Path]:
+    """Return the model's name for open_clip, and the file or folder of its weights.
+
+    Raises:
+        PocketclipError: it doesn't exist. A tag or the name of a hub would make open_clip download.
+    """
+    if config.model.startswith(FOLDER):
+        folder = locate_weights(config.model.removeprefix(FOLDER), base)
+        return f"{FOLDER}{folder}", folder
+    try:
+        weights = locate_weights(config.pretrained, base)
+    except PocketclipError:
+        weights = Path(base)
+    if not weights.is_file():
+        raise PocketclipError(
+            f"open_clip teacher {config.model}: `pretrained` must be a file of weights, not {config.pretrained!r}; "
+            "training downloads nothing, so save open_clip's weights to a file first"
+        )
+    return config.model, weights
+
+
+def _stamp(weights: Path) -> str:
+    """Return the stamp of a file, or of all files of a folder."""
+    if weights.is_file():
+        return stamp(weights)
+    return " ".join(stamp(file) for file in sorted(weights.iterdir()) if file.is_file())

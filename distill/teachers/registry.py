@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from distill.config import TeacherConfig
 from distill.data.corpus import Corpus
 from distill.progress import ReportProgress
 from distill.teachers.base import Teacher
 from distill.teachers.cache import VectorCache
 from mobileclip.errors import ConfigError
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class TeacherContext:
         corpus: the photos and texts to fit a teacher to, for settings with `needs_corpus`.
         seed: the recipe's seed.
         report: called with the progress of each long step.
+        device: where large teachers run.
     """
 
     base: Path
@@ -39,6 +44,7 @@ class TeacherContext:
     corpus: Corpus | None
     seed: int
     report: ReportProgress
+    device: torch.device = _CPU
 
 
 Constructor = Callable[[TeacherConfig, TeacherContext], Teacher]

@@ -10,10 +10,11 @@ from PIL import Image
 
 from distill.config import CheckpointConfig
 from distill.data.tars import PhotoRef
-from distill.files import locate
+from distill.files import locate_weights
 from distill.teachers.base import BATCH, encode_files, stamp
+from distill.teachers.class_names import class_prompts
 from distill.teachers.registry import TeacherContext, constructor
-from mobileclip.checkpoint_files import WEIGHTS, find_in_run
+from mobileclip.checkpoint_files import MERGES, OPENCLIP_CONFIG, find_weights
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
@@ -24,22 +25,30 @@ class CheckpointTeacher:
 
     Args:
         config: names the checkpoint.
-        base: the folder that a relative path starts from.
+        base: the folder that a relative path starts from; see `distill.files.locate_weights`.
+        data: the data folder, for the names of classes.
+        device: where the model runs.
 
     Raises:
         CheckpointError: the weights are missing or damaged, or belong to another model.
     """
 
-    def __init__(self, config: CheckpointConfig, base: PathLike) -> None:
-        path = locate(config.path, base)
+    def __init__(
+        self, config: CheckpointConfig, base: PathLike, data: PathLike = ".", device: torch.device | None = None
+    ) -> None:
+        path = locate_weights(config.path, base)
         checkpoint = load_checkpoint(path)
+        self.device = device or torch.device("cpu")
         self.model, self.tokenizer = checkpoint.model.eval().requires_grad_(False), checkpoint.tokenizer
+        self.model.to(self.device)
+        self.config, self.data = config, data
         self.recipe = self.model.config.pixels
         self.px = self.recipe.size
         self.logit_scale = config.logit_scale or float(self.model.logit_scale.exp())
-        path = path if path.is_file() or (path / WEIGHTS).is_file() else find_in_run(path) or path
-        files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-        self.identity = f"checkpoint|{self.model.config}|{[(file.name, stamp(file)) for file in files]}"
+        weights = path if path.is_file() else find_weights(path) or path
+        files = [weights, *(weights.with_name(name) for name in (MERGES, OPENCLIP_CONFIG))]
+        stamps = [(file.name, stamp(file)) for file in files if file.is_file()]
+        self.identity = f"checkpoint|{self.model.config}|{stamps}"
 
     def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return unit vectors (n, d) float32."""
@@ -49,7 +58,7 @@ class CheckpointTeacher:
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return unit vectors (n, d) float32, by the checkpoint's own pixel recipe."""
         pixels = torch.from_numpy(np.stack([self.recipe(picture) for picture in pictures]))
-        vectors: Floats = self.model.encode_image(pixels).numpy()
+        vectors: Floats = self.model.encode_image(pixels.to(self.device)).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
@@ -58,9 +67,15 @@ class CheckpointTeacher:
         tokens = torch.from_numpy(self.tokenizer(list(texts)))
         if self.model.config.text.causal:  # it doesn't see the padding at the end
             tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
-        return np.concatenate([self.model.encode_text(part).numpy() for part in tokens.split(BATCH)])
+        parts = tokens.to(self.device).split(BATCH)
+        return np.concatenate([self.model.encode_text(part).cpu().numpy() for part in parts])
+
+    def class_embeddings(self) -> Floats | None:
+        """Return an embedding of each class's name (classes, d); None without `class_names`."""
+        names = self.config.class_names
+        return self.encode_texts(class_prompts(names, self.data)) if names else None
 
 
 @constructor(CheckpointConfig)
 def _checkpoint_teacher(config: CheckpointConfig, context: TeacherContext) -> CheckpointTeacher:
-    return CheckpointTeacher(config, context.base)
+    return CheckpointTeacher(config, context.base, context.data, context.device)

@@ -19,6 +19,9 @@ from mobileclip.towers.text import Block
 PHOTOS, TEXTS, BATCH = 1024, 4096, 64
 """Photos and texts that a student is aligned by, and how many of them go through a tower at a time."""
 
+UNDETERMINED = 1e-5
+"""How much, next to embeddings of unit length, a rotation tends to leave directions as they are."""
+
 Layers = Literal["first", "every"]
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -67,7 +70,9 @@ def _rotate(model: CLIP, sides: list[tuple[Tensor, Tensor]]) -> float:
     student, teacher = (torch.cat(side) for side in zip(*sides, strict=True))
     # A few photos weigh as much as many texts.
     weight = torch.cat([torch.full((len(own), 1), 1 / len(own)) for own, _ in sides])
-    left, _, right = torch.linalg.svd((student * weight).T @ teacher)
+    # Directions that no photo or text determines stay as they are, so a model isn't rotated to match itself.
+    stay = UNDETERMINED * torch.eye(student.shape[1], device=student.device)
+    left, _, right = torch.linalg.svd((student * weight).T @ teacher + stay)
     rotation = left @ right
     for layer in (*model.image.last_layers(), model.text.projection):
         layer.weight.copy_(rotation.T @ layer.weight)
@@ -92,12 +97,18 @@ def inherit(student: CLIP, larger: CLIP, layers: Layers = "every") -> None:
             divided by the student's, rounded down (from 12 to 9 layers, both keep the first 9).
 
     Raises:
-        ConfigError: the student is larger somewhere, its attention heads have another width, its trunk is of another
-            kind, or its vocabulary has another size.
+        ConfigError: the student is larger somewhere, its attention heads have another width, its trunk or its
+            activation is of another kind, or its vocabulary has another size.
     """
     tokens, larger_tokens = student.config.text.vocab_size, larger.config.text.vocab_size
     if tokens != larger_tokens:  # the rows of the embedding table would mean other tokens
         raise ConfigError(f"inherit: {larger.config.name} has {larger_tokens} tokens, the student {tokens}")
+    ours, theirs = student.config.text.activation, larger.config.text.activation
+    if ours != theirs:
+        raise ConfigError(
+            f"inherit: {larger.config.name} was trained with {theirs}; give the student text.activation = {theirs!r}, "
+            "and a trunk with the same activation"
+        )
     weights = larger.state_dict()
     depths = {side: (_depth(student, side), _depth(larger, side)) for side in ("image", "text")}
     heads = {side: (_attention_heads(student, side), _attention_heads(larger, side)) for side in ("image", "text")}

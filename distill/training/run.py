@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from distill.feeds.feed import Feed
 from distill.feeds.reinforced import ReinforcedSamples
 from distill.feeds.samples import Samples
 from distill.feeds.targets import OnlineTargets, StoredTargets, Targets
-from distill.files import locate
+from distill.files import locate_weights
 from distill.logs import StepLog
 from distill.losses import Need
 from distill.progress import ReportProgress
@@ -120,21 +121,16 @@ def prepare(
     """
     base, data, out = Path(base), Path(data), Path(out)
     start = RunCheckpoints(out, recipe.keep_last).choose(resume)
-    merges = locate(recipe.merges, base).read_bytes()
+    merges, tokenizer = recipe.tokenizer(base)
     torch.manual_seed(recipe.seed)
     model = build_student(recipe, base)
-    tokenizer = Tokenizer.load(merges, model.config.text.context_length)
-    # The end-of-text token must be the last id of both.
-    if tokenizer.vocab_size != model.config.text.vocab_size:
-        config = model.config
-        raise ConfigError(
-            f"{recipe.merges} makes {tokenizer.vocab_size} tokens, but {config.name} has {config.text.vocab_size}"
-        )
     copy_remote(recipe.photos, data, report)
     feed = make_feed(recipe, base, data, out, model, tokenizer, report, workers, corpus)
     barrier()  # machines may differ by hours, which a step wouldn't wait for
     validator = Validator(recipe, tokenizer, merges, data, out)
-    trainer = Trainer(recipe, model, feed, out, device or choose_device(recipe.optim.device), validator, merges, logs)
+    before = copy.deepcopy(model) if recipe.keep_start else None  # weights of a checkpoint replace these
+    device = device or choose_device(recipe.optim.device)
+    trainer = Trainer(recipe, model, feed, out, device, validator, merges, logs, before)
     resumed = trainer.resume(start)
     if rank() == 0:
         save_recipe(out, recipe)
@@ -234,12 +230,12 @@ def build_student(recipe: Recipe, base: PathLike) -> CLIP:
     config = recipe.student(base)
     model = create_model(config)
     if recipe.inherit:
-        inherit(model, load_checkpoint(locate(recipe.inherit, base)).model, recipe.inherit_layers)
+        inherit(model, load_checkpoint(locate_weights(recipe.inherit, base)).model, recipe.inherit_layers)
     if recipe.init:
-        _load_trunk(model, locate(recipe.init, base))
+        _load_trunk(model, locate_weights(recipe.init, base))
     if not recipe.start:
         return model
-    started = load_checkpoint(locate(recipe.start, base)).model
+    started = load_checkpoint(locate_weights(recipe.start, base)).model
     if dataclasses.replace(started.config, parameters=config.parameters) != config:
         shallower, started = started, create_model(config)
         deepen(started, shallower)

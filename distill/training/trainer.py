@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.config import Recipe, Stage
-from distill.config.changes import describe, find_changes, is_free
+from distill.config.changes import AT_THE_END, describe, find_changes, is_free
 from distill.distributed import everyone, joined, mean, rank, seed_all, size
 from distill.feeds.feed import Feed
 from distill.logs import RunLog, StepLog
@@ -25,6 +25,7 @@ from distill.losses import LOSSES
 from distill.progress import TrainingStep
 from distill.training.checkpoints import RunCheckpoints
 from distill.training.gradient_cache import backward_in_parts, untouched_statistics
+from distill.training.initialize import interpolate
 from distill.training.memory import compile_towers, recompute_activations
 from distill.training.optimizer import EMA, parameter_groups, rate_factors
 from distill.training.parallel import Parallel, gather_optimizer, gather_state, load_optimizer, load_state
@@ -67,6 +68,7 @@ class Trainer:
         validate: evaluates the student as often as the recipe's `validate` says.
         merges: the bytes of the student's merges file, for its checkpoints.
         logs: where else each step's figures go; only the first process writes.
+        start: the model as it was at the start of the run, on the CPU, for the recipe's `keep_start`.
 
     Raises:
         ConfigError: a setting doesn't fit the student or its teachers.
@@ -83,8 +85,9 @@ class Trainer:
         validate: Validate | None = None,
         merges: bytes = b"",
         logs: Sequence[StepLog] = (),
+        start: CLIP | None = None,
     ) -> None:
-        self.merges, self.logs = merges, logs
+        self.merges, self.logs, self.start = merges, logs, start
         self.recipe, self.model, self.feed, self.out, self.validate = recipe, model, feed, out, validate
         self.device = device or torch.device("cpu")
         optim = recipe.optim
@@ -121,10 +124,14 @@ class Trainer:
         return self.state.step
 
     def student(self) -> CLIP:
-        """Return the student on the CPU, with averaged weights if the recipe asks. All processes must call it."""
+        """Return the student on the CPU. All processes must call it.
+
+        Its weights are averaged if the recipe asks: over the last steps (`optim.ema`), and with those of the start
+        (`keep_start`).
+        """
         kept = CLIP(self.model.config)
         kept.load_state_dict(gather_state(self.ema.values if self.ema else self.model.state_dict()))
-        return kept
+        return interpolate(self.start, kept, 1 - self.recipe.keep_start) if self.start else kept
 
     def run(self) -> Generator[TrainingStep, None, None]:
         """Train from the current step to the end; yields after each step.
@@ -383,7 +390,7 @@ class Trainer:
                 f"{self.recipe.optim.schedule} schedule has already set the learning rates for the old length; start a "
                 f"new run with start = {str(self.out)!r}, or use optim.schedule = 'constant' from the beginning"
             )
-        if changes and step == self.steps == sum(steps):
+        if changes.keys() - AT_THE_END and step == self.steps == sum(steps):
             raise TrainingError(
                 f"{self.out}: the run is finished, with other settings ({describe(changes, changes)}); use another "
                 f"--out to train with these, or a new run with start = {str(self.out)!r} to continue from its student"

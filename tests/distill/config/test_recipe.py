@@ -7,8 +7,8 @@ import typer
 
 from distill.config import Recipe
 from distill.config.command_line import parse_setting
-from distill.files import locate
-from mobileclip.errors import ConfigError
+from distill.files import locate, locate_weights
+from mobileclip.errors import ConfigError, PocketclipError
 from mobileclip.towers.config import ModelConfig
 
 RECIPES = Path(__file__).parents[3] / "distill/recipes"
@@ -42,8 +42,8 @@ def read(folder: Path, text: str, **overrides: object) -> Recipe:
 )
 def test_every_shipped_recipe_is_valid_and_its_files_are_there(path: Path) -> None:
     recipe = Recipe.load(path)
-    assert locate(recipe.merges, path.parent).is_file()
-    recipe.student(path.parent)
+    assert not recipe.merges or locate(recipe.merges, path.parent).is_file()
+    assert recipe.tokenizer(path.parent)[1].vocab_size == recipe.student(path.parent).text.vocab_size
     assert recipe.licence and recipe.provenance
 
 
@@ -97,8 +97,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path, setting: str, value: object, s
 
 
 def test_a_missing_setting_and_a_broken_file_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="merges is missing"):
-        read(tmp_path, MINIMAL.replace('merges = "m"\n', ""))
+    with pytest.raises(ConfigError, match="model is missing"):
+        read(tmp_path, MINIMAL.replace('model = "pocket"\n', ""))
     with pytest.raises(ConfigError, match="not TOML"):
         read(tmp_path, "name = ")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -115,3 +115,62 @@ def test_settings_of_the_command_line_are_toml_or_text() -> None:
 def test_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="pocket"):
         ModelConfig.load("nothing-of-the-kind")
+
+
+def test_items_of_a_list_of_tables_can_be_set(tmp_path: Path) -> None:
+    settings = {"photos[0].file": "mine.csv", "open_clip[0].model": "ViT-B-16", "stages[0].px": 96}
+    recipe = read(tmp_path, MINIMAL, **settings)
+    assert recipe.photos[0].file == "mine.csv" and recipe.photos[0].name == "p"
+    assert recipe.teachers[0].weights() == {"ViT-B-16": ""} and recipe.stages[0].px == 96
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("photos[1].file", "the recipe has 1 photos, which are counted from 0"),
+        ("texts[0].file", "the recipe has 0 texts"),
+        ("photos[].file", "counted from 0"),
+        ("photos[-1].file", "counted from 0"),
+        ("photos.file", r"set all of it, or photos\[0\]"),
+        ("optim[0].lr", "the recipe has 0 optim"),
+    ],
+)
+def test_an_item_that_does_not_exist_cannot_be_set(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, MINIMAL, **{name: 1})
+
+
+def test_models_with_openai_s_tokenizer_need_no_merges(tmp_path: Path) -> None:
+    merges, tokenizer = read(tmp_path, MINIMAL, model="mobileclip-s0", merges="not used").tokenizer(tmp_path)
+    assert tokenizer.vocab_size == 49408 and len(merges) > 10**6
+    with pytest.raises(ConfigError, match="merges is missing; pocket has a tokenizer of its own"):
+        read(tmp_path, MINIMAL, merges="").tokenizer(tmp_path)
+
+
+def test_weights_are_next_to_the_recipe_or_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, here, home = tmp_path / "base", tmp_path / "here", tmp_path / "home"
+    for folder in (base, here, home):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    with pytest.raises(PocketclipError, match=rf"w.pt: no such file or folder, neither in {here} nor next to"):
+        locate_weights("w.pt", base)
+    (here / "w.pt").touch()
+    assert locate_weights("w.pt", base) == here / "w.pt"
+    (base / "w.pt").touch()
+    assert locate_weights("w.pt", base) == base / "w.pt"
+    (home / "v.pt").touch()
+    assert locate_weights("~/v.pt", base) == home / "v.pt" == locate_weights(str(home / "v.pt"), base)
+    assert locate_weights("mobileclip:bundles/pocket/merges.txt.gz", base).is_file()
+    with pytest.raises(PocketclipError, match="the package nowhere is needed"):
+        locate_weights("nowhere:w.pt", base)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1])
+def test_keep_start_is_a_share(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ConfigError, match="keep_start must lie in"):
+        read(tmp_path, MINIMAL, start="s", keep_start=value)
+    with pytest.raises(ConfigError, match=r"keep_start .* needs start"):
+        read(tmp_path, MINIMAL, keep_start=0.5)

@@ -16,6 +16,7 @@ from distill.recipe.check import check_recipe
 from distill.recipe.describe import all_settings, field_docs, to_toml
 from distill.recipe.shipped import find_recipe, header, shipped_recipes
 from mobileclip.errors import ConfigError
+from tests.distill.mixed import write_tar
 
 MERGES = "#version: 0.2\n"
 
@@ -99,6 +100,7 @@ def small(tmp_path: Path) -> Path:
         '[[checkpoints]]\npath = "teacher"\n[[stages]]\nepochs = 1\npx = 32\n'
     )
     (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "model.safetensors").touch()
     return tmp_path
 
 
@@ -113,6 +115,7 @@ def test_a_sound_recipe_has_no_problems(small: Path) -> None:
 def test_all_problems_are_reported_at_once_and_name_the_file(small: Path) -> None:
     for number in range(3):
         (small / "data" / f"{number}.jpg").unlink()
+    (small / "teacher" / "model.safetensors").unlink()
     (small / "teacher").rmdir()
     (small / "merges.txt").write_text(MERGES)
     recipe = Recipe.load(small / "recipe.toml", {"validate.captions": "none.csv", "init": "nowhere_at_all:x.pth"})
@@ -125,6 +128,34 @@ def test_all_problems_are_reported_at_once_and_name_the_file(small: Path) -> Non
     done = pocketclip("check", small / "recipe.toml", "--data", small / "data", "--json")
     assert done.returncode == 4 and len(json.loads(done.stdout)["problems"]) == 3
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 3
+
+
+def test_a_hint_follows_what_is_missing(small: Path) -> None:
+    hints = {"photos": "write one line per caption", "checkpoints": "hf download it", "start": "not asked for"}
+    (small / "data" / "captions.csv").unlink()
+    (small / "teacher" / "model.safetensors").unlink()
+    recipe = Recipe.load(small / "recipe.toml", {"hints": hints})
+    problems = check_recipe(recipe, small, small / "data").problems
+    assert [problem.rpartition("; ")[2] for problem in problems] == ["hf download it", "write one line per caption"]
+    assert problems[0].startswith(f"checkpoints.teacher: {small / 'teacher'}: no checkpoint in this folder")
+
+
+def test_reinforced_folders_are_opened(small: Path) -> None:
+    folder, photos = small / "data" / "dr", [{"name": "dr", "kind": "reinforced", "file": "dr"}]
+    folder.mkdir()
+
+    def problem() -> str:
+        findings = check_recipe(Recipe.load(small / "recipe.toml", {"photos": photos}), small, small / "data")
+        return "\n".join(findings.problems) or findings.found["photos.dr"]
+
+    assert "reinforcement.json: missing" in problem()
+    teachers = [{"identity": "ViT-L-14 openai", "dim": 8, "logit_scale": 100}]
+    (folder / "reinforcement.json").write_text(json.dumps({"schema": 1, "layout": "datacompdr", "teachers": teachers}))
+    assert "no .tar found" in problem()
+    write_tar(folder / "0.tar", [("a.paug.json", b"{}"), ("a.npz", b"")])
+    assert "none of its 1 samples has a picture, a caption and stored views; join the tars" in problem()
+    write_tar(folder / "0.tar", [("a.jpg", b""), ("a.txt", b"red"), ("a.paug.json", b"{}"), ("a.npz", b"")])
+    assert problem() == "1 tars, 1 photos in the first, taught by ViT-L-14 openai"
 
 
 def test_a_wrong_data_folder_is_one_problem(small: Path) -> None:

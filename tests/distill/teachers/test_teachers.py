@@ -66,6 +66,17 @@ def test_imagenet_s_classes_are_called_as_open_clip_calls_them(recipe_folder: Pa
     assert prompts[134] == "a photo of a crane bird" and prompts[985] == "a photo of a daisy flower"
 
 
+def test_a_checkpoint_embeds_the_names_of_classes(student: Path, data: Path, tmp_path: Path) -> None:
+    """As the vectors that a student with a classifier starts from."""
+    assert CheckpointTeacher(CheckpointConfig(str(student)), tmp_path).class_embeddings() is None
+    (data / "two.csv").write_text("file,label\n1.png,disc\n0.png,square\n")
+    for source, first, count in (("open_clip", "a photo of a tench", 1000), ("two.csv", "a photo of a square", 2)):
+        teacher = CheckpointTeacher(CheckpointConfig(str(student), class_names=source), tmp_path, data)
+        embeddings = teacher.class_embeddings()
+        assert embeddings is not None and embeddings.shape == (count, 32)
+        assert np.allclose(embeddings[0], teacher.encode_texts([first])[0], atol=1e-6)
+
+
 def test_all_named_teachers_teach_together(recipe_folder: Path, data: Path, student: Path, tmp_path: Path) -> None:
     overrides = {
         "checkpoints": [{"path": str(student)}, {"path": str(student), "logit_scale": 9.0}],

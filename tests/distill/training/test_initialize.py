@@ -122,6 +122,15 @@ def test_a_narrower_attention_is_what_the_kept_heads_do() -> None:
         assert torch.allclose(narrow.out(seen), wanted, atol=1e-5)
 
 
+def test_another_activation_is_refused() -> None:
+    """OpenAI's weights were trained with another one than OpenCLIP's."""
+    larger, student = small_model(), small_model()
+    text = dataclasses.replace(larger.config.text, activation="quick_gelu")
+    larger.config = dataclasses.replace(larger.config, text=text)
+    with pytest.raises(ConfigError, match="trained with quick_gelu; give the student"):
+        inherit(student, larger)
+
+
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ConfigError, match="not smaller"):
         inherit(small_model(width=256, heads=4), small_model())

@@ -11,6 +11,7 @@ from distill.config import Recipe
 from distill.evaluate.encoders import open_encoder
 from distill.evaluate.run import evaluate_captions
 from distill.training.run import prepare
+from distill.training.trainer import TrainingError
 from mobileclip.checkpoints import load_checkpoint
 from mobileclip.errors import ConfigError
 from tests.distill.conftest import run
@@ -80,3 +81,37 @@ def test_frozen_features_need_no_teacher_and_skip_unreadable_photos(
     assert trainer.feed.samples.unreadable == 1
     assert all(batch.pixels.isfinite().all() for batch in trainer.feed.batches(0, plan.stages[0], 0))
     assert len(list(trainer.run())) == 56 // 8
+
+
+def test_fine_tuning_keeps_a_share_of_its_start(plain: Path, data: Path, student: Path, tmp_path: Path) -> None:
+    """WiSE-FT, also of a run that is finished, and in the student that validation measures."""
+    settings: dict[str, Any] = {
+        "loss": ALONE,
+        "start": str(student),
+        "stages": [{"epochs": 1, "px": 48}],
+        "optim.lr_trunk": 1e-3,
+        "validate": {"labels": "colors/labels.csv", "split": "test"},
+    }
+    start = load_checkpoint(student).model.state_dict()
+    tuned = load_checkpoint(run(plain, data, tmp_path, **settings)).model.state_dict()
+    mixed = load_checkpoint(run(plain, data, tmp_path, keep_start=0.25, **settings)).model.state_dict()
+    for name, value in mixed.items():
+        if value.is_floating_point():
+            wanted = 0.25 * start[name] + 0.75 * tuned[name]
+            assert torch.allclose(value, wanted, rtol=2e-3, atol=2e-3), name
+    assert any(not torch.allclose(value, tuned[name], rtol=2e-3, atol=2e-3) for name, value in mixed.items())
+    saved = load_checkpoint(tmp_path / "checkpoints/step-00000005.pt").model.state_dict()
+    assert all(torch.allclose(value, tuned[name], rtol=2e-3, atol=2e-3) for name, value in saved.items())
+    again = run(plain, data, tmp_path / "at once", keep_start=0.25, **settings)
+    best = load_checkpoint(tmp_path / "at once" / "best").model.state_dict()
+    assert all(torch.equal(value, best[name]) for name, value in load_checkpoint(again).model.state_dict().items())
+    assert all(torch.equal(value, mixed[name]) for name, value in best.items())
+
+
+def test_only_the_share_of_the_start_may_change_when_a_run_is_finished(
+    plain: Path, data: Path, student: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"loss": ALONE, "start": str(student), "stages": [{"epochs": 1, "px": 48}]}
+    run(plain, data, tmp_path, **settings)
+    with pytest.raises(TrainingError, match="the run is finished, with other settings"):
+        run(plain, data, tmp_path, **settings, **{"keep_start": 0.5, "optim.lr": 1e-5})
