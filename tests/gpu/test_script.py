@@ -31,7 +31,7 @@ def test_every_part_agrees_with_the_cpu_and_is_written_as_json(tmp_path: Path) -
     for name, result in written["parts"].items():
         assert result["agrees"] and result["samples_per_second"] > 0 and result["memory"] > 2**20, name
         assert name in done.stdout
-    assert written["parts"]["fp32"]["gradient_cosine"] > 0.999999
+    assert all(written["parts"][name]["gradient_cosine"] > 0.999999 for name in parts if name != "bf16")
     assert 0 < written["parts"]["bf16"]["loss_difference"] < 0.01
     assert written["parts"]["cache"]["batch"] == 64
 
