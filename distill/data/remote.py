@@ -182,6 +182,8 @@ def _copy(url: str, target: Path) -> None:
         with FileLock(target.with_name(f".{target.name}.lock")):
             if target.exists():
                 return
+            for part in target.parent.glob(f".{target.name}.*.part"):  # of a process that was killed
+                part.unlink()
             for attempt in range(TRIES):
                 try:
                     files, path = _open(url)
@@ -213,7 +215,13 @@ def _copy_class_names(parent: str, folder: Path) -> None:
 
 def _open(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the path in it."""
-    files, path = fsspec.core.url_to_fs(url)
+    options: dict[str, Any] = {}
+    if url.startswith(("http://", "https://")):
+        import aiohttp
+
+        # By default, a file has to arrive within five minutes.
+        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=60)}
+    files, path = fsspec.core.url_to_fs(url, **options)
     return files, path
 
 

@@ -105,8 +105,11 @@ def test_a_copy_that_breaks_off_is_tried_again_and_never_kept(
                 raise ConnectionResetError("reset by peer")
 
     monkeypatch.setattr(type(files), "get_file", unsteady)
+    killed = local_path(f"{memory}/000.tar", tmp_path / "copies").with_name(".000.tar.99-0a1b2c3d.part")
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"half")
     (copy,) = local_tars(f"{memory}/000.tar", tmp_path / "copies")
-    assert copy.read_bytes() == (tars / "000.tar").read_bytes() and not failures
+    assert copy.read_bytes() == (tars / "000.tar").read_bytes() and not failures and not killed.exists()
     failures += ["short"] * 20
     with pytest.raises(DataError, match=r"001\.tar: [\d,]+ bytes arrived, not [\d,]+"):
         local_tars(f"{memory}/001.tar", tmp_path / "copies")
@@ -188,6 +191,8 @@ def test_processes_share_the_work_on_the_web(web: tuple[str, list[str]], tars: P
     assert sorted(path for path in sent if path.endswith(".tar")) == [f"/{n:03}.tar" for n in range(5)]
     copies = source_tars(f"{address}/{{000..004}}.tar", tmp_path / "none" / "..")[:1]
     assert [len(read_index(copy)[0]) for copy in copies] == [2]
+    timeout = remote._open(f"{address}/000.tar")[0].client_kwargs["timeout"]
+    assert timeout.total is None and timeout.sock_read, "a large tar may take hours, but not a stalled one"
     assert check_remote(f"{address}/000.tar") == (tars / "000.tar").stat().st_size
     with pytest.raises(DataError, match=r"/7\.tar: no such file"):
         check_remote(f"{address}/7.tar")
