@@ -152,6 +152,13 @@ def test_a_lost_process_is_one_line_and_other_errors_stay(monkeypatch: pytest.Mo
     assert not torch.distributed.is_initialized()
 
 
+def test_preparations_may_take_long_and_steps_may_not(tmp_path: Path) -> None:
+    """While the first process computes embeddings, the others wait; a step gives it up after `optim.timeout`."""
+    run_two_ranks("tests.distill.training.patience", str(tmp_path), limit=LIMIT)
+    assert (tmp_path / "0.prepared").exists() and (tmp_path / "1.prepared").exists()
+    assert (tmp_path / "1.lost").read_text().startswith("another process of this run ended, or doesn't answer")
+
+
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 
 
