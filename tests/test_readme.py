@@ -14,7 +14,8 @@ import typer
 from app.cli.main import app
 
 REPOSITORY = Path(__file__).parents[1]
-GUIDES = ("README.md", "distill/README.md", "export/README.md", "export/mobile.md")
+RECIPES = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("distill/recipes/*/README.md"))
+GUIDES = ("README.md", "distill/README.md", "export/README.md", "export/mobile.md", *RECIPES)
 PREFIXES = ("pocketclip ", "make ")
 
 
