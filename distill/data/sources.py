@@ -126,11 +126,11 @@ def list_photos(source: PhotoSource, data: PathLike) -> Listing:
     if source.kind == "webdataset":
         from distill.data.remote import source_tars  # needs packages that evaluating a bundle does without
 
-        return list_tars(source, source_tars(source.file, data))
+        return list_tars(source, source_tars(source.file, data), data)
     return _list_files(source, data)
 
 
-def list_tars(source: PhotoSource, tars: Sequence[Path]) -> Listing:
+def list_tars(source: PhotoSource, tars: Sequence[Path], data: PathLike) -> Listing:
     """Read the texts of tars, and count what can't be used.
 
     Raises:
@@ -139,7 +139,7 @@ def list_tars(source: PhotoSource, tars: Sequence[Path]) -> Listing:
     photos: list[CaptionedPhoto] = []
     reasons: Counter[str] = Counter()
     for tar in tars:
-        found, omissions = read_tar(tar, source)
+        found, omissions = read_tar(tar, source, data)
         photos += found
         reasons.update(_RUNNING.sub(r"\1", reason) for _, reason in omissions)
     if not photos:
@@ -148,7 +148,7 @@ def list_tars(source: PhotoSource, tars: Sequence[Path]) -> Listing:
     return Listing(tuple(photos), dict(reasons.most_common()))
 
 
-def read_tar(tar: PathLike, source: PhotoSource) -> tuple[list[CaptionedPhoto], list[Omission]]:
+def read_tar(tar: PathLike, source: PhotoSource, data: PathLike) -> tuple[list[CaptionedPhoto], list[Omission]]:
     """Return the photos of a tar that have a text, and everything else with its reason.
 
     Raises:
@@ -161,20 +161,22 @@ def read_tar(tar: PathLike, source: PhotoSource) -> tuple[list[CaptionedPhoto], 
             omissions.append(Omission(sample.key, sample.lacks))
             continue
         try:
-            photos.append(captioned(sample, source))
+            photos.append(captioned(sample, source, data))
         except SampleError as error:
             omissions.append(Omission(sample.key, str(error)))
     return photos, omissions
 
 
-def captioned(sample: TarSample, source: PhotoSource) -> CaptionedPhoto:
+def captioned(sample: TarSample, source: PhotoSource, data: PathLike) -> CaptionedPhoto:
     """Return a sample of a tar with its captions, or with texts made of its label by the source's templates.
+
+    Its key has the tar's path in the data folder, so that it is unique wherever that folder is.
 
     Raises:
         SampleError: it has no picture, no caption and no label, or they are damaged.
         DataError: its class has no name.
     """
-    key = f"{source.name}/{sample.tar.stem}/{sample.key}"
+    key = f"{source.name}/{_relative(sample.tar.with_suffix(''), Path(data))}/{sample.key}"
     if (label := sample.label()) is not None:
         phrase = readable_name(label, dict(source.names))
         return CaptionedPhoto(key, phrase, sample.photo, tuple(text.format(phrase) for text in source.templates))

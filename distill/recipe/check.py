@@ -186,15 +186,15 @@ def _reinforced(folder: Path) -> str:
 def _tars(source: PhotoSource, data: Path, findings: Findings) -> str:
     """Look for the tars of a source; those on another machine are read only if they were copied already."""
     if not is_remote(source.file):
-        return _usable(source_tars(source.file, data), source, findings)
+        return _usable(source_tars(source.file, data), source, data, findings)
     copies, about = find_copies(source.file, data)
-    return f"{about}: {_usable(copies, source, findings)}" if copies else about
+    return f"{about}: {_usable(copies, source, data, findings)}" if copies else about
 
 
-def _usable(tars: list[Path], source: PhotoSource, findings: Findings) -> str:
+def _usable(tars: list[Path], source: PhotoSource, data: Path, findings: Findings) -> str:
     """Read the texts of tars, at most `TARS` of them, and count what can't be used by its reason."""
     looked = tars[:: -(-len(tars) // TARS)]
-    listing = list_tars(source, looked)
+    listing = list_tars(source, looked, data)
     notes = [f"{count:,} × {reason}" for reason, count in listing.skipped.items()]
     where = f"{len(looked):,} of {len(tars):,} tars" if len(looked) < len(tars) else f"{len(tars):,} tars"
     if notes:

@@ -118,7 +118,7 @@ def _folder(path: Path, out: Path) -> Found:
 def _tars(path: Path) -> Found:
     tars = find_tars(path)
     source = PhotoSource(_name(path), "webdataset", path.name)
-    count = len(list_tars(source, tars[:10]).photos) * len(tars) // len(tars[:10])
+    count = len(list_tars(source, tars[:10], path.parent).photos) * len(tars) // len(tars[:10])
     return Found(source, path.parent, count, f"{len(tars)} WebDataset tars")
 
 

@@ -35,9 +35,11 @@ class ShardInput:
     tar: Path | None = None
     texts: tuple[str, ...] = ()
 
-    def read(self, sources: Mapping[str, PhotoSource]) -> tuple[Sequence[CaptionedPhoto], list[Omission]]:
-        """Return the photos, and what can't be used of the tar; `sources` are those of the recipe by name."""
-        return read_tar(self.tar, sources[self.source]) if self.tar else (self.samples, [])
+    def read(
+        self, sources: Mapping[str, PhotoSource], data: PathLike
+    ) -> tuple[Sequence[CaptionedPhoto], list[Omission]]:
+        """Return the photos, and what can't be used of the tar; `sources` are the recipe's, by name."""
+        return read_tar(self.tar, sources[self.source], data) if self.tar else (self.samples, [])
 
 
 def plan_shards(recipe: Recipe, data: PathLike) -> tuple[list[ShardInput], str]:

@@ -272,7 +272,7 @@ class Reinforcer:
                 {"key": f"{part.source}/{start + i}", "captions": [text], "text": first + i}
                 for i, text in enumerate(texts)
             ]
-        samples, omissions = part.read(self.photo_sources)
+        samples, omissions = part.read(self.photo_sources, self.data)
         builder.unread += [{"key": f"{part.source}/{key}", "unread": reason} for key, reason in omissions]
         started = time.perf_counter()
         views = self._views(samples) if samples else iter(())

@@ -23,7 +23,7 @@ def test_photos_of_tars_and_files_are_listed_alike(mixed_data: Path) -> None:
     corpus = Corpus.read(recipe(mixed_data, SOURCES), mixed_data)
     assert np.bincount(corpus.source_of).tolist() == [29, 12, 16], "one of the captioned photos is missing"
     last = corpus.samples[-1]
-    assert (last.key, last.captions, last.photo.open().size) == ("tars/00001/0007", ("über 1 7",), (72, 60))
+    assert (last.key, last.captions, last.photo.open().size) == ("tars/tars/00001/0007", ("über 1 7",), (72, 60))
     with pytest.raises(DataError, match=r"photos\.all: is reinforced already; name the photos that it was made from"):
         Corpus.read(recipe(mixed_data, {"all": {"kind": "reinforced", "file": "made"}}), mixed_data)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.config import PhotoSource
-from distill.data.sources import captioned, read_tar
+from distill.data.sources import captioned, list_photos, read_tar
 from distill.data.tables import DataError
 from distill.data.tars import SampleError, TarSample, find_tars, read_datacompdr, read_index
 from mobileclip.errors import PhotoError
@@ -34,7 +34,7 @@ def captions(tar: Path) -> dict[str, tuple[str, ...] | str]:
     found: dict[str, tuple[str, ...] | str] = {}
     for sample in read_index(tar)[0]:
         try:
-            found[sample.key] = captioned(sample, SOURCE).captions
+            found[sample.key] = captioned(sample, SOURCE, sample.tar.parent).captions
         except SampleError as error:
             found[sample.key] = str(error)
     return found
@@ -80,7 +80,10 @@ def test_captions_come_from_text_or_json(tmp_path: Path) -> None:
         "./p/5": ("below",),
     }
     four = next(sample for sample in read_index(tar)[0] if sample.key == "4")
-    assert captioned(four, SOURCE).synthetic == ("s1", "s2", "s3") and captioned(four, SOURCE).key == "s/a/4"
+    assert (
+        captioned(four, SOURCE, four.tar.parent).synthetic == ("s1", "s2", "s3")
+        and captioned(four, SOURCE, four.tar.parent).key == "s/a/4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_a_damaged_picture_is_a_photo_error(tmp_path: Path) -> None:
     )
     for sample, reason in zip(read_index(tar)[0], ("truncated", "not an image"), strict=True):
         with pytest.raises(PhotoError) as caught:
-            captioned(sample, SOURCE).photo.open()
+            captioned(sample, SOURCE, sample.tar.parent).photo.open()
         assert caught.value.reason == reason
 
 
@@ -171,7 +174,7 @@ def test_different_names_that_are_not_utf8_stay_different(tmp_path: Path) -> Non
     tar = write_tar(tmp_path / "a.tar", [*good("k1", 1), *good("k2", 2)])
     tar.write_bytes(_with_names(tar.read_bytes(), {b"k1.": b"\xe4\xff.", b"k2.": b"\xe4\xfe."}))
     samples, _ = read_index(tar)
-    keys = [captioned(sample, SOURCE).key for sample in samples]
+    keys = [captioned(sample, SOURCE, sample.tar.parent).key for sample in samples]
     assert len(set(keys)) == 2 and json.loads(json.dumps(keys)) == keys
 
 
@@ -293,7 +296,7 @@ def test_nothing_in_a_tar_is_executed(tmp_path: Path) -> None:
     }
     for members in samples.values():
         sample = only_sample(tmp_path, members)
-        assert captioned(sample, SOURCE).captions == ("a caption",)
+        assert captioned(sample, SOURCE, sample.tar.parent).captions == ("a caption",)
         with pytest.raises(SampleError, match="embeddings"):
             read_datacompdr(sample)
     assert not touched.exists()
@@ -326,7 +329,7 @@ def test_any_json_is_read_or_refused(
     sample = only_sample(
         folder, [("u.jpg", b"x"), (f"u.{member}", text), *([("u.txt", b"t")] if member != "json" else [])]
     )
-    for read in (lambda: captioned(sample, SOURCE), lambda: read_datacompdr(sample)):
+    for read in (lambda: captioned(sample, SOURCE, sample.tar.parent), lambda: read_datacompdr(sample)):
         try:
             read()
         except SampleError as error:
@@ -358,13 +361,15 @@ def test_a_cls_member_is_a_label(tmp_path: Path, above: bool) -> None:
     assert found["3"] == "cls: a number beyond the 2 names in classnames.txt"
     assert (found["4"], found["5"]) == ("cls: empty", "cls: not UTF-8")
     assert (found["7"], found["8"]) == (("a caption",), ("in json",))
-    groups = {s.key: captioned(s, SOURCE).group for s in read_index(tar)[0] if s.key in "179"}
+    groups = {s.key: captioned(s, SOURCE, s.tar.parent).group for s in read_index(tar)[0] if s.key in "179"}
     assert groups == {"1": "cat", "9": "cat", "7": "s/0/7"}
 
 
 def test_unusable_samples_are_left_out_with_a_reason(tmp_path: Path) -> None:
     members = [*good("a", 1), ("b.txt", b"no picture"), ("c.jpg", b"x"), ("d.png", b"x"), ("d.cls", b"dog")]
-    samples, omissions = read_tar(write_tar(tmp_path / "a.tar", [*members, ("e.jpg", b"x"), ("e.txt", b" ")]), SOURCE)
+    samples, omissions = read_tar(
+        write_tar(tmp_path / "a.tar", [*members, ("e.jpg", b"x"), ("e.txt", b" ")]), SOURCE, tmp_path
+    )
     assert [(sample.key, sample.group) for sample in samples] == [("s/a/a", "s/a/a"), ("s/a/d", "dog")]
     assert omissions == [("b", "no picture"), ("c", "no caption"), ("e", "no caption")]
 
@@ -372,4 +377,15 @@ def test_unusable_samples_are_left_out_with_a_reason(tmp_path: Path) -> None:
 def test_numbered_classes_without_names_are_one_line(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", [*good("a", 1), ("d.png", b"x"), ("d.cls", b"1")])
     with pytest.raises(DataError, match=r"a\.tar: d: class 1 has no name; put classnames.txt next to the tars"):
-        read_tar(tar, SOURCE)
+        read_tar(tar, SOURCE, tmp_path)
+
+
+def test_tars_of_the_same_name_in_two_folders_have_different_keys(tmp_path: Path) -> None:
+    """Otherwise their photos would count as the same. The keys don't depend on where the data folder is."""
+    keys = []
+    for place in ("here", "there"):
+        for folder in ("train", "val"):
+            write_tar(tmp_path / place / folder / "000.tar", good("x", 1))
+        source = PhotoSource("s", "webdataset", "{train,val}/*.tar")
+        keys.append([photo.key for photo in list_photos(source, tmp_path / place).photos])
+    assert keys[0] == keys[1] == ["s/train/000/x", "s/val/000/x"]

@@ -119,7 +119,7 @@ KINDS: dict[str, tuple[str, str, Callable[[Path, tuple[str, ...]], None], tuple[
 def read(source: PhotoSource, data: Path) -> list[str]:
     """Read the caption of each photo, in order."""
     if source.kind == "webdataset":
-        found = [captioned(sample, source).captions for sample in read_index(data / source.file)[0]]
+        found = [captioned(sample, source, data).captions for sample in read_index(data / source.file)[0]]
     else:
         found = [sample.texts for sample in list_photos(source, data).photos]
     assert all(len(captions) == 1 for captions in found)
