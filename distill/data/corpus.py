@@ -113,8 +113,9 @@ class Corpus:
         for number in range(len(self.shares)):
             members = np.flatnonzero(self.source_of == number)
             rows += _spaced(members, math.ceil(share * len(members))).tolist()
-        used = np.unique(np.concatenate([self.text_ids[row] for row in rows]))
-        paired = np.unique(np.concatenate(self.text_ids))
+        none = np.zeros(0, np.int64)
+        used = np.unique(np.concatenate([none, *(self.text_ids[row] for row in rows)]))
+        paired = np.unique(np.concatenate([none, *self.text_ids]))
         others = np.setdiff1d(np.arange(len(self.texts)), paired)
         kept = np.concatenate([used, _spaced(others, texts)])
         return Corpus(

@@ -120,8 +120,8 @@ def try_recipe(
         preparation = 0.0
         if whole is not None and few is not None:
             photos = sum(count * tars[number] for number, count in enumerate(_sizes(whole)))
-            texts = len(whole.texts) * photos / len(whole.samples)
-            preparation = watch.estimate(photos / len(few.samples), texts / len(few.texts))
+            texts = len(whole.texts) * photos / len(whole.samples) if whole.samples else len(whole.texts)
+            preparation = watch.estimate(photos / max(1, len(few.samples)), texts / len(few.texts))
         stages, epoch = [], 0
         for stage in recipe.stages:
             seconds, rate = _time(trainer, epoch)

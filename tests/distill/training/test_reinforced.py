@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill.recipe.check import check_recipe
 from distill.reinforce.shards import SIDECAR
 from distill.training.run import prepare
 from distill.training.trainer import TrainingError
+from distill.training.trial import try_recipe
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
 from mobileclip.towers import CLIP
 from tests.distill.mixed import SOURCES, TinyTeacher, recipe
@@ -112,3 +114,27 @@ def test_a_run_with_online_teachers_resumes(
     run(tmp_path / "parts", 5)
     parts = run(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_texts_alone_train_the_text_tower(
+    mixed_data: Path, mixed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a recipe that names no photos, as a trial and for real."""
+    monkeypatch.setattr("distill.training.run.make_teachers", lambda *_: (TinyTeacher(0),))
+    plan = recipe(
+        tmp_path,
+        {},
+        texts=[{"name": "words", "kind": "lines", "file": "words.txt"}],
+        stages=[{"epochs": 3, "texts_only": True}],
+        optim={"batch": 2, "extra_texts": 0},
+        loss={"contrastive": 0.0},
+    )
+    assert check_recipe(plan, mixed_model, mixed_data).found["texts.words"] == "4 texts"
+    (trial,) = try_recipe(plan, mixed_model, mixed_data, lambda *_: None, workers=0).stages
+    assert trial.steps == 6
+    run = prepare(plan, mixed_model, mixed_data, tmp_path / "run", lambda *_: None, workers=0)
+    before = {name: value.clone() for name, value in run.trainer.model.state_dict().items()}
+    assert len(list(run.trainer.run())) == 6
+    after = run.trainer.model.state_dict()
+    moved = {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"text"} and (run.finish() / "model.safetensors").is_file()
