@@ -19,7 +19,7 @@ from mobileclip.towers.text import Block
 PHOTOS, TEXTS, BATCH = 1024, 4096, 64
 """Photos and texts that a student is aligned by, and how many of them go through a tower at a time."""
 
-UNDETERMINED = 1e-5
+UNDETERMINED = 1e-6
 """How much, next to embeddings of unit length, a rotation tends to leave directions as they are."""
 
 Layers = Literal["first", "every"]
@@ -69,11 +69,11 @@ def _rotate(model: CLIP, sides: list[tuple[Tensor, Tensor]]) -> float:
     """Rotate a student to fit pairs of its own and the teacher's embeddings; returns their mean cosine afterwards."""
     student, teacher = (torch.cat(side) for side in zip(*sides, strict=True))
     # A few photos weigh as much as many texts.
-    weight = torch.cat([torch.full((len(own), 1), 1 / len(own)) for own, _ in sides])
+    weight = torch.cat([torch.full((len(own), 1), 1 / len(own), device=own.device) for own, _ in sides])
     # Directions that no photo or text determines stay as they are, so a model isn't rotated to match itself.
-    stay = UNDETERMINED * torch.eye(student.shape[1], device=student.device)
-    left, _, right = torch.linalg.svd((student * weight).T @ teacher + stay)
-    rotation = left @ right
+    stay = UNDETERMINED * torch.eye(student.shape[1], dtype=torch.float64)
+    left, _, right = torch.linalg.svd(((student * weight).T @ teacher).cpu().double() + stay)
+    rotation = (left @ right).to(student)
     for layer in (*model.image.last_layers(), model.text.projection):
         layer.weight.copy_(rotation.T @ layer.weight)
         if layer.bias is not None:

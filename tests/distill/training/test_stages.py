@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What two processes left of every case, and of the runs that one process began."""
     folder = tmp_path_factory.mktemp("stages")
     for strategy in RESUMED:
         train("vit", strategy, folder / f"from-one-{strategy}", STOP)
     run_two_ranks("tests.distill.training.two_ranks_stages", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # a gigabyte of checkpoints
 
 
 @pytest.fixture(scope="module")
