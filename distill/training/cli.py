@@ -55,9 +55,9 @@ def train(
     resume: Annotated[
         str,
         typer.Option(
-            metavar="auto|never|PATH",
-            help="auto: from the last checkpoint in the run's folder, if there is one. never: refuse a folder with "
-            "checkpoints. PATH: from this checkpoint of a run, or from the last one in this run's folder.",
+            metavar="CHECKPOINT",
+            help="auto: the last checkpoint in the run's folder, if there is one. never: refuse a folder with "
+            "checkpoints. Otherwise the path of a checkpoint, or of the folder of another run.",
         ),
     ] = "auto",
     settings: Annotated[
@@ -87,7 +87,7 @@ def train(
     with Ctrl-C at any time; the same command resumes from the last checkpoint. Under torchrun, all processes train one
     student.
 
-    With --resume PATH, the optimizer, the step and the schedule continue too. PATH can be an earlier checkpoint of this
+    With a path for --resume, the optimizer, the step and the schedule continue too. PATH can be an earlier checkpoint of this
     run, whose later ones are then replaced, or one of another run, until this run has a checkpoint. To use only the
     weights, set start=PATH.
 
