@@ -57,7 +57,7 @@ def train(
         typer.Option(
             metavar="CHECKPOINT",
             help="auto: the last checkpoint in the run's folder, if there is one. never: refuse a folder with "
-            "checkpoints. Otherwise the path of a checkpoint, or of the folder of another run.",
+            "checkpoints. Otherwise, the path of a checkpoint, or of a run's folder for its last one.",
         ),
     ] = "auto",
     settings: Annotated[
@@ -87,8 +87,8 @@ def train(
     with Ctrl-C at any time; the same command resumes from the last checkpoint. Under torchrun, all processes train one
     student.
 
-    With a path for --resume, the optimizer, the step and the schedule continue too. PATH can be an earlier checkpoint of this
-    run, whose later ones are then replaced, or one of another run, until this run has a checkpoint. To use only the
+    With a path for --resume, the optimizer, the step and the schedule continue too. It can be an earlier checkpoint of
+    this run, whose later ones are then replaced, or one of another run, until this run has a checkpoint. To use only the
     weights, set start=PATH.
 
     [bold]Examples[/bold]
