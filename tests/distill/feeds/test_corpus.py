@@ -58,6 +58,7 @@ def test_photos_texts_and_embeddings_belong_together(feed: Feed, stage: Stage) -
         assert not set(texts[:8].tolist()) & set(texts[8:].tolist()), "no photo has an extra text"
         for bank, teacher, near in zip(samples.banks, batch.teachers, batch.reference, strict=True):
             assert teacher.scale == near.scale == bank.logit_scale
+            assert teacher.image.shape == (8, bank.photos.shape[1]) and teacher.text.shape == (14, bank.texts.shape[1])
             assert near.image.shape == near.text.shape == (8, bank.photos.shape[1])
         assert batch.tried == 8 and batch.unread == 0
         if stage.features:
@@ -92,7 +93,10 @@ def test_texts_are_drawn_once_with_others_of_similar_length(feed: Feed, monkeypa
 
     assert spread(drawn.numpy()) < 0.75 * spread(np.random.default_rng(0).permutation(count)[: len(drawn)])
     longest = samples.text_lengths[drawn.numpy()].reshape(-1, 14).max(axis=1).tolist()
-    assert longest != sorted(longest), "short and long batches are shuffled"
+    assert longest != sorted(longest)
+    monkeypatch.setattr(stepping, "SORT_WINDOW", 64)
+    lengths = [int((batch.tokens != 0).sum(dim=1).max()) for batch in feed.batches(0, TEXTS, 0)]
+    assert lengths != sorted(lengths), "short and long batches are shuffled, also within a window"
     feed.config = dataclasses.replace(feed.config, text=dataclasses.replace(feed.config.text, causal=False))
     plain = torch.cat([batch.teachers[0].text[:, 0].long() for batch in feed.batches(0, TEXTS, 0)])
     assert spread(plain.numpy()) > spread(drawn.numpy()), "a tower that isn't causal gains nothing"

@@ -34,6 +34,7 @@ def test_a_teacher_sees_the_student_s_crop_at_its_own_size(
         crops = [(picture, augmentation) for picture, augmentation, px in seen if px == STAGE.px]
         assert len(crops) == len(batch.pixels) and batch.reference == () and len(batch.tokens) == len(batch.pixels) + 4
         unread += batch.unread
+        assert [teacher.scale for teacher in batch.teachers] == [30.0, 31.0]
         for t, teacher in enumerate(feed.targets.teachers):
             views = [apply(picture, augmentation, teacher.px) for picture, augmentation in crops]
             expected = torch.nn.functional.normalize(torch.from_numpy(teacher.encode_pictures(views)), dim=1)

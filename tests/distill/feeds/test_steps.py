@@ -178,6 +178,13 @@ def test_a_share_is_rounded_to_whole_photos(share: float) -> None:
     assert sorted(order[order >= 5]) == [5, 6, 7, 8]
 
 
+def test_sources_are_evenly_mixed() -> None:
+    order = draw_epoch([(1.0, [50, 50]), (1.0, [100])], 0, 0)
+    assert sorted(order) == list(range(200))
+    for start in range(0, 200, 50):
+        assert 10 < (order[start : start + 50] < 100).sum() < 40
+
+
 def test_extra_texts_are_not_those_of_the_photos(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
     feed = online_feed(home, config, tokenizer)
     optim = dataclasses.replace(feed.recipe.optim, extra_texts=40)
