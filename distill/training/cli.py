@@ -90,6 +90,15 @@ def train(
     With a path for --resume, the optimizer, the step and the schedule continue too. It can be an earlier checkpoint of
     this run, whose later ones are then replaced, or one of another run, until this run has a checkpoint. To use only
     the weights, set start=PATH.
+
+    [bold]Examples[/bold]
+
+    \b
+    pocketclip train quickstart
+    pocketclip train pocket --data ~/data --dry-run
+    pocketclip train my.toml --data ~/data --set optim.batch=64 --set optim.precision=fp32
+    pocketclip train my.toml --data ~/data --resume runs/mine/checkpoints/step-00001000.pt
+    torchrun --nproc-per-node 4 --no-python pocketclip train my.toml --data ~/data
     """
     file = recipe_file(recipe)
     try:
