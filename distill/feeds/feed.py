@@ -80,7 +80,7 @@ class Feed:
         # Other towers than causal ones process the padding anyway.
         sort = self.config.text.causal
         steps = Steps(samples, stage, recipe.optim, recipe.seed, epoch, self.tokenizer, self.config.pixels, sort)
-        reference = self._reference(epoch)
+        reference = () if samples.reference_per_step else self._reference(epoch)
         for number, rows in enumerate(prepare_steps(steps, first, self.workers), first):
             if samples.reference_per_step:
                 reference = self._reference(epoch, number)

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from distill.feeds.steps import StepRows
 from distill.losses import TeacherEmbeddings
-from distill.teachers.base import ClassifyingTeacher, NamingTeacher, Teacher
-from mobileclip.vectors import Floats
+from distill.teachers.base import ClassifyingTeacher, NamingTeacher, Teacher, unit_tensor
 
 
 class Targets(Protocol):
@@ -90,11 +88,6 @@ class OnlineTargets:
         if not (self.classify and rows.photo_targets and isinstance(first, ClassifyingTeacher)):
             return None
         return first.classify_pictures(_pictures(rows.photo_targets[0]))
-
-
-def unit_tensor(vectors: Floats) -> Tensor:
-    """Return embeddings (n, d) as float32 unit rows."""
-    return F.normalize(torch.from_numpy(vectors).float(), dim=-1)
 
 
 def _pictures(views: Tensor) -> list[Image.Image]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -102,3 +104,8 @@ def stamp(path: Path) -> str:
     """Return size and modification time of a file, so that new weights at the same path give a new identity."""
     status = path.stat()
     return f"{status.st_size}/{status.st_mtime_ns}"
+
+
+def unit_tensor(vectors: Floats) -> Tensor:
+    """Return embeddings (n, d) as float32 unit rows."""
+    return F.normalize(torch.from_numpy(vectors).float(), dim=-1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from distill.losses import Need
 from distill.progress import ReportProgress
 from distill.teachers import aligned, openclip, student  # noqa: F401 (imported to register their constructors)
 from distill.teachers.bank import TeacherBank
-from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, NamingTeacher, Teacher
+from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, NamingTeacher, Teacher, unit_tensor
 from distill.teachers.cache import VectorCache
 from distill.teachers.registry import TeacherContext, construct_teacher
 from mobileclip.files import PathLike
@@ -66,10 +65,10 @@ def make_banks(
                 images, texts = cache.images(teacher, photos), cache.texts(teacher, corpus.texts)
             classes = posterior = None
             if isinstance(teacher, NamingTeacher) and (embeddings := teacher.class_embeddings()) is not None:
-                classes = _unit(embeddings)
+                classes = unit_tensor(embeddings)
             if isinstance(teacher, ClassifyingTeacher) and recipe.loss.needing(Need.POSTERIOR):
                 posterior = teacher.log_posterior(photos)
-            banks.append(TeacherBank(_unit(images), _unit(texts), teacher.logit_scale, classes, posterior))
+            banks.append(TeacherBank(unit_tensor(images), unit_tensor(texts), teacher.logit_scale, classes, posterior))
     return tuple(banks)
 
 
@@ -89,7 +88,3 @@ def _cache(out: PathLike, report: ReportProgress) -> VectorCache:
         report(f"teacher {what}", done, total, note)
 
     return VectorCache(Path(out) / CACHE, report_teacher)
-
-
-def _unit(embeddings: object) -> Tensor:
-    return F.normalize(torch.as_tensor(embeddings), dim=-1)

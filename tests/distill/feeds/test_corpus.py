@@ -1,6 +1,7 @@
 """Batches of a corpus with cached embeddings: rows belong together, references and texts are drawn as documented."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def number_embeddings(feed: Feed) -> CorpusSamples:
 
 
 @pytest.fixture
-def feed(home, config: ModelConfig, tokenizer: Tokenizer) -> Feed:  # type: ignore[no-untyped-def]
+def feed(home: Path, config: ModelConfig, tokenizer: Tokenizer) -> Feed:
     return cached_feed(home, config, tokenizer, **FEW_EXTRA)
 
 
