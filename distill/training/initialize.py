@@ -72,7 +72,8 @@ def _rotate(model: CLIP, sides: list[tuple[Tensor, Tensor]]) -> float:
     weight = torch.cat([torch.full((len(own), 1), 1 / len(own), device=own.device) for own, _ in sides])
     # Directions that no photo or text determines stay as they are, so a model isn't rotated to match itself.
     stay = UNDETERMINED * torch.eye(student.shape[1], dtype=torch.float64)
-    left, _, right = torch.linalg.svd(((student * weight).T @ teacher).cpu().double() + stay)
+    # In float64, because rounding would rotate the directions that hardly any photo or text determines.
+    left, _, right = torch.linalg.svd((student * weight).cpu().double().T @ teacher.cpu().double() + stay)
     rotation = (left @ right).to(student)
     for layer in (*model.image.last_layers(), model.text.projection):
         layer.weight.copy_(rotation.T @ layer.weight)

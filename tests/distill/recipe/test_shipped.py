@@ -120,7 +120,7 @@ def test_corrections(here: Path, data: Path, recipe_folder: Path, classifying: P
     table = [{"file": f"colors/{file}", "label": label, "rejected": "black"} for file, label, _ in rows]
     (data / "corrections.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
     settings = [f"model={classifying}", f"merges={merges}", "start=mine", "checkpoints[0].path=mine"]
-    settings += ["optim.batch=16", "stages[0].epochs=2"]
+    settings += ["optim.batch=16", "stages[0].epochs=2", "optim.lr=1e-2", "optim.lr_text=1e-2"]
     _, losses = train("corrections", data, here / "run", settings)
     assert losses[-1]["contrastive"] < losses[0]["contrastive"]
     tuned = load_checkpoint(here / "run/student").model.state_dict()
