@@ -15,6 +15,7 @@ from distill.evaluate.calibration import Fit, fit_thresholds
 from distill.evaluate.evidence import (
     MEASURE,
     SEEN,
+    Evidence,
     KnownPhoto,
     LabelEvidence,
     read_evidence,
@@ -41,14 +42,19 @@ class LabelData:
     """Labels, and photos of which is known what they show.
 
     Attributes:
-        labels: with their prompts; may be empty.
+        evidence: the labels with their prompts, and what a camera roll consists of; may be empty.
         photos: those that thresholds are fitted on, and those held out.
         vectors: float32 (labels, d), unit rows, by float32 PyTorch: every engine uses the same.
     """
 
-    labels: Sequence[LabelEvidence]
+    evidence: Evidence
     photos: Sequence[KnownPhoto]
     vectors: Floats
+
+    @property
+    def labels(self) -> tuple[LabelEvidence, ...]:
+        """The labels with their prompts; may be empty."""
+        return self.evidence.labels
 
 
 def read_labels(file: PathLike | None, data: PathLike | None, encoder: TorchModel) -> LabelData:
@@ -58,11 +64,11 @@ def read_labels(file: PathLike | None, data: PathLike | None, encoder: TorchMode
         DataError: a file or data set is missing or damaged.
     """
     if file is None or data is None:
-        return LabelData((), (), np.zeros((0, encoder.dim), np.float32))
+        return LabelData(Evidence((), ()), (), np.zeros((0, encoder.dim), np.float32))
     evidence = read_evidence(file)
     photos = read_known_photos(data, evidence.collections)
     vectors = [average_prompts(encoder.encode_texts(label.prompts)) for label in evidence.labels]
-    return LabelData(evidence.labels, photos, np.array(vectors, np.float32).reshape(-1, encoder.dim))
+    return LabelData(evidence, photos, np.array(vectors, np.float32).reshape(-1, encoder.dim))
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,16 @@ class LabelFit:
     cosines: Floats
     known: NDArray[np.int8]
 
-    def tagging(self) -> dict[str, Any]:
-        """Figures of tags on the held-out photos, with their intervals; this takes a while."""
-        figures = tagging(self.cosines, self.known, self.fit.scores(self.cosines), ENOUGH)
+    def tagging(self, labels: LabelSet) -> dict[str, Any]:
+        """Figures of the tags by these labels on the held-out photos, with their intervals; this takes a while."""
+        given, scores = labels.give(self.cosines)
+        figures = tagging(self.cosines, self.known, scores, ENOUGH, given)
         short = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 4))
         return {"photos": len(self.cosines), **short}
 
 
-def labels_toml(labels: Sequence[LabelEvidence], fit: Fit) -> bytes:
-    """A bundle's labels file."""
+def fitted_labels(evidence: Evidence, fit: Fit) -> LabelSet:
+    """The labels of a bundle."""
     entries = [
         Label(
             name=label.name,
@@ -102,10 +109,14 @@ def labels_toml(labels: Sequence[LabelEvidence], fit: Fit) -> bytes:
             threshold=round(float(fit.threshold[i]), 5),
             slope=round(float(fit.slope[i]), 3),
             positives=int(fit.positives[i]),
+            least=round(float(fit.least[i]), 4),
+            search_only=bool(fit.search_only[i]),
+            prevalence=float(f"{fit.prevalence[i]:.2g}"),
+            implies=label.implies,
         )
-        for i, label in enumerate(labels)
+        for i, label in enumerate(evidence.labels)
     ]
-    return LabelSet(tuple(entries)).dumps().encode("utf-8")
+    return LabelSet(entries, evidence.exclusive)
 
 
 def fit_variants(
@@ -134,7 +145,7 @@ def fit_variants(
         photos = list(data.photos)
         if interpreted and len(photos) > INTERPRETED_PHOTOS:
             photos = [photos[int(i)] for i in np.linspace(0, len(photos) - 1, INTERPRETED_PHOTOS)]
-        some = LabelData(data.labels, photos, data.vectors)
+        some = LabelData(data.evidence, photos, data.vectors)
         with ExitStack() as stack:
             towers = [stack.enter_context(running(variant, exact, threads)) for variant in chosen]
             found = _fit(towers, exact, some, progress)
@@ -146,19 +157,21 @@ def _fit(towers: Sequence[RunningTowers], exact: TorchModel, data: LabelData, pr
     held_out = [photo for photo in data.photos if photo.role == MEASURE]
     others = [photo for photo in data.photos if photo.role != MEASURE]
     measured = _cosines([exact, *towers], held_out, data.vectors, "held-out photos", progress)
-    fitting = _cosines(towers, others, data.vectors, "photos", progress)
+    fitting = _cosines(towers, data.evidence.views(others), data.vectors, "photos", progress)
     known, fitting_known = truth(measured.photos, data.labels), truth(fitting.photos, data.labels)
     seen = np.array([photo.role == SEEN for photo in fitting.photos], bool)
+    weights = data.evidence.weights(fitting.photos)
     map_exact = _map(measured.cosines[0], known)
     fits = []
     for cosines, held in zip(fitting.cosines, measured.cosines[1:], strict=True):
-        fit = fit_thresholds(cosines, fitting_known, seen)
+        fit = fit_thresholds(cosines, fitting_known, seen, weights)
         calibration = {
             "photos": len(measured.photos) + len(fitting.photos),
             "unreadable": measured.unreadable + fitting.unreadable,
             "optimism": round(fit.optimism, 3),
             "labels_fitted": int((fit.positives > 0).sum()),
             "labels_pooled": int((fit.positives == 0).sum()),
+            "labels_search_only": int(fit.search_only.sum()),
         }
         fits.append(LabelFit(fit, _map(held, known), map_exact, calibration, held, known))
     return fits
@@ -188,7 +201,10 @@ def _cosines(
 ) -> _Cosines:
     paths = [photo.path for photo in photos]
     vectors, kept, errors = encode_photos(
-        _SideBySide(encoders), paths, lambda done, total: progress(phase, done, total)
+        _SideBySide(encoders),
+        paths,
+        lambda done, total: progress(phase, done, total),
+        [photo.degraded for photo in photos],
     )
     if not kept:
         return _Cosines([np.zeros((0, len(label_vectors)), np.float32)] * len(encoders), [], len(errors))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from export.answers import known_answers, npy
-from export.labels import LabelData, LabelFit, labels_toml
+from export.labels import LabelData, LabelFit, fitted_labels
 from export.measure.report import as_json, machine, plot
 from export.measure.variants import Reference
 from export.onnx.convert import IMAGE_OUTPUTS, export_head, pools_by_mean
@@ -63,7 +63,8 @@ class ExportResult:
         }
         if self.fits:
             fit = self.fits[str(first.variant)]
-            report |= {"tagging": fit.tagging(), "calibration": fit.calibration}
+            labels = fitted_labels(self.labels.evidence, fit.fit)
+            report |= {"tagging": fit.tagging(labels), "calibration": fit.calibration}
         return report
 
     def _figures(self, entry: MeasuredVariant) -> dict[str, Any]:
@@ -130,10 +131,11 @@ class ExportResult:
     def _label_files(self) -> dict[str, bytes]:
         if not self.fits:
             return {LABELS: b""}
-        return {
-            self._labels_file(entry): labels_toml(self.labels.labels, self.fits[str(entry.variant)].fit)
-            for entry in self.selection.kept
-        }
+        return {self._labels_file(entry): self._labels_toml(entry) for entry in self.selection.kept}
+
+    def _labels_toml(self, entry: MeasuredVariant) -> bytes:
+        fit = self.fits[str(entry.variant)].fit
+        return fitted_labels(self.labels.evidence, fit).dumps().encode("utf-8")
 
     def _labels_file(self, entry: MeasuredVariant) -> str:
         """The first engine's default has the file that the manifest names for all."""

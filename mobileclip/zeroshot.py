@@ -2,6 +2,8 @@
 
 A logistic curve over a label's cosine decides, with a threshold fitted on labeled photos (Platt scaling, Platt 1999).
 Each label is decided separately, without a softmax over all labels: a photo may have many labels, and often has none.
+Two kinds of rules connect labels: one can imply another ("puppy" implies "dog"), and of a group of labels that rarely
+hold at once, only the most probable is given.
 """
 
 import json
@@ -17,7 +19,7 @@ import numpy.typing as npt
 from mobileclip.errors import BundleError
 from mobileclip.vectors import unit_rows
 
-__all__ = ["TEMPLATES", "Label", "LabelSet", "average_prompts", "expand"]
+__all__ = ["TEMPLATES", "Label", "LabelSet", "average_prompts", "expand", "telling"]
 
 TEMPLATES = (
     "a photo of {}.",
@@ -31,7 +33,7 @@ TEMPLATES = (
 """Prompts for a class name: many ways to photograph one thing."""
 
 TAG_PROBABILITY = 0.5
-"""A photo is tagged with the labels that have at least this probability."""
+"""A photo is tagged with the labels that have at least this probability, unless a label's `least` is higher."""
 
 
 def expand(name: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
@@ -74,6 +76,12 @@ class Label:
         threshold: the cosine at which the label has probability 0.5.
         slope: steepness of the logistic curve, per unit of cosine, above 0.
         positives: photos with this label that the threshold was fitted on; 0 if the pooled rule was used.
+        least: the probability from which a photo gets the label, at least `TAG_PROBABILITY`.
+        search_only: whether no photo gets the label, because the evidence doesn't show from which probability on it
+            is right. It can be searched for.
+        prevalence: share of the photos of a camera roll that show the label; 0 if unknown. Of a photo's labels, rare
+            ones say more.
+        implies: names of labels that hold whenever this one does.
     """
 
     name: str
@@ -82,6 +90,10 @@ class Label:
     threshold: float
     slope: float
     positives: int = 0
+    least: float = TAG_PROBABILITY
+    search_only: bool = False
+    prevalence: float = 0.0
+    implies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("name", "group"):
@@ -95,7 +107,7 @@ class Label:
         ):
             raise ValueError(f"label {self.name!r}: prompts must be a list of at least one text")
         object.__setattr__(self, "prompts", tuple(prompts))
-        for field in ("threshold", "slope"):
+        for field in ("threshold", "slope", "least", "prevalence"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"label {self.name!r}: {field} must be a number")
@@ -104,51 +116,74 @@ class Label:
             raise ValueError(f"label {self.name!r}: slope must be above 0")
         if isinstance(self.positives, bool) or not isinstance(self.positives, int) or self.positives < 0:
             raise ValueError(f"label {self.name!r}: positives must be a whole number, at least 0")
+        if not TAG_PROBABILITY <= self.least <= 1 or not 0 <= self.prevalence <= 1:
+            raise ValueError(f"label {self.name!r}: least must lie in {TAG_PROBABILITY:g} … 1, prevalence in 0 … 1")
+        if not isinstance(self.search_only, bool):
+            raise ValueError(f"label {self.name!r}: search_only must be true or false")
+        implied: Any = self.implies
+        if not isinstance(implied, (list, tuple)) or not all(isinstance(name, str) for name in implied):
+            raise ValueError(f"label {self.name!r}: implies must be a list of names")
+        object.__setattr__(self, "implies", tuple(implied))
 
 
 class LabelSet:
     """Labels in a fixed order, one for each row of the bundle's label vectors."""
 
-    def __init__(self, labels: Iterable[Label]) -> None:
+    def __init__(self, labels: Iterable[Label], exclusive: Iterable[Sequence[str]] = ()) -> None:
         """Keep the labels in the given order.
 
+        Args:
+            labels: the labels.
+            exclusive: groups of names of which only the most probable is given.
+
         Raises:
-            ValueError: two labels have the same name.
+            ValueError: two labels have the same name, a name of a rule is unknown, or labels imply each other.
         """
         self._labels = tuple(labels)
-        self._by_name = {label.name: label for label in self._labels}
-        if len(self._by_name) < len(self._labels):
+        self.exclusive = tuple(tuple(group) for group in exclusive)
+        self._row = {label.name: row for row, label in enumerate(self._labels)}
+        if len(self._row) < len(self._labels):
             names = [label.name for label in self._labels]
             repeated = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"label {repeated!r} is defined twice")
+        for name in (name for names in (*self.exclusive, *(label.implies for label in self._labels)) for name in names):
+            if name not in self._row:
+                raise ValueError(f"label {name!r} isn't defined, but a rule names it")
         self._thresholds = np.array([label.threshold for label in self._labels])
         self._slopes = np.array([label.slope for label in self._labels])
+        self._least = np.array([np.inf if label.search_only else label.least for label in self._labels])
+        self._implications = self._sorted_implications()
+
+    def _sorted_implications(self) -> list[tuple[int, int]]:
+        """Return rows of pairs (label, label that it implies), each after all pairs that lead to it."""
+        waiting = {row: {self._row[name] for name in label.implies} for row, label in enumerate(self._labels)}
+        pairs: list[tuple[int, int]] = []
+        while waiting:
+            implied = set().union(*waiting.values())
+            first = [row for row in waiting if row not in implied]
+            if not first:
+                raise ValueError(f"label {self._labels[min(waiting)].name!r} implies itself")
+            pairs += [(row, above) for row in first for above in sorted(waiting.pop(row))]
+        return pairs
 
     @classmethod
     def loads(cls, text: str) -> "LabelSet":
-        """Read `labels.toml`: a list of [[label]] tables with the fields of `Label`.
+        """Read `labels.toml`: a list of [[label]] tables with the fields of `Label`, and perhaps `exclusive`.
 
         Raises:
             BundleError: it isn't a labels file.
         """
         try:
-            tables: Any = tomllib.loads(text).get("label", [])
-            return cls(Label(**table) for table in tables)
+            fields: dict[str, Any] = tomllib.loads(text)
+            return cls((Label(**table) for table in fields.get("label", [])), fields.get("exclusive", ()))
         except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
             raise BundleError(f"labels: {error}") from None
 
     def dumps(self) -> str:
         """Return the text of `labels.toml`, which `loads` reads back as an equal set."""
-        return "\n".join(
-            "[[label]]\n"
-            f"name = {_toml_text(label.name)}\n"
-            f"group = {_toml_text(label.group)}\n"
-            f"prompts = [{', '.join(map(_toml_text, label.prompts))}]\n"
-            f"threshold = {label.threshold!r}\n"
-            f"slope = {label.slope!r}\n"
-            f"positives = {label.positives}\n"
-            for label in self._labels
-        )
+        groups = "".join(f"  {_toml_list(group)},\n" for group in self.exclusive)
+        head = f"exclusive = [\n{groups}]\n\n" if groups else ""
+        return head + "\n".join(map(_toml_table, self._labels))
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self._labels)
@@ -157,16 +192,16 @@ class LabelSet:
         return len(self._labels)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return name in self._row
 
     def __getitem__(self, name: str) -> Label:
-        return self._by_name[name]
+        return self._labels[self._row[name]]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LabelSet) and self._labels == other._labels
+        return isinstance(other, LabelSet) and (self._labels, self.exclusive) == (other._labels, other.exclusive)
 
     def __hash__(self) -> int:
-        return hash(self._labels)
+        return hash((self._labels, self.exclusive))
 
     def scores(self, cosines: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Compute the probability of each label.
@@ -187,16 +222,80 @@ class LabelSet:
         scores: npt.NDArray[np.float64] = 0.5 + 0.5 * np.tanh(0.5 * self._slopes * (values - self._thresholds))
         return scores
 
+    def give(self, cosines: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """Decide which labels photos get.
+
+        Args:
+            cosines: (…, labels), photo vectors times label vectors.
+
+        Returns:
+            bool (…, labels), and the probabilities, float64 of the same shape; a label is at least as probable as one
+            that was given and implies it.
+        """
+        scores = self.scores(cosines)
+        given = scores >= self._least
+        for group in self.exclusive:
+            rows = [self._row[name] for name in group]
+            best = np.where(given[..., rows], scores[..., rows], -1).argmax(axis=-1)
+            given[..., rows] &= np.arange(len(rows)) == best[..., None]
+        for row, implied in self._implications:
+            scores[..., implied] = np.where(
+                given[..., row], np.maximum(scores[..., implied], scores[..., row]), scores[..., implied]
+            )
+            given[..., implied] |= given[..., row]
+        return given, scores
+
     def decide(self, cosines: npt.ArrayLike) -> list[tuple[Label, float]]:
-        """Choose the labels of one photo, with their probabilities, the most probable first; often none.
+        """Choose the labels of one photo, with their probabilities, the most telling first; often none.
 
         Args:
             cosines: (labels,), the photo's vector times the label vectors.
         """
-        scores = self.scores(np.asarray(cosines).reshape(-1))
-        chosen = np.flatnonzero(scores >= TAG_PROBABILITY)
-        order = chosen[np.argsort(-scores[chosen], kind="stable")]
-        return [(self._labels[i], float(scores[i])) for i in order]
+        given, scores = self.give(np.asarray(cosines).reshape(-1))
+        chosen = [(self._labels[row], float(scores[row])) for row in np.flatnonzero(given)]
+        return sorted(chosen, key=lambda found: -telling(*found))
+
+    def related(self, name: str) -> "LabelSet":
+        """Return a label and all labels on which it depends whether a photo gets it, in the order of this set."""
+        names, before = {name}, set[str]()
+        while names != before:
+            before = set(names)
+            for group in self.exclusive:
+                names |= set(group) if names & set(group) else set()
+            for label in self._labels:
+                linked = {label.name, *label.implies}
+                names |= linked if len(label.implies) and names & linked else set()
+        kept = [label for label in self._labels if label.name in names]
+        return LabelSet(kept, [group for group in self.exclusive if names & set(group)])
+
+
+def telling(label: Label, score: float) -> float:
+    """How much a label says about a photo: its information in bits, weighted by its probability (Shannon 1948).
+
+    A label of unknown prevalence counts as one that a photo in 64 shows.
+    """
+    return score * -math.log2(label.prevalence or 1 / 64)
+
+
+def _toml_list(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(_toml_text, texts))}]"
+
+
+def _toml_table(label: Label) -> str:
+    """Write a label as a table; fields at their default are left out, as files of older bundles do."""
+    lines = [
+        f"name = {_toml_text(label.name)}",
+        f"group = {_toml_text(label.group)}",
+        f"prompts = {_toml_list(label.prompts)}",
+        f"threshold = {label.threshold!r}",
+        f"slope = {label.slope!r}",
+        f"positives = {label.positives}",
+        f"least = {label.least!r}" if label.least != TAG_PROBABILITY else "",
+        "search_only = true" if label.search_only else "",
+        f"prevalence = {label.prevalence!r}" if label.prevalence else "",
+        f"implies = {_toml_list(label.implies)}" if label.implies else "",
+    ]
+    return "\n".join(["[[label]]", *filter(None, lines)]) + "\n"
 
 
 def _toml_text(text: str) -> str:

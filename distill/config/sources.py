@@ -5,9 +5,12 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from mobileclip.errors import ConfigError
+
+View = Literal["mirror", "degraded"]
+VIEWS: tuple[View, ...] = get_args(View)
 
 PHOTO_TEMPLATES = ("a photo of {}", "{}", "a picture of {}", "a close-up photo of {}", "there is {} here")
 
@@ -60,6 +63,10 @@ class PhotoSource:
     """For `labels`, and labels in tars: the texts of a photo, in which `{}` stands for the label."""
     names: Mapping[str, str] = field(default_factory=dict)
     """For labels: what to call a label in a text if its name is misleading. `_` and `-` always become spaces."""
+    views: tuple[View, ...] = ()
+    """Further views of each photo for training with cached features (`features` of a stage, `attention` of
+    `[aligned]`): its `mirror` image, which isn't for photos of writing, and `degraded`, the photo in gray, dark,
+    blurred, sepia, tiny or turned. Each time, the photo itself or one of its views is drawn."""
     per_epoch: float = 1.0
     """Share of the photos in an epoch: 0.5 draws every other photo, 2 draws each twice."""
 

@@ -11,6 +11,7 @@ from types import GenericAlias
 from typing import Any, ClassVar, Literal, TypeVar
 
 from mobileclip.errors import ConfigError
+from mobileclip.towers.config import AttentionConfig
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ class AlignedPairConfig(TeacherConfig):
     joined embeddings are reduced to `embed_dim` by their principal directions."""
     hidden: int = 1024
     """Width of the hidden layer of a head."""
+    attention: AttentionConfig | None = None
+    """Attention pooling over the first backbone's feature maps, whose unit vector is added to that of the pooled
+    features. Its other settings are those of a student's `image.attention`."""
     dropout: float = 0.3
     """Dropout in the heads, 0 to 1, while they are trained."""
     epochs: int = 40

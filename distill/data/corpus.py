@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Recipe
+from distill.config.sources import View
 from distill.data.epoch import Shares, draw_epoch, draw_text_index, epoch_size
 from distill.data.sources import CaptionedPhoto, all_missing, is_photo_file, list_photos, read_texts
 from mobileclip.files import PathLike
@@ -31,6 +32,7 @@ class Corpus:
         texts: all distinct texts; those of photos come first.
         text_ids: for each sample, the positions of its texts in `texts`: captions, then synthetic captions.
         groups: a number for each sample; samples with equal numbers show the same.
+        views: for each source, its further views.
         unreadable: numbers of the samples whose photos can't be read; no epoch draws them.
     """
 
@@ -40,6 +42,7 @@ class Corpus:
     texts: tuple[str, ...]
     text_ids: tuple[NDArray[np.int64], ...]
     groups: NDArray[np.int64]
+    views: tuple[tuple[View, ...], ...] = ()
     unreadable: frozenset[int] = frozenset()
 
     @classmethod
@@ -74,13 +77,15 @@ class Corpus:
             tuple(position),
             text_ids,
             np.array(groups, np.int64),
+            tuple(source.views for source in recipe.photos),
         )
 
     @property
     def identity(self) -> str:
         """A digest of the names, texts and groups of all photos, and of all other texts, in order."""
         lines = [f"{sample.key}|{sample.group}|{sample.captions}|{sample.synthetic}" for sample in self.samples]
-        text = "\n".join([str(self.shares), str(sorted(self.unreadable)), *lines, *self.texts])
+        drawn = [str(self.shares), str(self.views), str(sorted(self.unreadable))]
+        text = "\n".join([*drawn, *lines, *self.texts])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @cached_property
@@ -125,6 +130,7 @@ class Corpus:
             tuple(self.texts[text] for text in kept),
             tuple(np.searchsorted(used, self.text_ids[row]) for row in rows),
             self.groups[rows],
+            self.views,
             frozenset(number for number, row in enumerate(rows) if row in self.unreadable),
         )
 

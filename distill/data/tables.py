@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -35,7 +37,8 @@ def read_table(path: PathLike, needs: Sequence[str] = ()) -> Iterator[dict[str, 
     empty, and lists and objects stay JSON, see `parse_list`.
 
     Args:
-        path: a .jsonl, .tsv or .parquet file; a file with any other suffix is CSV.
+        path: a .jsonl, .tsv or .parquet file; a file with any other suffix is CSV. A text file can be compressed, as
+            in .jsonl.gz.
         needs: columns that every row must have.
 
     Raises:
@@ -45,15 +48,17 @@ def read_table(path: PathLike, needs: Sequence[str] = ()) -> Iterator[dict[str, 
     if path.suffix.lower() == ".parquet":
         yield from _parquet_rows(path, needs)
         return
+    suffix = path.suffix.lower()
+    compressed = suffix == ".gz"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if path.suffix.lower() == ".jsonl":
+        with (gzip.open if compressed else open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            if (Path(path.stem).suffix.lower() if compressed else suffix) == ".jsonl":
                 yield from _json_rows(path, stream, needs)
             else:
                 yield from _csv_rows(path, stream, needs)
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a name with a null byte
         raise unreadable(path, error) from error
 
 

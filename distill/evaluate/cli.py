@@ -39,7 +39,8 @@ def evaluate(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Measure tagging on this labels file, or on a .toml of labels with evidence.",
+            help="Measure tagging on this labels file, or on a .toml of labels with evidence. With a column `unsure`, "
+            "the file has all labels of each photo, and every other tag is wrong.",
         ),
     ] = None,
     column: Annotated[
@@ -67,7 +68,18 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", exists=True, file_okay=False, help="Folder of the data sets that the --tags .toml names."
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of the photos of --tags, if they aren't relative to the file; of the data sets, for a .toml.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="For --tags with a column `unsure`: write a page that shows the wrong tags.",
         ),
     ] = None,
     limits: Annotated[
@@ -104,6 +116,7 @@ def evaluate(
     pocketclip evaluate runs/pocket/student --labels house-rooms/labels.csv --json
     pocketclip evaluate mobileclip_s2.pt --labels house-rooms/labels.csv --templates imagenet-templates.txt
     pocketclip evaluate pocket --tags my-album/tags.csv
+    pocketclip evaluate pocket --tags distill/recipes/pocket/camera-roll.csv --data DATA --report wrong-tags.html
     pocketclip evaluate my-bundle --precision int8 --labels house-rooms/labels.csv
     """
     if sum(file is not None for file in (captions, labels, tags)) != 1:
@@ -111,13 +124,17 @@ def evaluate(
     if (limits and captions is None) or (templates is not None and captions is not None):
         raise typer.BadParameter("--limits needs --captions; --templates needs --labels or --tags")
     evidence = tags is not None and tags.suffix == ".toml"
-    if evidence != (data is not None):
-        raise typer.BadParameter("--data and --tags LABELS.toml need each other")
+    if (evidence and data is None) or (data is not None and tags is None):
+        raise typer.BadParameter("--tags LABELS.toml needs --data, and --data needs --tags")
     from distill.evaluate import run
+    from distill.evaluate.camera_roll import evaluate_camera_roll
     from distill.evaluate.encoders import open_encoder
     from distill.progress import Bars
     from mobileclip.zeroshot import TEMPLATES
 
+    complete = tags is not None and not evidence and run.has_all_labels(tags)
+    if not complete and (report is not None or (data is not None and not evidence)):
+        raise typer.BadParameter("--report, and --data with a table, need a --tags table with a column `unsure`")
     prompts = TEMPLATES if templates is None else run.read_templates(templates)
     encoder = open_encoder(model, threads or None, config, engine, precision)
     with Bars(quiet=quiet) as bars:
@@ -129,8 +146,10 @@ def evaluate(
             result = run.evaluate_captions(encoder, captions, splits, split, limits, progress)
         elif labels is not None:
             result = run.evaluate_labels(encoder, labels, splits, split, column, prompts, progress)
-        elif tags is not None and data is not None:
+        elif tags is not None and evidence and data is not None:
             result = run.evaluate_evidence(encoder, tags, data, progress)
+        elif tags is not None and complete:
+            result = evaluate_camera_roll(encoder, tags, data, report, progress)
         elif tags is not None:
             result = run.evaluate_tags(encoder, tags, splits, split, column, prompts, progress)
     show(result, as_json)

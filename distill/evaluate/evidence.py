@@ -6,12 +6,13 @@ import re
 import tomllib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.degrade import drawn_degradation
 from distill.data.sources import read_splits
 from distill.data.tables import DataError, parse_list, read_table
 from mobileclip.errors import one_line
@@ -28,6 +29,7 @@ class LabelEvidence:
         words: words or phrases; a photo shows the label if a caption contains one.
         classes: `dataset:class` or `dataset:*`; photos of that class show the label.
         unsure: words, classes or `*`; these photos count neither way, unless `words` or `classes` match them.
+        implies: labels that hold whenever this one does.
     """
 
     name: str
@@ -36,19 +38,79 @@ class LabelEvidence:
     words: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
+    implies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RollPart:
+    """A part of a camera roll, and the data sets that stand for it.
+
+    Attributes:
+        shows: what its photos show, for people.
+        share: its share of a camera roll's photos.
+        sets: the data sets.
+    """
+
+    shows: str
+    share: float
+    sets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A labels file: the labels, and the captioned data sets to search for their words."""
+    """A labels file.
+
+    Attributes:
+        labels: the labels.
+        captioned: the captioned data sets to search for their words.
+        exclusive: groups of labels of which only the most probable is given.
+        roll: what a camera roll consists of: the prior of the thresholds. Empty if each photo counts the same.
+        degraded: share of a camera roll's photos that are gray, dark, blurred, brown, tiny or turned. If it is above 0,
+            thresholds are fitted to each photo as it is and once more degraded.
+    """
 
     labels: tuple[LabelEvidence, ...]
     captioned: tuple[str, ...]
+    exclusive: tuple[tuple[str, ...], ...] = ()
+    roll: tuple[RollPart, ...] = ()
+    degraded: float = 0.0
 
     @property
     def collections(self) -> set[str]:
         """All data sets in the file."""
-        return {entry.split(":")[0] for label in self.labels for entry in label.classes} | set(self.captioned)
+        named = {entry.split(":")[0] for label in self.labels for entry in label.classes}
+        return named | set(self.captioned) | {name for part in self.roll for name in part.sets}
+
+    def weights(self, photos: Sequence[KnownPhoto]) -> NDArray[np.float64]:
+        """Return how much each photo counts (n,), so that each part of the roll has its share.
+
+        Raises:
+            DataError: a photo's data set is in no part of the roll.
+        """
+        if not self.roll:
+            return np.ones(len(photos))
+        part_of = {name: number for number, part in enumerate(self.roll) for name in part.sets}
+        if lost := {photo.collection for photo in photos} - part_of.keys():
+            raise DataError(f"the labels file doesn't say which part of a camera roll {sorted(lost)[0]} stands for")
+        parts = np.array([part_of[photo.collection] for photo in photos], np.int64)
+        if self.degraded:
+            twins = np.array([bool(photo.degraded) for photo in photos])
+            return self._part_weights(parts) * np.where(twins, self.degraded, 1 - self.degraded)
+        return self._part_weights(parts)
+
+    def _part_weights(self, parts: NDArray[np.int64]) -> NDArray[np.float64]:
+        counts = np.bincount(parts, minlength=len(self.roll))
+        shares = np.array([part.share for part in self.roll])
+        weights: NDArray[np.float64] = (shares / np.maximum(counts, 1))[parts]
+        return weights
+
+    def views(self, photos: Sequence[KnownPhoto]) -> list[KnownPhoto]:
+        """Return the photos, each followed by itself degraded if the file has `degraded`."""
+        if not self.degraded:
+            return list(photos)
+        return [
+            view for photo in photos for view in (photo, replace(photo, degraded=drawn_degradation(photo.path.name)))
+        ]
 
 
 @dataclass(frozen=True)
@@ -61,6 +123,7 @@ class KnownPhoto:
         classes: its class names, in a labeled data set.
         text: its captions as ` lower case words `, in a captioned data set.
         role: `seen` in training, or held out to `calibrate` or to `measure`.
+        degraded: what befalls it before it is encoded, see `distill.data.degrade`; "" for nothing.
     """
 
     path: Path
@@ -68,6 +131,7 @@ class KnownPhoto:
     classes: tuple[str, ...]
     text: str
     role: str
+    degraded: str = ""
 
 
 def read_evidence(path: PathLike) -> Evidence:
@@ -85,15 +149,25 @@ def read_evidence(path: PathLike) -> Evidence:
                 entry["group"],
                 tuple(entry["prompts"]),
                 *(tuple(entry.get("evidence", {}).get(key, ())) for key in ("words", "classes", "unsure")),
+                implies=tuple(entry.get("implies", ())),
             )
             for entry in table["label"]
         )
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        exclusive = tuple(tuple(group) for group in table.get("exclusive", ()))
+        roll = tuple(
+            RollPart(part["shows"], float(part["share"]), tuple(part["sets"])) for part in table.get("roll", ())
+        )
+        degraded = float(table.get("degraded", 0))
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a labels file ({one_line(error)})") from error
     names = [label.name for label in labels]
     if twice := {name for name in names if names.count(name) > 1}:
         raise DataError(f"{path}: {sorted(twice)[0]} is defined twice")
-    return Evidence(labels, captioned)
+    if roll and (min(part.share for part in roll) <= 0 or abs(sum(part.share for part in roll) - 1) > 0.001):
+        raise DataError(f"{path}: the shares of [[roll]] must be above 0 and add up to 1")
+    if not 0 <= degraded < 1:
+        raise DataError(f"{path}: degraded must lie in [0, 1)")
+    return Evidence(labels, captioned, exclusive, roll, degraded)
 
 
 def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownPhoto]:

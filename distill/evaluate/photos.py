@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from distill.data.degrade import DEGRADATIONS
 from distill.evaluate.encoders import DualEncoder
 from mobileclip.errors import PhotoError
 from mobileclip.files import PathLike
@@ -20,7 +21,10 @@ PhotoProgress = Callable[[int, int], None]
 
 
 def encode_photos(
-    encoder: DualEncoder, paths: Sequence[PathLike], progress: PhotoProgress | None = None
+    encoder: DualEncoder,
+    paths: Sequence[PathLike],
+    progress: PhotoProgress | None = None,
+    degraded: Sequence[str] = (),
 ) -> tuple[Floats, list[int], list[PhotoError]]:
     """Encode photos in batches.
 
@@ -28,22 +32,27 @@ def encode_photos(
         encoder: the model.
         paths: the photos.
         progress: called after each batch.
+        degraded: for each photo, what befalls it before it is encoded, see `distill.data.degrade`; "" for nothing.
+            Empty if nothing befalls any photo.
 
     Returns:
         Unit vectors (k, d) of the readable photos, their positions in `paths`, and the errors for the others.
     """
     recipe = encoder.recipe
 
-    def read(path: PathLike) -> Floats | PhotoError:
+    def read(path: PathLike, how: str) -> Floats | PhotoError:
         try:
-            return recipe(open_photo(path, min_side=2 * recipe.size))
+            photo = open_photo(path, min_side=2 * recipe.size)
+            return recipe(DEGRADATIONS[how](photo) if how else photo)
         except PhotoError as error:
             return error
 
+    befalls = degraded or [""] * len(paths)
     vectors, kept, errors = [], [], []
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(paths), BATCH):
-            chunk = list(enumerate(pool.map(read, paths[start : start + BATCH]), start))
+            part = slice(start, start + BATCH)
+            chunk = list(enumerate(pool.map(read, paths[part], befalls[part]), start))
             good = [(i, pixels) for i, pixels in chunk if not isinstance(pixels, PhotoError)]
             errors += [pixels for _, pixels in chunk if isinstance(pixels, PhotoError)]
             if good:

@@ -162,6 +162,16 @@ def evaluate_evidence(
     return _measure_tags(encoder, file, [photo.path for photo in photos], known, names, prompts, ENOUGH, progress)
 
 
+def has_all_labels(file: PathLike) -> bool:
+    """Return whether a table has a column `unsure`, so that it has all labels of each photo.
+
+    Raises:
+        DataError: the table can't be read.
+    """
+    first = next(iter(read_table(file)), None)
+    return first is not None and "unsure" in first
+
+
 def class_vectors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Floats:
     """Return one unit vector per class name (c, d): the average over all templates."""
     prompts = [text for name in names for text in expand(name, templates)]
@@ -203,10 +213,12 @@ def _measure_tags(
     vectors, kept, failed = _encoded(encoder, file, paths, progress)
     cosines: Floats = vectors @ np.stack(rows).T
     scores: Scores | None = None
+    given = None
     if len(encoder.labels):
-        probabilities = encoder.labels.scores(vectors @ encoder.label_vectors.T)
+        decided, probabilities = encoder.labels.give(vectors @ encoder.label_vectors.T)
         scores = np.where(np.array(found) >= 0, probabilities[:, found], np.nan)
-    return {"n": len(kept), "n_failed": failed, **tagging(cosines, known[kept], scores, least)}
+        given = decided[:, found] & (np.array(found) >= 0)
+    return {"n": len(kept), "n_failed": failed, **tagging(cosines, known[kept], scores, least, given)}
 
 
 def _encoded(

@@ -23,9 +23,15 @@ DISPLAY_NAMES = {
     "map": "mean average precision",
     "labels_with_threshold": "of them with a threshold",
     "calibration_error_given": "calibration error of given tags",
+    "people_without": "people in photos without",
 }
 """Display names of figures, if different from the name with spaces."""
 NOT_RATES = {"tags_per_photo"}
+COUNTED = {
+    "limits": ("prefers its own caption to a wrong one", "captions", "accuracy"),
+    "shown_at": ("tags shown with a score of", "tags", "right"),
+}
+"""Figures that have a number and an accuracy for each of several kinds, with the head of their table."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,23 @@ def grids(result: Mapping[str, Any]) -> list[Grid]:
     if rates := {name: value for name, value in result.items() if type(value) is float}:
         rows = [(display_name(name), _rate(name, value, _interval(intervals, name))) for name, value in rates.items()]
         tables.append(Grid(("", ""), tuple(rows)))
-    limits = result.get("limits")
-    if isinstance(limits, dict) and limits and all(isinstance(found, dict) for found in limits.values()):
-        rows = [
-            (display_name(probe), f"{found.get('n', 0):,}", _rate(probe, found.get("accuracy"), found.get("interval")))
-            for probe, found in limits.items()
-        ]
-        tables.append(Grid(("prefers its own caption to a wrong one", "captions", "accuracy"), tuple(rows)))
+    for name, head in COUNTED.items():
+        counted = result.get(name)
+        if isinstance(counted, dict) and counted and all(isinstance(found, dict) for found in counted.values()):
+            rows = [
+                (
+                    display_name(what),
+                    f"{found.get('n', 0):,}",
+                    _rate(what, found.get("accuracy"), found.get("interval")),
+                )
+                for what, found in counted.items()
+            ]
+            tables.append(Grid(head, tuple(rows)))
+    views = result.get("views")
+    if isinstance(views, dict) and views and all(map(_all_floats, views.values())):
+        names = list(next(iter(views.values())))
+        rows = [(view, *(_rate(name, rates.get(name), None) for name in names)) for view, rates in views.items()]
+        tables.append(Grid(("photos", *map(display_name, names)), tuple(rows)))
     return tables
 
 

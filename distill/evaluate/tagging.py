@@ -20,15 +20,21 @@ Truth = NDArray[np.int8]
 Scores = NDArray[np.float64]
 
 
-def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: int = 1) -> dict[str, Any]:
+def tagging(
+    cosines: Floats,
+    truth: Truth,
+    scores: Scores | None = None,
+    least: int = 1,
+    given: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
     """Measure tags on photos that were used neither for training nor for thresholds.
 
     Args:
         cosines: (photos, labels), which rank the photos.
         truth: (photos, labels): 1 shown, 0 not shown, −1 unknown; unknown entries are ignored.
-        scores: (photos, labels), probabilities; a tag is given from 0.5. NaN for labels without a threshold; None if
-            no label has one.
+        scores: (photos, labels), probabilities. NaN for labels without a threshold; None if no label has one.
         least: measure labels that at least this many photos show.
+        given: (photos, labels), which tags are given; by default, those with a score of at least 0.5.
 
     Returns:
         `labels`, the number measured, and `map`, the mean of their average precisions (CLIP_benchmark's
@@ -50,9 +56,10 @@ def tagging(cosines: Floats, truth: Truth, scores: Scores | None = None, least: 
     if scores is not None:
         with_threshold = measured & ~np.isnan(scores).all(axis=0)
         result["labels_with_threshold"] = int(with_threshold.sum())
+        given = scores >= TAG_PROBABILITY if given is None else given
         if with_threshold.any():
-            rates |= _decisions(scores[:, with_threshold], truth[:, with_threshold])
-            rates["tags_per_photo"] = share((scores >= TAG_PROBABILITY).sum(axis=1), np.ones(n))
+            rates |= _decisions(scores[:, with_threshold], given[:, with_threshold], truth[:, with_threshold])
+            rates["tags_per_photo"] = share(given.sum(axis=1), np.ones(n))
     result |= {name: rate(everything) for name, rate in rates.items()}
     return {**result, "intervals": {name: bootstrap(n, rate) for name, rate in rates.items()}}
 
@@ -114,10 +121,10 @@ def _ends_of_ties(values: Floats, right: NDArray[np.bool_]) -> Numbers:
     return ends[hits > 0]
 
 
-def _decisions(scores: Scores, truth: Truth) -> dict[str, Any]:
+def _decisions(scores: Scores, given: NDArray[np.bool_], truth: Truth) -> dict[str, Any]:
     """Return the rates of decisions, each as a function of the photos drawn."""
     n, known, right = len(scores), truth >= 0, truth == 1
-    given = (scores >= TAG_PROBABILITY) & known
+    given = given & known
     hits = (given & right).astype(np.float64)
     tagged, shown = given.astype(np.float64), right.astype(np.float64)
 

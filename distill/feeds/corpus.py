@@ -13,6 +13,7 @@ from distill.data.augment import DECODE_MARGIN, apply, draw, draw_crop
 from distill.data.corpus import Corpus
 from distill.feeds.samples import PhotoSample, TextSample
 from distill.teachers.bank import TeacherBank
+from distill.teachers.trunk_features import CorpusFeatures
 from mobileclip.tokenizer import Tokenizer
 
 CROP_MARGIN = 2
@@ -26,7 +27,7 @@ class CorpusSamples:
         corpus: photos and texts.
         tokenizer: the student's; all texts are tokenized now.
         banks: each teacher's embeddings of the corpus; empty without teachers, and if they run at every step.
-        features: the student's trunk features of every photo (samples, width) float32, for stages with `features`.
+        features: the student's trunk features of every photo, for stages with `features`.
         view_sizes: for teachers that run at every step, the side of each one's views in pixels.
         policy: for such teachers, how photos are augmented. Without them, `Stage.crop` says how.
     """
@@ -38,7 +39,7 @@ class CorpusSamples:
         corpus: Corpus,
         tokenizer: Tokenizer,
         banks: Sequence[TeacherBank] = (),
-        features: Tensor | None = None,
+        features: CorpusFeatures | None = None,
         view_sizes: Sequence[int] = (),
         policy: Reinforcement | None = None,
     ) -> None:
@@ -65,7 +66,7 @@ class CorpusSamples:
         stored = tuple(bank.photos[row] for bank in self.banks)
         if stage.features:
             assert self.features is not None
-            return self.features[row], stored
+            return torch.from_numpy(self.features.draw(row, random).astype(np.float32)), stored
         margin = CROP_MARGIN if self.policy is None else DECODE_MARGIN
         picture = self.corpus.samples[row].photo.open(margin * max((stage.px, *self.view_sizes)))
         aspect = picture.width / picture.height

@@ -27,13 +27,19 @@ from distill.losses import affinity, info_nce, relational
 from distill.losses.groups import merge_groups
 from distill.progress import ReportProgress
 from distill.teachers.base import encode_files
-from distill.teachers.cache import VectorCache
+from distill.teachers.cache import StoredRows, VectorCache
 from distill.teachers.class_names import class_prompts
 from distill.teachers.encoders import Backbone, SentenceEncoder
 from distill.teachers.registry import TeacherContext, constructor
+from distill.teachers.trunk_features import CorpusFeatures
 from mobileclip.errors import ConfigError
 from mobileclip.files import PathLike
+from mobileclip.towers.attention_pool import AttentionPool
+from mobileclip.towers.image import map_channels
 from mobileclip.vectors import Floats
+
+TAKEN = 1024
+"""Photos whose features are in memory at the same time."""
 
 CONSE_CLASSES = 10
 """Number of most probable classes that ConSE averages."""
@@ -60,12 +66,37 @@ class Head(nn.Module):
         return F.normalize(self.linear(x) + self.mlp(x), dim=-1)
 
 
+class ImageHead(Head):
+    """A head on pooled features and, if the settings have `attention`, attention pooling over the places of maps.
+
+    Args:
+        width: of the pooled features.
+        channels: of a place; 0 without maps.
+        config: the settings of both.
+    """
+
+    def __init__(self, width: int, channels: int, config: AlignedPairConfig) -> None:
+        super().__init__(width, config)
+        self.width = width
+        self.attention = None
+        if config.attention:
+            self.attention = AttentionPool(config.attention, channels, config.embed_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (n, width + places · channels) to unit vectors (n, embed_dim)."""
+        vectors = super().forward(features[:, : self.width])
+        if self.attention is None:
+            return vectors
+        places = features[:, self.width :].unflatten(1, (self.attention.side**2, -1))
+        return F.normalize(vectors + F.normalize(self.attention(places), dim=-1), dim=-1)
+
+
 class HeadPair(nn.Module):
     """A head for photos and a head for texts, which are trained together."""
 
-    def __init__(self, image_width: int, text_width: int, config: AlignedPairConfig) -> None:
+    def __init__(self, image: ImageHead, text: Head) -> None:
         super().__init__()
-        self.image, self.text = Head(image_width, config), Head(text_width, config)
+        self.image, self.text = image, text
 
 
 class AlignedPair:
@@ -89,7 +120,12 @@ class AlignedPair:
             locate_weights(config.sentences, base), config.sentence_layers, config.sentence_strongest
         )
         width = sum(backbone.width for backbone in self.backbones)
-        self.pairs = [HeadPair(width, self.sentences.width, config) for _ in range(config.heads)]
+        self.maps = self.backbones[0].with_maps(config.attention.maps) if config.attention else None
+        channels = map_channels(self.maps.trunk, self.maps.maps) if self.maps else 0
+        self.pairs = [
+            HeadPair(ImageHead(width, channels, config), Head(self.sentences.width, config))
+            for _ in range(config.heads)
+        ]
         self.heads = nn.ModuleList(self.pairs)
         self.directions = torch.eye(config.heads * config.embed_dim, config.embed_dim)
         self.logit_scale = config.logit_scale
@@ -102,7 +138,8 @@ class AlignedPair:
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return unit embeddings (n, embed_dim); each backbone has its own preprocessing."""
-        return self._embed_photos([torch.from_numpy(backbone.encode_pictures(pictures)) for backbone in self.backbones])
+        encoders = [self.maps or self.backbones[0], *self.backbones[1:]]
+        return self._embed_photos([torch.from_numpy(encoder.encode_pictures(pictures)) for encoder in encoders])
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Return unit embeddings (n, embed_dim) without a cache; see `recall_texts`."""
@@ -110,9 +147,27 @@ class AlignedPair:
 
     def recall_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """As `encode_images`, with the backbones' features from the cache."""
-        return self._embed_photos(
-            [torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones]
+        return self._project(self._recall_parts(photos))
+
+    def _recall_parts(self, photos: Sequence[PathLike | PhotoRef]) -> Tensor:
+        """Return each pair's unit embeddings (n, pairs, embed_dim) of photos, with features from the cache."""
+        first = self._first_features(photos)
+        others = [torch.from_numpy(self.cache.images(backbone, photos)) for backbone in self.backbones[1:]]
+        if not len(photos):
+            return torch.zeros(0, len(self.pairs), self.config.embed_dim)
+        numbers = np.arange(len(photos))
+        return torch.cat(
+            [
+                self._image_parts([first.take(rows), *(other[rows] for other in others)])
+                for rows in np.array_split(numbers, -(-len(photos) // TAKEN))
+            ]
         )
+
+    def _first_features(self, photos: Sequence[PathLike | PhotoRef]) -> StoredRows:
+        """Return the first backbone's features (n, width), with the places of its maps if there is attention."""
+        if self.maps:
+            return self.cache.features(self.maps, photos)
+        return StoredRows([self.cache.images(self.backbones[0], photos)])
 
     def recall_texts(self, texts: Sequence[str]) -> Floats:
         """As `encode_texts`, with the sentence encoder's outputs from the cache."""
@@ -134,13 +189,21 @@ class AlignedPair:
     @torch.inference_mode()
     def _image_parts(self, features: Sequence[Tensor]) -> Tensor:
         """Return each pair's unit embeddings (n, pairs, embed_dim), moved toward the classifier's classes (ConSE)."""
-        joined = _joined(features)
+        joined = self._join(features)
         parts = torch.stack([pair.eval().image(joined) for pair in self.pairs], dim=1)
         if not self.config.conse_weight:
             return parts
-        probability, which = self.backbones[0].log_posterior(features[0]).exp().topk(CONSE_CLASSES, dim=1)
+        backbone = self.backbones[0]
+        log_posterior = backbone.log_posterior(features[0][:, : backbone.width])
+        probability, which = log_posterior.exp().topk(CONSE_CLASSES, dim=1)
         classes = torch.einsum("nc,ncpd->npd", probability, self._class_parts[which])
         return F.normalize(parts + self.config.conse_weight * F.normalize(classes, dim=-1), dim=-1)
+
+    def _join(self, features: Sequence[Tensor]) -> Tensor:
+        """Scale the pooled features of all backbones to unit length and join them, with the places at the end."""
+        width = self.backbones[0].width
+        pooled = [features[0][:, :width], *features[1:]]
+        return torch.cat([*(F.normalize(rows, dim=-1) for rows in pooled), features[0][:, width:]], dim=1)
 
     @cached_property
     def _class_parts(self) -> Tensor:
@@ -167,7 +230,7 @@ class AlignedPair:
     def log_posterior(self, photos: Sequence[PathLike | PhotoRef]) -> Tensor:
         """Return the first backbone's log-probabilities of its classes (n, classes) float32."""
         backbone = self.backbones[0]
-        return backbone.log_posterior(torch.from_numpy(self.cache.images(backbone, photos)))
+        return backbone.log_posterior(self._first_features(photos).columns(backbone.width))
 
     def classify_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the first backbone's log-probabilities of its classes (n, classes) float32."""
@@ -209,8 +272,7 @@ class AlignedPair:
 
         Photos and texts have the same weight. Embeddings aren't centered, because that would change similarities.
         """
-        photos = [corpus.samples[row].photo for row in corpus.readable]
-        images = self._image_parts([torch.from_numpy(self.cache.images(encoder, photos)) for encoder in self.backbones])
+        images = self._recall_parts([corpus.samples[row].photo for row in corpus.readable])
         texts = self._text_parts(torch.from_numpy(self.cache.texts(self.sentences, corpus.texts)))
         moments = sum(part.T @ part / len(part) for part in (images.flatten(1), texts.flatten(1)))
         assert isinstance(moments, Tensor)
@@ -222,10 +284,13 @@ class _Fit:
 
     def __init__(self, teacher: AlignedPair, corpus: Corpus, seed: int) -> None:
         self.teacher, self.config, self.seed = teacher, teacher.config, seed
-        photos = [sample.photo for sample in corpus.samples]
-        cache = teacher.cache
-        self.photos = _joined([torch.from_numpy(cache.images(backbone, photos)) for backbone in teacher.backbones])
-        self.corpus = corpus.without(self.photos.isnan().any(dim=1).numpy())
+        cache, photos = teacher.cache, [sample.photo for sample in corpus.samples]
+        if teacher.maps:
+            self.first = CorpusFeatures.of(teacher.maps, cache, corpus)
+        else:
+            self.first = CorpusFeatures(StoredRows([cache.images(teacher.backbones[0], photos)]))
+        self.others = [torch.from_numpy(cache.images(backbone, photos)) for backbone in teacher.backbones[1:]]
+        self.corpus = corpus.without(self.first.photos.unreadable())
         self.texts = torch.from_numpy(cache.texts(teacher.sentences, corpus.texts))
         if self.config.posterior_weight:
             self.posterior = teacher.log_posterior(photos)
@@ -271,7 +336,8 @@ class _Fit:
     def _loss(self, pair: HeadPair, rows: np.ndarray, scale: Tensor, random: np.random.Generator) -> Tensor:
         config = self.config
         texts = np.array([self.corpus.draw_text(row, random) for row in rows])
-        image = pair.image(self.photos[rows])
+        first = self.first.take(rows, random)
+        image = pair.image(self.teacher._join([first, *(other[rows] for other in self.others)]))
         text = pair.text(self.texts[texts])
         groups, meanings = self.corpus.groups[rows], self.corpus.text_meanings[texts]
         loss = info_nce(image, text, scale, merge_groups(torch.from_numpy(groups), torch.from_numpy(meanings)))
@@ -283,11 +349,6 @@ class _Fit:
             texts_drawn = pair.text(self.geometry_texts[drawn])
             loss = loss + config.geometry_weight * relational(texts_drawn, self.geometry[drawn], 0.05, 0.02)
         return loss
-
-
-def _joined(features: Sequence[Tensor]) -> Tensor:
-    """Scale the features of several backbones to unit length and join them (n, sum of widths)."""
-    return torch.cat([F.normalize(rows, dim=-1) for rows in features], dim=1)
 
 
 @constructor(AlignedPairConfig)

@@ -84,15 +84,26 @@ class ClassifyingTeacher(NamingTeacher, Protocol):
 
 
 def encode_files(
-    photos: Sequence[PathLike | PhotoRef], encode: Callable[[Sequence[Image.Image]], Floats], px: int
+    photos: Sequence[PathLike | PhotoRef],
+    encode: Callable[[Sequence[Image.Image]], Floats],
+    px: int,
+    see: Callable[[PhotoRef, Image.Image], Image.Image] = lambda _, picture: picture,
 ) -> Floats:
-    """Open photos and encode them, `BATCH` at a time; returns one row per photo, NaN for unreadable ones."""
+    """Open photos and encode them, `BATCH` at a time; returns one row per photo, NaN for unreadable ones.
+
+    Args:
+        photos: the photos.
+        encode: maps pictures to one row each.
+        px: side of the encoder's own pictures, for `PhotoRef.open`.
+        see: changes each picture before it is encoded.
+    """
     found: dict[int, Floats] = {}
     for start in range(0, len(photos), BATCH):
         pictures = {}
         for number, photo in enumerate(photos[start : start + BATCH], start):
             with suppress(PhotoError):
-                pictures[number] = PhotoRef.of(photo).open(px)
+                reference = PhotoRef.of(photo)
+                pictures[number] = see(reference, reference.open(px))
         if pictures:
             found.update(zip(pictures, encode(list(pictures.values())), strict=True))
     any_row = next(iter(found.values())) if found else encode([Image.new("RGB", (64, 64))])[0]

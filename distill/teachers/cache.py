@@ -11,9 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.data.tars import PhotoRef
 from distill.files import write_whole
@@ -48,6 +51,12 @@ class VectorCache:
         """Return an encoder's embeddings of texts (n, d)."""
         return self._vectors(encoder.identity, "texts", texts, list(texts), encoder.encode_texts)
 
+    def features(self, encoder: ImageEncoder, photos: Sequence[PathLike | PhotoRef]) -> StoredRows:
+        """Return an encoder's features of photos (n, width) in float16, which stay on disk. See `StoredRows`."""
+        keys = [PhotoRef.of(photo).identity for photo in photos]
+        paths = list(self._chunks(encoder.identity, "features", photos, keys, encoder.encode_images, np.float16))
+        return StoredRows([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
+
     def _vectors(
         self,
         identity: str,
@@ -56,17 +65,69 @@ class VectorCache:
         keys: list[str],
         encode: Callable[[Sequence[T]], Floats],
     ) -> Floats:
-        parts = []
+        paths = self._chunks(identity, what, items, keys, encode, np.float32)
+        parts = [np.load(path, allow_pickle=False) for path in paths]
+        return np.concatenate(parts) if parts else encode([]).astype(np.float32, copy=False)
+
+    def _chunks(
+        self,
+        identity: str,
+        what: str,
+        items: Sequence[T],
+        keys: list[str],
+        encode: Callable[[Sequence[T]], Floats],
+        dtype: type[np.floating[Any]],
+    ) -> Iterator[Path]:
+        """Yield the file of each chunk, which is written now if it isn't there."""
         for chunk in _chunks(keys):
             digest = hashlib.sha256("\0".join([identity, what, *keys[chunk]]).encode("utf-8", "surrogatepass"))
             path = self.folder / f"{digest.hexdigest()[:32]}.npy"
             if not path.exists():
-                vectors = encode(items[chunk]).astype(np.float32, copy=False)
+                vectors = encode(items[chunk]).astype(dtype, copy=False)
                 write_whole(path, partial(np.save, arr=vectors, allow_pickle=False))
-            parts.append(np.load(path, allow_pickle=False))
+            yield path
             if self.report:
                 self.report(what, chunk.stop, len(items))
-        return np.concatenate(parts) if parts else encode([]).astype(np.float32, copy=False)
+
+
+class StoredRows:
+    """Rows of numbers in memory-mapped files, because the feature maps of a corpus are too large for memory.
+
+    Args:
+        parts: arrays (n, width), one after the other.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[np.floating[Any]]]) -> None:
+        self.parts = [part for part in parts if len(part)]
+        self.starts = np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def width(self) -> int:
+        """Length of a row."""
+        return int(self.parts[0].shape[1])
+
+    def __getitem__(self, row: int) -> NDArray[np.floating[Any]]:
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        found: NDArray[np.floating[Any]] = self.parts[part][row - self.starts[part]]
+        return found
+
+    def columns(self, stop: int) -> Tensor:
+        """Return the first `stop` numbers of every row (n, stop) float32."""
+        return torch.from_numpy(np.concatenate([part[:, :stop].astype(np.float32) for part in self.parts]))
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> Tensor:
+        """Return some rows (n, width) float32."""
+        found = torch.empty(len(rows), self.width)
+        for place, row in enumerate(rows):
+            found[place] = torch.from_numpy(np.array(self[int(row)]))
+        return found
+
+    def unreadable(self) -> NDArray[np.bool_]:
+        """Return for each row (n,) whether its photo couldn't be read."""
+        return np.concatenate([np.isnan(part[:, 0]) for part in self.parts])
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[slice]:

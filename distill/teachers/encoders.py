@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from distill.config import BackboneConfig
 from distill.data.tars import PhotoRef
 from distill.files import locate_weights
 from distill.teachers.base import encode_files
+from distill.teachers.trunk_features import TrunkEncoder
 from mobileclip.checkpoints import read_torch
 from mobileclip.errors import PocketclipError
 from mobileclip.files import PathLike
@@ -59,10 +60,12 @@ class Backbone:
         import timm
 
         self.config = config
-        self.model = timm.create_model(config.trunk, pretrained=False).eval().requires_grad_(False)
+        whole = timm.create_model(config.trunk, pretrained=False).eval().requires_grad_(False)
         weights = locate_weights(config.weights, base)
-        load_trunk_weights(self.model, weights)
-        self.model.to(memory_format=torch.channels_last)
+        load_trunk_weights(whole, weights)
+        self._classifier: Any = whole.get_classifier()
+        self._trunk: Any = timm.create_model(config.trunk, pretrained=False, num_classes=0).requires_grad_(False)
+        self._trunk.load_state_dict({name: whole.state_dict()[name] for name in self._trunk.state_dict()})
         mean, std = config.mean, config.std
         self.pixels = PixelRecipe(
             size=config.px,
@@ -72,36 +75,33 @@ class Backbone:
             std=(std[0], std[1], std[2]),
         )
         self.identity = f"timm|{config}|{weights.name}|{weights.stat().st_size}"
+        self._encoder = self.with_maps(0)
 
     @property
     def width(self) -> int:
         """Number of features."""
-        return int(self.model.head_hidden_size or self.model.num_features)
+        return int(self._trunk.head_hidden_size or self._trunk.num_features)
+
+    def with_maps(self, maps: int) -> TrunkEncoder:
+        """Return an encoder whose features also have the places of the trunk's last feature maps."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else None
+        return TrunkEncoder(self._trunk, self.config.trunk, self.pixels, maps, torch.device("cpu"), dtype)
 
     def encode_images(self, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return pooled features (n, width), which are not normalized."""
         return encode_files(photos, self.encode_pictures, self.pixels.size)
 
-    @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Floats:
         """Return pooled features (n, width), which are not normalized."""
-        pixels = torch.from_numpy(np.stack([self.pixels(picture) for picture in pictures]))
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        features = self._pooled(pixels)
+        features = self._encoder.encode_pictures(pictures)
         if self.config.mirror:
-            features = (features + self._pooled(pixels.flip(3))) / 2
-        vectors: Floats = features.numpy()
-        return vectors
-
-    def _pooled(self, pixels: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
-            features = self.model.forward_features(pixels)
-            return self.model.forward_head(features, pre_logits=True).float()
+            features = (features + self._encoder.encode_pictures([ImageOps.mirror(one) for one in pictures])) / 2
+        return features
 
     @torch.inference_mode()
     def log_posterior(self, features: Tensor) -> Tensor:
         """Return the classifier's log-probabilities (n, classes) for pooled features (n, width)."""
-        return torch.log_softmax(self.model.get_classifier()(features), dim=-1)
+        return torch.log_softmax(self._classifier(features), dim=-1)
 
 
 class SentenceEncoder:
@@ -142,28 +142,32 @@ class SentenceEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Return vectors (n, width): one unit vector per text, or several joined ones."""
-        vectors: Floats = self.model.encode(
-            list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
-        )
         if not (self.layers or self.strongest):
+            vectors: Floats = self.model.encode(
+                list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
+            )
             return vectors
         order = np.argsort([len(text) for text in texts], kind="stable")
-        more = np.empty((len(texts), self.width - vectors.shape[1]), np.float32)
+        vectors = np.empty((len(texts), self.width), np.float32)
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
-            more[rows] = self._added_parts([texts[row] for row in rows])
-        return np.concatenate([vectors, more], axis=1)
+            vectors[rows] = self._encode_parts([texts[row] for row in rows])
+        return vectors
 
     @torch.inference_mode()
-    def _added_parts(self, texts: list[str]) -> Floats:
-        """Return the added parts (n, parts · hidden width)."""
+    def _encode_parts(self, texts: list[str]) -> Floats:
+        """Return the embeddings with the added parts (n, width), in one forward pass."""
         tokens = self.model.tokenizer(
             texts, padding=True, truncation=True, max_length=self.model.max_seq_length, return_tensors="pt"
         )
         hidden = self._transformer(**tokens, output_hidden_states=True).hidden_states
         here = tokens["attention_mask"][:, :, None]
-        parts = [(hidden[layer] * here).sum(dim=1) / here.sum(dim=1) for layer in self.layers]
+        features = {"token_embeddings": hidden[-1], "attention_mask": tokens["attention_mask"]}
+        for module in list(self.model)[1:]:  # pooling, and what follows it
+            features = module(features)
+        parts = [features["sentence_embedding"]]
+        parts += [(hidden[layer] * here).sum(dim=1) / here.sum(dim=1) for layer in self.layers]
         if self.strongest:
             parts.append(hidden[-1].masked_fill(here == 0, -torch.inf).amax(dim=1))
-        vectors: Floats = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1).numpy()
-        return vectors
+        joined: Floats = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1).numpy()
+        return joined

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from filelock import FileLock
-from torch import Tensor
 
 from distill.config import Recipe
 from distill.data.corpus import Corpus
@@ -15,9 +13,10 @@ from distill.losses import Need
 from distill.progress import ReportProgress
 from distill.teachers import aligned, openclip, student  # noqa: F401 (imported to register their constructors)
 from distill.teachers.bank import TeacherBank
-from distill.teachers.base import CachedTeacher, ClassifyingTeacher, ImageEncoder, NamingTeacher, Teacher, unit_tensor
+from distill.teachers.base import CachedTeacher, ClassifyingTeacher, NamingTeacher, Teacher, unit_tensor
 from distill.teachers.cache import VectorCache
 from distill.teachers.registry import TeacherContext, construct_teacher
+from distill.teachers.trunk_features import CorpusFeatures, TrunkEncoder
 from mobileclip.files import PathLike
 
 CACHE = "cache"
@@ -72,15 +71,14 @@ def make_banks(
     return tuple(banks)
 
 
-def trunk_features(encoder: ImageEncoder, out: PathLike, corpus: Corpus, report: ReportProgress) -> Tensor:
-    """Return an encoder's features of every photo of a corpus (samples, width), from the cache if they are there."""
+def corpus_features(encoder: TrunkEncoder, out: PathLike, corpus: Corpus, report: ReportProgress) -> CorpusFeatures:
+    """Return a trunk's features of every photo of a corpus, from the cache if they are there."""
 
     def report_features(what: str, done: int, total: int, note: str = "") -> None:
         report("features", done, total, note)
 
-    cache = VectorCache(Path(out) / CACHE, report_features)
     with first_process_first():
-        return torch.from_numpy(cache.images(encoder, [sample.photo for sample in corpus.samples]))
+        return CorpusFeatures.of(encoder, VectorCache(Path(out) / CACHE, report_features), corpus)
 
 
 def _cache(out: PathLike, report: ReportProgress) -> VectorCache:

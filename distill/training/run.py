@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.config import Recipe
@@ -26,8 +28,8 @@ from distill.logs import StepLog
 from distill.losses import Need
 from distill.progress import ReportProgress
 from distill.teachers.encoders import load_trunk_weights
-from distill.teachers.ensemble import make_banks, make_teachers, trunk_features
-from distill.teachers.trunk_features import TrunkEncoder
+from distill.teachers.ensemble import corpus_features, make_banks, make_teachers
+from distill.teachers.trunk_features import CorpusFeatures, TrunkEncoder
 from distill.training.checkpoints import RunCheckpoints
 from distill.training.initialize import align_to_teacher, deepen, inherit, interpolate
 from distill.training.task import HALF
@@ -78,16 +80,18 @@ class Run:
         student.image.places.zero_()
         student.to(self.trainer.device).eval()
         stage = next((stage for stage in reversed(self.recipe.stages) if not stage.texts_only), None)
-        features: list[Tensor] = []
+        rows: list[tuple[Tensor, Tensor]] = []
         with torch.inference_mode():
             for batch in self.trainer.feed.batches(0, stage, 0) if stage else ():
                 pixels = batch.pixels.to(self.trainer.device)
-                features.append((pixels if pixels.ndim == 2 else student.image.trunk(pixels)).float().cpu())
-                if sum(map(len, features)) >= PLACES_PHOTOS:
+                features = pixels if pixels.ndim == 2 else student.image.features(pixels)
+                pooled = features[:, : student.image.projection.in_features]
+                rows.append((pooled.float().cpu(), student.image.project(features).float().cpu()))
+                if sum(len(part) for part, _ in rows) >= PLACES_PHOTOS:
                     break
         student.cpu()
-        if features:
-            student.image.fit_local_projection(torch.cat(features))
+        if rows:
+            student.image.fit_local_projection(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 
 def prepare(
@@ -170,7 +174,8 @@ def make_feed(
         else:
             banks = make_banks(recipe, teachers, out, corpus, report)
             features = _trunk_features(recipe, out, model, corpus, report)
-            corpus = _leave_out_unreadable(corpus, [*(bank.photos for bank in banks), features], report)
+            unreadable = [bank.photos.isnan().any(dim=1).numpy() for bank in banks]
+            corpus = _leave_out(corpus, [*unreadable, *([features.photos.unreadable()] if features else [])], report)
             targets = StoredTargets(
                 [bank.texts.shape[1] for bank in banks],
                 [bank.logit_scale for bank in banks],
@@ -186,23 +191,32 @@ def make_feed(
     return feed
 
 
-def _leave_out_unreadable(corpus: Corpus, vectors: Sequence[Tensor | None], report: ReportProgress) -> Corpus:
-    """Mark the photos that a teacher or the trunk could not read, whose rows are NaN in one of these tensors."""
-    for rows in vectors:
-        if rows is not None:
-            corpus = corpus.without(rows.isnan().any(dim=1).numpy())
+def _leave_out(corpus: Corpus, unreadable: Sequence[NDArray[np.bool_]], report: ReportProgress) -> Corpus:
+    """Mark the photos that a teacher or the trunk could not read, each (samples,)."""
+    for rows in unreadable:
+        corpus = corpus.without(rows)
     if corpus.unreadable:
         read = len(corpus.samples) - len(corpus.unreadable)
         report("data", read, len(corpus.samples), f"{len(corpus.unreadable)} photos cannot be read and are left out")
     return corpus
 
 
-def _trunk_features(recipe: Recipe, out: Path, model: CLIP, corpus: Corpus, report: ReportProgress) -> Tensor | None:
+def _trunk_features(
+    recipe: Recipe, out: Path, model: CLIP, corpus: Corpus, report: ReportProgress
+) -> CorpusFeatures | None:
     """Compute the student's trunk features of all photos, if a stage needs them."""
     if not any(stage.features for stage in recipe.stages):
         return None
-    encoder = TrunkEncoder(model, choose_device(recipe.optim.device), HALF.get(recipe.optim.precision))
-    return trunk_features(encoder, out, corpus, report)
+    image = model.config.image
+    encoder = TrunkEncoder(
+        model.image.trunk,
+        image.trunk,
+        model.config.pixels,
+        model.image.maps,
+        choose_device(recipe.optim.device),
+        HALF.get(recipe.optim.precision),
+    )
+    return corpus_features(encoder, out, corpus, report)
 
 
 def _initialize_classes(classes: ClassVectors, vectors: Tensor | None) -> None:

@@ -68,8 +68,7 @@ class _Image(nn.Module):
             pixels = (pixels - self.mean) / self.std
         if not self.local:
             return (F.normalize(self.image(pixels), dim=-1),)
-        features = self.image.trunk.forward_features(pixels)
-        vectors = self.image.project(self.image.trunk.forward_head(features))
+        vectors, features = self.image.with_map(pixels)
         return F.normalize(vectors, dim=-1), features
 
 

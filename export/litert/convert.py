@@ -75,8 +75,7 @@ class _Image(nn.Module):
         upright = self.scale(pixels).permute(0, 3, 1, 2)
         if not self.local:
             return {IMAGE_OUTPUTS[0]: self.unit(self.image(upright))}
-        features = self.image.trunk.forward_features(upright)
-        vectors = self.image.project(self.image.trunk.forward_head(features))
+        vectors, features = self.image.with_map(upright)
         return {IMAGE_OUTPUTS[0]: self.unit(vectors), IMAGE_OUTPUTS[1]: features.permute(0, 2, 3, 1)}
 
 

@@ -54,8 +54,7 @@ class _LocalImage(nn.Module):
         self.image = model.image
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.image.trunk.forward_features(pixels)
-        vectors = self.image.project(self.image.trunk.forward_head(features))
+        vectors, features = self.image.with_map(pixels)
         return F.normalize(vectors, dim=-1), features
 
 

@@ -15,6 +15,30 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass(frozen=True)
+class AttentionConfig:
+    """Attention pooling over the trunk's last feature maps, see `mobileclip.towers.attention_pool`."""
+
+    side: int
+    """Places along each side of the last feature map: 9 for 260 pixels and a trunk with stride 32."""
+    maps: int = 2
+    """Number of feature maps, the trunk's last ones, each at another resolution."""
+    width: int = 256
+    """Width of the layer."""
+    heads: int = 8
+    queries: int = 1
+    """Number of learned queries. Their outputs are joined before the projection."""
+    drop_places: float = 0.33
+    """Share of the places that a photo lacks in training."""
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.side, self.maps, self.width, self.heads, self.queries) < 1 or self.width % self.heads:
+            raise ConfigError("image.attention: all sizes must be at least 1, and width a multiple of heads")
+        if not (0 <= self.drop_places < 1 and 0 <= self.dropout < 1):
+            raise ConfigError("image.attention: drop_places and dropout must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
 class ImageConfig:
     """An image tower: a timm model, a linear projection, and optional branches parallel to the projection."""
 
@@ -28,6 +52,8 @@ class ImageConfig:
     """Dropout on the pooled features before the projection, and inside `hidden`."""
     hidden: int = 0
     """Width of an MLP parallel to the projection, whose output is added to the projection's; 0 for none."""
+    attention: AttentionConfig | None = None
+    """Attention pooling, whose unit vector is added to that of the pooled features; None for none."""
     classes: int = 0
     """Classes of a classifier on the pooled features; 0 for none. The mean of the classes' vectors, weighted by their
     probabilities (ConSE, Norouzi et al. 2014), is added to the unit vector from the other branches."""
@@ -103,8 +129,11 @@ class ModelConfig:
     def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
         """Build a configuration from the tables of a TOML file."""
         rest = dict(fields)
+        image = dict(rest.pop("image"))
+        if attention := image.pop("attention", None):
+            image["attention"] = AttentionConfig(**attention)
         return cls(
-            image=ImageConfig(**rest.pop("image")),
+            image=ImageConfig(**image),
             text=TextConfig(**rest.pop("text")),
             pixels=PixelRecipe.from_dict(rest.pop("pixels")),
             **rest,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobileclip.errors import ConfigError
+from mobileclip.towers.attention_pool import AttentionPool, join_maps
 from mobileclip.towers.config import ImageConfig
 
 RIDGE = 1e-3
@@ -61,7 +65,7 @@ class ImageTower(nn.Module):
         nn.init.normal_(self.projection.weight, std=width**-0.5)
         if config.bias:
             nn.init.zeros_(self.projection.bias)
-        self.hidden = self.classes = None
+        self.hidden = self.classes = self.attention = None
         if config.hidden:
             self.hidden = nn.Sequential(
                 nn.Linear(width, config.hidden),
@@ -69,28 +73,56 @@ class ImageTower(nn.Module):
                 nn.Dropout(config.dropout),
                 nn.Linear(config.hidden, embed_dim),
             )
+        self.width, self.maps = width, 0
+        if config.attention:
+            self.maps, side = config.attention.maps, config.attention.side
+            channels = map_channels(self.trunk, self.maps)
+            self.attention = AttentionPool(config.attention, channels, embed_dim)
+            self.width += side**2 * channels
         if config.classes:
             self.classes = ClassVectors(width, config.classes, embed_dim)
         self.class_share = config.class_share
-        linear = not config.hidden and not config.classes
+        linear = not (config.hidden or config.classes or config.attention)
         # The local projection of a head that isn't linear. The name is part of the checkpoint format.
         self.register_buffer("places", None if linear else torch.zeros(embed_dim, width))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map normalized pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length.
 
-        A tensor (n, width) counts as the trunk's pooled features, see `project`.
+        A tensor (n, width) counts as `features` of the trunk.
         """
-        return self.project(pixels if pixels.ndim == 2 else self.trunk(pixels))
+        return self.project(pixels) if pixels.ndim == 2 else self.with_map(pixels)[0]
+
+    def with_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, with the trunk's last feature map, (n, c, h, w) if the trunk is convolutional."""
+        last, maps = run_trunk(self.trunk, pixels, self.maps)
+        return self._head(self.trunk.forward_head(last), join_maps(maps) if maps else None), last
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return all that the head sees of the trunk (n, width): pooled features, then the places of the maps, if any.
+
+        Args:
+            pixels: normalized pixels, (n, 3, s, s) float.
+        """
+        return trunk_features(self.trunk, pixels, self.maps)
 
     def project(self, features: Tensor) -> Tensor:
-        """Map the trunk's pooled features, (n, width), to vectors (n, embed_dim), not yet of unit length."""
-        dropped = self.dropout(features)
+        """Map the trunk's `features`, (n, width), to vectors (n, embed_dim), not yet of unit length."""
+        if self.attention is None:
+            return self._head(features, None)
+        pooled, places = features.tensor_split([self.projection.in_features], dim=1)
+        return self._head(pooled, places.unflatten(1, (self.attention.side**2, -1)))
+
+    def _head(self, pooled: Tensor, places: Tensor | None) -> Tensor:
+        """Map pooled features (n, c) and places (n, side², channels) to vectors (n, embed_dim)."""
+        dropped = self.dropout(pooled)
         vectors = self.projection(dropped)
         if self.hidden is not None:
             vectors = vectors + self.hidden(dropped)
+        if self.attention is not None:
+            vectors = F.normalize(vectors, dim=-1) + F.normalize(self.attention(places), dim=-1)
         if self.classes is not None:
-            vectors = F.normalize(vectors, dim=-1) + self.class_share * self.classes(features)
+            vectors = F.normalize(vectors, dim=-1) + self.class_share * self.classes(pooled)
         return vectors
 
     def local_projection(self) -> tuple[Tensor, Tensor | None] | None:
@@ -104,22 +136,22 @@ class ImageTower(nn.Module):
         return (self.places, None) if self.places.any() else None
 
     @torch.no_grad()
-    def fit_local_projection(self, features: Tensor) -> float:
+    def fit_local_projection(self, pooled: Tensor, vectors: Tensor) -> float:
         """Fit the linear projection that approximates the head best (ridge regression).
 
         Args:
-            features: pooled features of many photos, (n, width).
+            pooled: pooled features of many photos, (n, width).
+            vectors: what the head makes of these photos, (n, embed_dim).
 
         Returns:
             The mean cosine between the projection's vectors and the head's.
         """
         assert self.places is not None
-        vectors = F.normalize(self.project(features), dim=-1).double()
-        rows = features.double()
+        rows, wanted = pooled.double(), F.normalize(vectors.double(), dim=-1)
         moments = rows.T @ rows
         moments.diagonal().add_(RIDGE * float(moments.diagonal().mean()))
-        self.places.copy_(torch.linalg.solve(moments, rows.T @ vectors).T)
-        return float((F.normalize(features @ self.places.T, dim=-1) * vectors).sum(dim=-1).mean())
+        self.places.copy_(torch.linalg.solve(moments, rows.T @ wanted).T)
+        return float((F.normalize(pooled @ self.places.T, dim=-1) * wanted).sum(dim=-1).mean())
 
     def last_layers(self) -> list[nn.Linear]:
         """Return the layers whose outputs are in the embedding space."""
@@ -131,3 +163,42 @@ class ImageTower(nn.Module):
         if self.classes is not None:
             last.append(self.classes.vectors)
         return last
+
+
+def run_trunk(trunk: Any, pixels: Tensor, maps: int) -> tuple[Tensor, list[Tensor]]:
+    """Run a timm trunk up to its pooling.
+
+    Args:
+        trunk: the trunk.
+        pixels: normalized pixels, (n, 3, s, s) float.
+        maps: number of feature maps to return, see `AttentionConfig`.
+
+    Returns:
+        What `forward_head` takes, and the output of each of the last stages, (n, c, h, w).
+    """
+    if not maps:
+        return trunk.forward_features(pixels), []
+    last, found = trunk.forward_intermediates(pixels, indices=maps)
+    return last, found
+
+
+def trunk_features(trunk: Any, pixels: Tensor, maps: int) -> Tensor:
+    """Return the pooled features of a timm trunk, joined with the places of its last feature maps (n, width).
+
+    For the arguments, see `run_trunk`.
+    """
+    last, found = run_trunk(trunk, pixels, maps)
+    pooled: Tensor = trunk.forward_head(last, pre_logits=True)
+    return torch.cat([pooled, join_maps(found).flatten(1)], dim=1) if found else pooled
+
+
+def map_channels(trunk: nn.Module, maps: int) -> int:
+    """Return how many channels the last feature maps of a timm trunk have together.
+
+    Raises:
+        ConfigError: the trunk has no such maps.
+    """
+    infos = list(getattr(trunk, "feature_info", []))[-maps:]
+    if len(infos) < maps or not hasattr(trunk, "forward_intermediates"):
+        raise ConfigError(f"image.attention: a {type(trunk).__name__} doesn't have {maps} feature maps")
+    return sum(int(info["num_chs"]) for info in infos)

@@ -25,7 +25,7 @@ def model() -> CLIP:
     with torch.no_grad():
         made.image.classes.classifier.weight.mul_(20)
         made.image.classes.set_vectors(torch.nn.functional.normalize(torch.randn(50, 32), dim=-1))
-        made.image.fit_local_projection(made.image.trunk(pixels))
+        made.image.fit_local_projection(made.image.trunk(pixels), made.image(pixels))
     return made
 
 

@@ -30,7 +30,7 @@ from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.tags import forget_label
 from app.library.store.vectors import id_of_model
 from mobileclip.vectors import Floats
-from mobileclip.zeroshot import TAG_PROBABILITY, Label, LabelSet, average_prompts
+from mobileclip.zeroshot import Label, LabelSet, average_prompts
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -68,16 +68,24 @@ class Rules:
     special: Mapping[str, str]
 
     def decide(self, vectors: Floats) -> list[list[tuple[str, float]]]:
-        """Decide each label on its own for unit rows (n, d): n lists of (label, score), best first."""
-        scores = self.labels.scores(vectors @ self.vectors.T)
+        """Decide all labels for unit rows (n, d): n lists of (label, score), best first."""
+        given, scores = self.labels.give(vectors @ self.vectors.T)
         found: list[list[tuple[str, float]]] = [[] for _ in vectors]
         names = [label.name for label in self.labels]
-        rows, columns = np.nonzero(scores >= TAG_PROBABILITY)
+        rows, columns = np.nonzero(given)
         for row, column, score in zip(rows.tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True):
             found[row].append((names[column], score))
         for tags in found:
             tags.sort(key=lambda tag: -tag[1])
         return found
+
+    def decide_one(self, name: str, vectors: Floats) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Decide one label for unit rows (n, d): bool (n,) whether it is given, and its probability, float64 (n,)."""
+        related = self.labels.related(name)
+        rows = [self.row_of[label.name] for label in related]
+        given, scores = related.give(vectors @ self.vectors[rows].T)
+        column = [label.name for label in related].index(name)
+        return given[:, column], scores[:, column]
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -112,7 +120,7 @@ def rules_of(store: Store, model: "Model", matrix: Matrix | None = None) -> Rule
             labels[number] = refit(label, decided @ vectors[number], verdicts)
         if label.name in custom or label.name in corrected:
             special[label.name] = _mark(model.fingerprint, labels[number], vectors[number])
-    return Rules(LabelSet(labels), vectors, special)
+    return Rules(LabelSet(labels, model.labels.exclusive), vectors, special)
 
 
 def refit(label: Label, cosines: Floats, verdicts: NDArray[np.bool_]) -> Label:

@@ -10,7 +10,6 @@ from app.library.store.connection import Store
 from app.library.store.corrections import corrected_contents
 from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.tags import Tag
-from mobileclip.zeroshot import TAG_PROBABILITY
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -87,6 +86,7 @@ def _replace(store: Store, ids: list[int], given: list[list[tuple[str, float]]],
 def _decide_again(store: Store, model: "Model", rules: Rules, names: set[str], matrix: Matrix | None) -> None:
     """Decide a few labels again for all photos, and remember by which rule."""
     matrix = load_matrix(store, model.fingerprint) if matrix is None else matrix
+    names = names | {label.name for name in names if name in rules.labels for label in rules.labels.related(name)}
     with store.transaction():
         # The matrix has no contents without a photo; if one gets a photo again, all of its labels are decided again.
         contents.decide_orphans_again(store)
@@ -110,6 +110,5 @@ def _given(rules: Rules, name: str, matrix: Matrix) -> dict[int, float]:
     """Content id → probability of one label, for all that it is given to."""
     if name not in rules.labels:
         return {}
-    scores = rules.scores_of(name, matrix.rows)
-    given = (scores >= TAG_PROBABILITY).nonzero()[0]
+    given, scores = rules.decide_one(name, matrix.rows)
     return dict(zip(matrix.ids[given].tolist(), scores[given].tolist(), strict=True))

@@ -104,7 +104,9 @@ def test_which_towers_say_where(name: str, possible: bool) -> None:
     tower = create_model(name).eval()
     if tower.image.places is not None:
         assert not pools_by_mean(tower), "nothing was fitted so far"
-        tower.image.fit_local_projection(torch.rand(32, tower.image.projection.in_features))
+        tower.image.fit_local_projection(
+            torch.rand(32, tower.image.projection.in_features), torch.rand(32, tower.config.embed_dim)
+        )
     assert pools_by_mean(tower) is possible
     if possible:
         assert pools_by_mean(reparameterize(tower))
