@@ -66,7 +66,7 @@ def read_labels(file: PathLike | None, data: PathLike | None, encoder: TorchMode
     if file is None or data is None:
         return LabelData(Evidence((), ()), (), np.zeros((0, encoder.dim), np.float32))
     evidence = read_evidence(file)
-    photos = read_known_photos(data, evidence.collections)
+    photos = read_known_photos(data, evidence)
     vectors = [average_prompts(encoder.encode_texts(label.prompts)) for label in evidence.labels]
     return LabelData(evidence, photos, np.array(vectors, np.float32).reshape(-1, encoder.dim))
 
@@ -158,7 +158,7 @@ def _fit(towers: Sequence[RunningTowers], exact: TorchModel, data: LabelData, pr
     others = [photo for photo in data.photos if photo.role != MEASURE]
     measured = _cosines([exact, *towers], held_out, data.vectors, "held-out photos", progress)
     fitting = _cosines(towers, data.evidence.views(others), data.vectors, "photos", progress)
-    known, fitting_known = truth(measured.photos, data.labels), truth(fitting.photos, data.labels)
+    known, fitting_known = truth(measured.photos, data.evidence), truth(fitting.photos, data.evidence)
     seen = np.array([photo.role == SEEN for photo in fitting.photos], bool)
     weights = data.evidence.weights(fitting.photos)
     map_exact = _map(measured.cosines[0], known)

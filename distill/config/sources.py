@@ -87,7 +87,7 @@ class RenderedPictures:
     folder: str
     """Where they are kept, relative to the data folder. Pictures that are there are used again."""
     per_kind: int = 24
-    """Pictures of each of the 28 kinds, such as receipts, maps and screenshots."""
+    """Pictures of each of the 34 kinds, such as receipts, maps and screenshots."""
 
     def __post_init__(self) -> None:
         if self.per_kind < 1:

@@ -153,6 +153,9 @@ class Stage:
     crop: float = 0.5
     """Smallest share of a photo's area that a random crop keeps, above 0 and up to 1. With online teachers and with
     reinforced data, `[reinforcement]` decides instead."""
+    retyped: float = 0.0
+    """Share of the texts that the student reads as people type them into a search box, with a typo, another spelling or
+    number, more or fewer words; see `distill.data.retype`. Teachers read the text as it is."""
     frozen: tuple[str, ...] = ()
     """Frozen parts, given by the beginning of their weights' names, such as `image.trunk` or `text.blocks.0`."""
     rate: float = 1.0
@@ -162,6 +165,8 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 < self.crop <= 1 or not 0 < self.rate < math.inf:
             raise ConfigError("a stage needs epochs ≥ 1, crop in (0, 1] and rate above 0")
+        if not 0 <= self.retyped <= 1:
+            raise ConfigError("a stage needs retyped in [0, 1]")
         if self.texts_only and self.features:
             raise ConfigError("a stage has texts_only or features, not both")
         if (self.px != 0) if self.texts_only or self.features else (self.px < 32):

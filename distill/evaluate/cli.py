@@ -89,6 +89,15 @@ def evaluate(
             help="Also measure numbers, positions and colors: captions with one wrong word.",
         ),
     ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Also compare what pairs of queries find: a table with the columns kind, query and variant.",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -121,6 +130,8 @@ def evaluate(
     """
     if sum(file is not None for file in (captions, labels, tags)) != 1:
         raise typer.BadParameter("pass exactly one of --captions, --labels and --tags")
+    if queries is not None and captions is None:
+        raise typer.BadParameter("--queries needs --captions")
     if (limits and captions is None) or (templates is not None and captions is not None):
         raise typer.BadParameter("--limits needs --captions; --templates needs --labels or --tags")
     evidence = tags is not None and tags.suffix == ".toml"
@@ -143,7 +154,7 @@ def evaluate(
             bars.report("photos", done, total)
 
         if captions is not None:
-            result = run.evaluate_captions(encoder, captions, splits, split, limits, progress)
+            result = run.evaluate_captions(encoder, captions, splits, split, limits, progress, queries)
         elif labels is not None:
             result = run.evaluate_labels(encoder, labels, splits, split, column, prompts, progress)
         elif tags is not None and evidence and data is not None:

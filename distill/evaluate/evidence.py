@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,9 @@ class Evidence:
         roll: what a camera roll consists of: the prior of the thresholds. Empty if each photo counts the same.
         degraded: share of a camera roll's photos that are gray, dark, blurred, brown, tiny or turned. If it is above 0,
             thresholds are fitted to each photo as it is and once more degraded.
+        single: data sets whose photos have one label each although more may be visible: they never count against a
+            label.
+        columns: data set → column of its classes, if it isn't `label`.
     """
 
     labels: tuple[LabelEvidence, ...]
@@ -74,6 +77,8 @@ class Evidence:
     exclusive: tuple[tuple[str, ...], ...] = ()
     roll: tuple[RollPart, ...] = ()
     degraded: float = 0.0
+    single: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def collections(self) -> set[str]:
@@ -148,8 +153,8 @@ def read_evidence(path: PathLike) -> Evidence:
                 entry["name"],
                 entry["group"],
                 tuple(entry["prompts"]),
-                *(tuple(entry.get("evidence", {}).get(key, ())) for key in ("words", "classes", "unsure")),
                 implies=tuple(entry.get("implies", ())),
+                **{key: tuple(entry.get("evidence", {}).get(key, ())) for key in ("words", "classes", "unsure")},
             )
             for entry in table["label"]
         )
@@ -157,7 +162,8 @@ def read_evidence(path: PathLike) -> Evidence:
         roll = tuple(
             RollPart(part["shows"], float(part["share"]), tuple(part["sets"])) for part in table.get("roll", ())
         )
-        degraded = float(table.get("degraded", 0))
+        degraded, single = float(table.get("degraded", 0)), tuple(table.get("single", ()))
+        columns = {str(name): str(column) for name, column in table.get("columns", {}).items()}
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a labels file ({one_line(error)})") from error
     names = [label.name for label in labels]
@@ -167,11 +173,11 @@ def read_evidence(path: PathLike) -> Evidence:
         raise DataError(f"{path}: the shares of [[roll]] must be above 0 and add up to 1")
     if not 0 <= degraded < 1:
         raise DataError(f"{path}: degraded must lie in [0, 1)")
-    return Evidence(labels, captioned, exclusive, roll, degraded)
+    return Evidence(labels, captioned, exclusive, roll, degraded, single, columns)
 
 
-def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownPhoto]:
-    """Read the data sets in `data` that have labels or captions.
+def read_known_photos(data: PathLike, evidence: Evidence) -> list[KnownPhoto]:
+    """Read the data sets in `data` that a labels file names.
 
     A data set is a folder with `labels.csv` (`file, label` and optionally `split`), or with `captions.jsonl`
     (`file, caption`) and `splits.csv`. Rows with split `test` were not trained on: half of those in labeled data sets
@@ -181,11 +187,12 @@ def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownP
         DataError: a data set is missing.
     """
     photos: list[KnownPhoto] = []
-    for name in sorted(set(collections)):
+    for name in sorted(evidence.collections):
         folder = Path(data) / name
         if (folder / "labels.csv").is_file():
-            for row in read_table(folder / "labels.csv", needs=("file", "label")):
-                classes = tuple(row["label"].split("|"))
+            column = evidence.columns.get(name, "label")
+            for row in read_table(folder / "labels.csv", needs=("file", column)):
+                classes = tuple(row[column].split("|"))
                 role = SEEN
                 if row.get("split") == "test":
                     role = CALIBRATE if zlib.crc32(row["file"].encode()) % 2 else MEASURE
@@ -203,10 +210,11 @@ def read_known_photos(data: PathLike, collections: Iterable[str]) -> list[KnownP
     return photos
 
 
-def truth(photos: Sequence[KnownPhoto], labels: Sequence[LabelEvidence]) -> NDArray[np.int8]:
+def truth(photos: Sequence[KnownPhoto], evidence: Evidence) -> NDArray[np.int8]:
     """Return, for each photo and label (n, labels): 1 shown, 0 not shown, −1 unknown."""
-    table = np.zeros((len(photos), len(labels)), dtype=np.int8)
-    for column, label in enumerate(labels):
+    unseen = [-1 if photo.collection in evidence.single else 0 for photo in photos]
+    table = np.repeat(np.array(unseen, np.int8)[:, None], len(evidence.labels), axis=1)
+    for column, label in enumerate(evidence.labels):
         yes = _matcher(label.words, label.classes)
         perhaps = _matcher(
             [entry for entry in label.unsure if ":" not in entry and entry != "*"],

@@ -15,6 +15,7 @@ from distill.evaluate.evidence import MEASURE, read_evidence, read_known_photos,
 from distill.evaluate.limits import measure_limits
 from distill.evaluate.metrics import classification, retrieval
 from distill.evaluate.photos import PhotoProgress, encode_photos
+from distill.evaluate.queries import query_overlap
 from distill.evaluate.tagging import ENOUGH, Scores, Truth, tagging
 from mobileclip.files import PathLike
 from mobileclip.vectors import Floats
@@ -28,6 +29,7 @@ def evaluate_captions(
     split: str | None = None,
     limits: bool = False,
     progress: PhotoProgress | None = None,
+    queries: PathLike | None = None,
 ) -> dict[str, Any]:
     """Measure retrieval on a captions file (`file, caption`; a photo may have several).
 
@@ -38,10 +40,11 @@ def evaluate_captions(
         split: the split to measure on; None for all.
         limits: also measure known limits of CLIP, see `distill.evaluate.limits`.
         progress: called with the number of photos done and the total.
+        queries: a table of pairs of queries that mean the same, see `distill.evaluate.queries`; None for none.
 
     Returns:
-        `n_photos`, `n_captions`, `n_failed` (photos that can't be read), what `retrieval` returns, and `limits` if
-        measured.
+        `n_photos`, `n_captions`, `n_failed` (photos that can't be read), what `retrieval` returns, and `limits` and
+        `queries` if measured.
 
     Raises:
         DataError: a column is missing, or no photo is left to measure.
@@ -65,6 +68,8 @@ def evaluate_captions(
     result.update(retrieval(vectors, texts, owner))
     if limits:
         result["limits"] = measure_limits(encoder, vectors, texts, captions, owner)
+    if queries is not None:
+        result["queries"] = query_overlap(encoder, queries, vectors)
     return result
 
 
@@ -154,11 +159,11 @@ def evaluate_evidence(
     """
     file = Path(file)
     evidence = read_evidence(file)
-    photos = [photo for photo in read_known_photos(Path(data), evidence.collections) if photo.role == MEASURE]
+    photos = [photo for photo in read_known_photos(Path(data), evidence) if photo.role == MEASURE]
     if not photos:
         raise DataError(f"{file}: none of its data sets in {data} has photos with split `test`")
     names, prompts = [label.name for label in evidence.labels], [label.prompts for label in evidence.labels]
-    known = truth(photos, evidence.labels)
+    known = truth(photos, evidence)
     return _measure_tags(encoder, file, [photo.path for photo in photos], known, names, prompts, ENOUGH, progress)
 
 

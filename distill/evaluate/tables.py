@@ -29,6 +29,7 @@ DISPLAY_NAMES = {
 NOT_RATES = {"tags_per_photo"}
 COUNTED = {
     "limits": ("prefers its own caption to a wrong one", "captions", "accuracy"),
+    "queries": ("first ten photos in common if typed with another", "pairs", "in common"),
     "shown_at": ("tags shown with a score of", "tags", "right"),
 }
 """Figures that have a number and an accuracy for each of several kinds, with the head of their table."""

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.config import OptimConfig, Stage
 from distill.data.epoch import draw_epoch
+from distill.data.retype import retype
 from distill.data.tables import DataError
 from distill.data.tars import SampleError
 from distill.distributed import rank, size
@@ -130,7 +131,7 @@ class Steps(Dataset[StepRows | PocketclipError]):
         try:
             if self.stage.texts_only:
                 texts = [text for at in positions if (text := self._text(at)) is not None]
-                return self._join([], self._fill(texts, len(positions)), 0)
+                return self._join(step, [], self._fill(texts, len(positions)), 0)
             unread: Counter[str] = Counter()
             photos = [photo for at in positions if (photo := self._photo(at, unread)) is not None]
             tried = len(positions)
@@ -139,7 +140,7 @@ class Steps(Dataset[StepRows | PocketclipError]):
                 tried += len(photos)
             photos = self._fill(photos, len(positions))
             extra = self._extra(step, [photo.text for photo in photos])
-            return self._join(photos, extra, tried)
+            return self._join(step, photos, extra, tried)
         except PocketclipError as error:
             return error  # raised in the main process, without the worker's traceback
 
@@ -206,13 +207,13 @@ class Steps(Dataset[StepRows | PocketclipError]):
             return rows[:wanted]
         return [rows[i % len(rows)] for i in range(wanted)]
 
-    def _join(self, photos: list[PhotoSample], extra: list[TextSample], tried: int) -> StepRows:
+    def _join(self, step: int, photos: list[PhotoSample], extra: list[TextSample], tried: int) -> StepRows:
         texts = [photo.text for photo in photos] + extra
         posterior = [photo.posterior for photo in photos if photo.posterior is not None]
         return StepRows(
             self._pixels(photos),
             tuple(sample.text for sample in texts),
-            self._tokens(texts),
+            self._tokens(step, texts),
             torch.tensor([group_number(photo.group) for photo in photos], dtype=torch.int64),
             stack_targets(photos),
             stack_targets(texts),
@@ -220,13 +221,22 @@ class Steps(Dataset[StepRows | PocketclipError]):
             torch.stack(posterior) if posterior else None,
         )
 
-    def _tokens(self, texts: list[TextSample]) -> Tensor:
-        known = [sample.tokens for sample in texts if sample.tokens is not None]
-        if texts and len(known) == len(texts):
-            return torch.from_numpy(np.stack(known).astype(np.int64))
+    def _tokens(self, step: int, texts: list[TextSample]) -> Tensor:
+        """Return the student's tokens (n, context length); a share of the texts is retyped first."""
+        random = np.random.default_rng((self.seed, self.epoch, step, self.rank, 6))
+        retyped = random.random(len(texts)) < self.stage.retyped
+        typed = [retype(one.text, random) if change else one.text for one, change in zip(texts, retyped, strict=True)]
+        rows = [None if change else one.tokens for one, change in zip(texts, retyped, strict=True)]
+        unknown = [number for number, row in enumerate(rows) if row is None]
         with warnings.catch_warnings():  # the warning would appear at every step
             warnings.simplefilter("ignore", TextCutWarning)
-            return torch.from_numpy(self.tokenizer([sample.text for sample in texts])).long()
+            found = self.tokenizer([typed[number] for number in unknown])
+        tokens = np.zeros((len(texts), found.shape[1]), np.int64)
+        for number, row in enumerate(rows):
+            if row is not None:
+                tokens[number] = row
+        tokens[unknown] = found
+        return torch.from_numpy(tokens)
 
     def _pixels(self, photos: list[PhotoSample]) -> Tensor:
         if not photos:

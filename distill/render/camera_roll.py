@@ -1,4 +1,4 @@
-"""Render pictures that fill camera rolls but that photo sets lack: receipts, documents, cards, screens, memes.
+"""Render pictures that fill camera rolls but that photo sets lack: receipts, documents, screens, memes, textures.
 
 A kind, a seed and the background photos determine a picture completely.
 
@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from distill.data.sources import read_splits
 from distill.data.tables import DataError
-from distill.render import cards, desktop, graphics
+from distill.render import cards, desktop, graphics, textures
 from distill.render import paper as papers
 from distill.render import phone_screens as screens
 from distill.render.camera import compress, photograph, surface
@@ -101,6 +101,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "a funny picture with big white words at the top and bottom",
         "an internet meme with a caption",
     ),
+    "brick wall": ("a brick wall", "a close-up photo of a brick wall", "a wall of bricks or tiles"),
+    "grass": ("grass from above", "a close-up photo of grass", "the texture of grass"),
+    "ground": ("sand, gravel or plaster", "a close-up photo of the ground", "a rough surface without any object"),
+    "surface": ("a plain surface", "a close-up photo of wood, cloth or stone", "the texture of a material"),
+    "night sky": ("stars in the night sky", "a photo of stars and galaxies", "the sky through a telescope"),
+    "moon": ("the moon", "a photo of the moon", "a close-up photo of the moon's craters"),
 }
 
 
@@ -149,6 +155,15 @@ _SCREENS: Mapping[str, Callable[[random.Random, Sequence[Image.Image]], Image.Im
     "screenshot-social": screens.social,
 }
 
+_TEXTURES: Mapping[str, Callable[[random.Random], Image.Image]] = {
+    "brick wall": textures.bricks,
+    "grass": textures.grass,
+    "ground": textures.ground,
+    "surface": textures.cloth,
+    "night sky": textures.night_sky,
+    "moon": textures.moon,
+}
+
 BEZELS = ((18, 18, 20), (40, 42, 45), (170, 172, 176))
 
 
@@ -192,6 +207,8 @@ def render(kind: str, seed: int, backgrounds: Sequence[Image.Image] = ()) -> Ima
             return photograph(page, rng, backgrounds, hung=capture.hung, **look)
     elif kind in _SCREENS:
         page = _SCREENS[kind](rng, backgrounds)
+    elif kind in _TEXTURES:
+        page = _TEXTURES[kind](rng)
     else:
         page = graphics.meme(rng, rng.choice(backgrounds) if len(backgrounds) else _plain_photo(rng))
     page = _shrink(page, rng.randint(256, 384))

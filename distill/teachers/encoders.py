@@ -95,7 +95,8 @@ class Backbone:
         """Return pooled features (n, width), which are not normalized."""
         features = self._encoder.encode_pictures(pictures)
         if self.config.mirror:
-            features = (features + self._encoder.encode_pictures([ImageOps.mirror(one) for one in pictures])) / 2
+            features += self._encoder.encode_pictures([ImageOps.mirror(one) for one in pictures])
+            features /= 2
         return features
 
     @torch.inference_mode()

@@ -91,7 +91,7 @@ def from_ours(model: CLIP) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = model.config
     for unsupported, what in (
         (model.reparameterized, "reparameterized models, so save the original"),
-        (config.image.hidden or config.image.classes, "image towers with `hidden` or `classes`"),
+        (config.image.head_has_branches, "image towers with `hidden`, `attention` or `classes`"),
         (config.text.repmixers, "text towers with `repmixers`"),
     ):
         if unsupported:

@@ -48,7 +48,7 @@ def from_ours(model: CLIP) -> tuple[dict[str, Any], dict[str, Tensor]]:
     image, text = config.image, config.text
     for unsupported, what in (
         ("_clip_" not in image.trunk, f"the trunk {image.trunk}"),
-        (image.bias or image.hidden or image.classes, "image towers whose head is more than a matrix"),
+        (image.bias or image.head_has_branches, "image towers whose head is more than a matrix"),
         (not text.causal or text.repmixers, "text towers that aren't causal"),
         (model.reparameterized, "reparameterized models"),
     ):

@@ -60,6 +60,11 @@ class ImageConfig:
     class_share: float = 0.5
     """Length of the classifier's vector in that sum, where the other vector has length 1."""
 
+    @property
+    def head_has_branches(self) -> bool:
+        """Whether the head has more than a linear projection."""
+        return bool(self.hidden or self.classes or self.attention)
+
     def __post_init__(self) -> None:
         if min(self.hidden, self.classes) < 0 or not self.class_share > 0:
             raise ConfigError("an image tower needs hidden ≥ 0, classes ≥ 0 and class_share above 0")

@@ -82,9 +82,8 @@ class ImageTower(nn.Module):
         if config.classes:
             self.classes = ClassVectors(width, config.classes, embed_dim)
         self.class_share = config.class_share
-        linear = not (config.hidden or config.classes or config.attention)
         # The local projection of a head that isn't linear. The name is part of the checkpoint format.
-        self.register_buffer("places", None if linear else torch.zeros(embed_dim, width))
+        self.register_buffer("places", torch.zeros(embed_dim, width) if config.head_has_branches else None)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map normalized pixels, (n, 3, s, s) float, to vectors (n, embed_dim), not yet of unit length.
@@ -160,6 +159,8 @@ class ImageTower(nn.Module):
             outer = self.hidden[-1]
             assert isinstance(outer, nn.Linear)
             last.append(outer)
+        if self.attention is not None:
+            last.append(self.attention.projection)
         if self.classes is not None:
             last.append(self.classes.vectors)
         return last

@@ -1,32 +1,120 @@
-"""Thresholds separate photos that show a label from photos that don't."""
+"""Rules of labels: probabilities and where tags begin, on photos whose answer is known by construction."""
 
 import numpy as np
 import pytest
 
-from distill.evaluate.calibration import best_threshold, fit_thresholds
+from distill.evaluate.calibration import (
+    CONFIDENCE,
+    ENOUGH,
+    PRECISION,
+    fit_thresholds,
+    lowest_precise,
+    wilson_lower,
+)
 from distill.evaluate.tagging import tagging
 
 
-def test_a_threshold_between_two_clouds_finds_the_gap() -> None:
-    random = np.random.default_rng(6)
-    background, shown = random.normal(0.1, 0.02, 2000), random.normal(0.4, 0.02, 100)
-    assert 0.2 < best_threshold(shown, background) < 0.4
+def clouds(count: int, share: float, gap: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and truth (count, 1) of a label that a share of the photos shows, `gap` deviations above the others."""
+    random = np.random.default_rng(seed)
+    truth = (random.random((count, 1)) < share).astype(np.int8)
+    return random.normal(0.1, 0.03, (count, 1)) + 0.03 * gap * truth, truth
 
 
-def test_thresholds_are_per_label_and_pooled_for_rare_labels() -> None:
+@pytest.mark.parametrize(("share", "gap"), [(0.3, 2.0), (0.1, 3.0), (0.02, 4.0)])
+def test_of_new_photos_nine_in_ten_tags_are_right(share: float, gap: float) -> None:
+    cosines, truth = clouds(8000, share, gap, 1)
+    fit = fit_thresholds(cosines, truth, np.zeros(8000, bool))
+    new, known = clouds(60_000, share, gap, 2)
+    given = fit.scores(new) >= fit.least
+    assert (known[given] == 1).mean() > PRECISION - 0.02
+    assert given[known == 1].mean() > 0.25, "not by giving none"
+    assert fit.prevalence[0] == pytest.approx(share, rel=0.25) and not fit.search_only[0]
+
+
+def test_scores_are_probabilities() -> None:
+    cosines, truth = clouds(8000, 0.1, 2.5, 3)
+    fit = fit_thresholds(cosines, truth, np.zeros(8000, bool))
+    new, known = clouds(200_000, 0.1, 2.5, 4)
+    scores = fit.scores(new)
+    for low in (0.5, 0.6, 0.7, 0.8, 0.9):
+        within = (scores >= low) & (scores < low + 0.1)
+        assert known[within].mean() == pytest.approx(low + 0.05, abs=0.08)
+
+
+def test_weights_stand_for_photos() -> None:
+    """A part of the photos with three times the weight is the same as three copies of it."""
+    cosines, truth = clouds(3000, 0.2, 2.5, 5)
+    heavy = np.arange(3000) < 1000
+    thrice = (
+        np.concatenate([cosines, cosines[:1000], cosines[:1000]]),
+        np.concatenate([truth, truth[:1000], truth[:1000]]),
+    )
+    weighted = lowest_precise(cosines[:, 0], truth[:, 0] == 1, np.where(heavy, 3.0, 1.0))
+    copied = lowest_precise(thrice[0][:, 0], thrice[1][:, 0] == 1, np.ones(5000))
+    assert weighted == pytest.approx(copied, abs=0.01)
+    seen = np.zeros(3000, bool)
+    first = fit_thresholds(cosines, truth, seen)
+    scaled = fit_thresholds(cosines, truth, seen, np.full(3000, 7.0))
+    assert first.threshold == pytest.approx(scaled.threshold) and first.least == pytest.approx(scaled.least)
+
+
+def test_hard_negatives_raise_the_bar() -> None:
+    cosines, truth = clouds(4000, 0.2, 3.0, 6)
+    textures = np.random.default_rng(7).normal(0.16, 0.02, (400, 1))
+    every, known = np.concatenate([cosines, textures]), np.concatenate([truth, np.zeros((400, 1), np.int8)])
+    easy = lowest_precise(cosines[:, 0], truth[:, 0] == 1, np.ones(4000))
+    hard = lowest_precise(every[:, 0], known[:, 0] == 1, np.ones(4400))
+    assert easy is not None and hard is not None and hard > easy + 0.005
+
+
+def test_the_lowest_precise_value_counted_by_loops() -> None:
+    random = np.random.default_rng(8)
+    x = np.round(random.normal(0, 1, 300), 1)  # photos share values
+    right = random.random(300) < 1 / (1 + np.exp(-3 * x))
+    weights = random.uniform(0.5, 2, 300)
+    good = []
+    for value in sorted(set(x)):
+        shown = x >= value
+        share = weights[shown & right].sum() / weights[shown].sum()
+        count = weights[shown].sum() ** 2 / (weights[shown] ** 2).sum()
+        if wilson_lower(np.array([share]), np.array([count]))[0] >= PRECISION:
+            good.append(value)
+    assert lowest_precise(x, right, weights) == min(good)
+    assert lowest_precise(x, np.zeros(300, bool), weights) is None
+
+
+def test_wilson_s_interval_is_that_of_statsmodels_formula() -> None:
+    from scipy.stats import binomtest, norm
+
+    level = 2 * norm.cdf(CONFIDENCE) - 1
+    for hits, count in [(9, 10), (10, 10), (85, 90), (0, 5)]:
+        exact = binomtest(hits, count).proportion_ci(level, "wilson").low
+        assert wilson_lower(np.array([hits / count]), np.array([float(count)]))[0] == pytest.approx(exact, abs=1e-9)
+
+
+def test_rules_are_per_label_and_a_rare_label_is_search_only() -> None:
     random = np.random.default_rng(8)
     truth = np.zeros((600, 3), np.int8)
     truth[:60, 0] = truth[60:120, 1] = 1
+    truth[120 : 120 + ENOUGH - 1, 2] = 1
     cosines = random.normal(0.1, 0.03, (600, 3)) + np.where(truth == 1, 0.25, 0) + np.array([0.0, 0.3, 0.1])
     seen = np.arange(600) % 2 == 0
     fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
-    assert fit.positives.tolist() == [60, 60, 0]
+    assert fit.positives.tolist() == [60, 60, 0] and fit.search_only.tolist() == [False, False, True]
     assert fit.threshold[1] - fit.threshold[0] == pytest.approx(0.3, abs=0.05)
     assert fit.threshold[2] > 0.2 + 2 * 0.03
     assert fit.scores(fit.threshold[None]).tolist() == [[0.5, 0.5, 0.5]]
-    result = tagging(cosines.astype(np.float32), truth, fit.scores(cosines), least=5)
+    result = tagging(cosines.astype(np.float32), truth, fit.scores(cosines), least=10)
     assert (result["labels"], result["labels_with_threshold"]) == (2, 2)
     assert result["precision"] > 0.95 and result["recall"] > 0.9
+
+
+def test_a_label_that_can_t_be_told_apart_is_search_only() -> None:
+    random = np.random.default_rng(2)
+    truth = (random.random((2000, 1)) < 0.2).astype(np.int8)
+    fit = fit_thresholds(random.normal(0.1, 0.03, (2000, 1)), truth, np.zeros(2000, bool))
+    assert fit.search_only.tolist() == [True] and fit.least.tolist() == [1.0]
 
 
 def test_cosines_of_training_photos_are_lowered_by_their_gap_to_held_out_ones() -> None:
@@ -41,25 +129,8 @@ def test_cosines_of_training_photos_are_lowered_by_their_gap_to_held_out_ones() 
     cosines = random.normal(0.1, 0.03, (2000, 5)) + np.where(truth == 1, gain, 0)
     fit = fit_thresholds(cosines.astype(np.float32), truth, seen)
     assert fit.optimism == pytest.approx(0.1 / 0.03, rel=0.15)
-    naive = best_threshold(cosines[400:500, 4], cosines[truth[:, 4] == 0, 4])
-    assert fit.threshold[4] < naive - 0.005
-
-
-def test_the_threshold_is_the_best_of_all_candidates_counted_by_loops() -> None:
-    """Rounded cosines, so that photos of both kinds lie on the candidates themselves."""
-    random = np.random.default_rng(4)
-    for shift in (0.05, 0.1, 0.2):
-        background = np.round(random.normal(0.1, 0.05, 400), 2)
-        shown = np.round(random.normal(0.1 + shift, 0.05, 60), 2)
-        share, found = 60 / 460, []
-        candidates = [np.quantile(shown, step / 100) for step in range(99)]
-        for candidate in candidates:
-            hits = share * sum(value >= candidate for value in shown) / 60
-            wrong = (1 - share) * sum(value >= candidate for value in background) / 400
-            precision, recall = hits / (hits + wrong), hits / share
-            found.append(1.25 * precision * recall / (0.25 * precision + recall))
-        best = [c for c, value in zip(candidates, found, strict=True) if value >= max(found) - 1e-3]
-        assert best_threshold(shown, background) == pytest.approx(np.median(best))
+    naive = fit_thresholds(cosines.astype(np.float32), truth, np.zeros(2000, bool))
+    assert fit.threshold[4] < naive.threshold[4] - 0.005
 
 
 def test_unknown_entries_change_nothing() -> None:
