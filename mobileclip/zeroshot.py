@@ -125,6 +125,11 @@ class Label:
             raise ValueError(f"label {self.name!r}: implies must be a list of names")
         object.__setattr__(self, "implies", tuple(implied))
 
+    @property
+    def edge(self) -> float:
+        """The logit from which a photo gets the label; infinite if it is search only."""
+        return math.inf if self.search_only or self.least == 1 else math.log(self.least / (1 - self.least))
+
 
 class LabelSet:
     """Labels in a fixed order, one for each row of the bundle's label vectors."""

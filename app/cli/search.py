@@ -98,7 +98,8 @@ def search(
     else:
         _show(hits, with_score=bool(parsed.terms))
     if not hits:
-        reason = f"; no photo is tagged {', '.join(map(repr, unused))}" if unused else ""
+        tags = ", ".join(map(repr, unused))
+        reason = f"; no photo is tagged {tags}, but you can search for it in words" if unused else ""
         output.say(f"pocketclip: nothing found{reason or (' in these folders' if below else '')}", quiet=quiet)
         raise typer.Exit(NOTHING)
 

@@ -127,7 +127,7 @@ class StoredRows:
 
     def unreadable(self) -> NDArray[np.bool_]:
         """Return for each row (n,) whether its photo couldn't be read."""
-        return np.concatenate([np.isnan(part[:, 0]) for part in self.parts])
+        return np.concatenate([np.zeros(0, bool), *(np.isnan(part[:, 0]) for part in self.parts)])
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[slice]:

@@ -10,15 +10,17 @@ import torch
 from export.formats import load_format
 from export.onnx.convert import export_head
 from mobileclip.towers import CLIP, ModelConfig, create_model
+from mobileclip.towers.config import AttentionConfig
 from tests.export import towers
 
 
 @pytest.fixture(scope="module")
 def model() -> CLIP:
-    """With a hidden layer and a classifier with confident answers."""
+    """With a hidden layer, attention pooling and a classifier with confident answers."""
     torch.manual_seed(4)
     plain = ModelConfig.load(towers.TINY)
-    image = dataclasses.replace(plain.image, hidden=24, classes=50, dropout=0.1)
+    attention = AttentionConfig(side=2, width=16, heads=2, queries=2)
+    image = dataclasses.replace(plain.image, hidden=24, attention=attention, classes=50, dropout=0.1)
     made = create_model(dataclasses.replace(plain, image=image)).eval()
     assert made.image.classes is not None
     pixels = torch.from_numpy(towers.inputs(made)["image"])

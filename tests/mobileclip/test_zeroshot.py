@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobileclip.errors import BundleError
-from mobileclip.zeroshot import TEMPLATES, Label, LabelSet, average_prompts, expand
+from mobileclip.zeroshot import TEMPLATES, Label, LabelSet, average_prompts, expand, telling
 
 DOG = Label("dog", "pets", ("a dog", "a photo of a dog."), 0.25, 30.0, 40)
 CAT = Label("cat", "pets", ("a cat",), 0.3, 12.5)
@@ -90,6 +90,9 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
         threshold=numbers,
         slope=numbers.filter(lambda value: value > 0),
         positives=st.integers(0, 10**9),
+        least=st.floats(0.5, 1),
+        search_only=st.booleans(),
+        prevalence=st.floats(0, 1),
     )
 )
 def test_any_label_survives_toml(label: Label) -> None:
@@ -113,6 +116,12 @@ def test_any_label_survives_toml(label: Label) -> None:
         {"slope": True},
         {"positives": -1},
         {"positives": 2.0},
+        {"least": 0.4},
+        {"least": 1.1},
+        {"search_only": 1},
+        {"prevalence": -0.1},
+        {"implies": "dog"},
+        {"implies": (3,)},
     ],
 )
 def test_impossible_labels_are_refused(changes: dict[str, Any]) -> None:
@@ -166,3 +175,79 @@ def test_prompts_are_averaged_as_directions() -> None:
 def test_prompts_without_a_direction_are_refused(vectors: Any) -> None:
     with pytest.raises(ValueError):
         average_prompts(vectors)
+
+
+def label(name: str, **fields: Any) -> Label:
+    return Label(name, "group", (name,), 0.0, 10.0, **fields)
+
+
+def test_a_label_is_given_from_its_own_probability() -> None:
+    labels = LabelSet([label("a"), label("b", least=0.9), label("c", search_only=True)])
+    logits = np.log([0.5 / 0.5, 0.89 / 0.11, 0.999 / 0.001]) / 10
+    given, scores = labels.give(logits)
+    assert given.tolist() == [True, False, False] and scores == pytest.approx([0.5, 0.89, 0.999])
+    given, _ = labels.give(logits + 0.02)
+    assert given.tolist() == [True, True, False]
+
+
+def test_of_an_exclusive_group_only_the_most_probable_is_given() -> None:
+    labels = LabelSet([label("castle"), label("dog"), label("church", least=0.8)], [("castle", "church")])
+    given, _ = labels.give([[0.1, 0.3, 0.2], [0.2, 0.3, 0.1], [0.1, -0.3, 0.12], [-1, -1, -1]])
+    assert given.tolist() == [[False, True, True], [True, True, False], [True, False, False], [False] * 3]
+    assert labels.give([0.2, 0.0, 0.2])[0].sum() == 2, "of two as probable as each other, one is given"
+
+
+def test_a_label_brings_what_it_implies_and_its_probability() -> None:
+    labels = LabelSet(
+        [label("animal", search_only=True), label("puppy", implies=("dog",)), label("dog", implies=("animal",))]
+    )
+    given, scores = labels.give([[-0.5, 0.2, 0.1], [-0.5, -0.2, 0.1], [0.9, -0.2, -0.2]])
+    assert given.tolist() == [[True] * 3, [True, False, True], [False] * 3]
+    assert scores[0] == pytest.approx([scores[0, 1]] * 3) and scores[1, 0] == scores[1, 2]
+    assert [found.name for found, _ in labels.decide([-0.5, -0.2, 0.1])] == ["animal", "dog"]
+
+
+def test_labels_that_say_more_come_first() -> None:
+    labels = LabelSet([label("person", prevalence=0.4), label("tortoise", prevalence=0.001), label("unknown")])
+    assert [found.name for found, _ in labels.decide([0.4, 0.1, 0.1])] == ["tortoise", "unknown", "person"]
+    assert telling(labels["tortoise"], 1.0) == pytest.approx(-math.log2(0.001))
+
+
+def test_related_labels_decide_alike_on_their_own() -> None:
+    labels = LabelSet(
+        [label("a"), label("b"), label("c", implies=("a",)), label("d", implies=("b",)), label("e"), label("f")],
+        [("d", "e")],
+    )
+    assert [found.name for found in labels.related("a")] == ["a", "c"]
+    assert [found.name for found in labels.related("e")] == ["b", "d", "e"]
+    assert [found.name for found in labels.related("f")] == ["f"]
+    cosines = np.random.default_rng(0).normal(0, 0.2, (200, 6))
+    given, scores = labels.give(cosines)
+    names = [found.name for found in labels]
+    for name in names:
+        related = labels.related(name)
+        rows = [names.index(found.name) for found in related]
+        some, values = related.give(cosines[:, rows])
+        column = [found.name for found in related].index(name)
+        assert (some[:, column] == given[:, names.index(name)]).all()
+        assert (values[:, column] == scores[:, names.index(name)]).all()
+
+
+def test_rules_survive_toml() -> None:
+    labels = LabelSet([label("a", implies=("b",)), label("b", prevalence=0.25), label("c", least=0.75)], [("a", "c")])
+    assert LabelSet.loads(labels.dumps()) == labels
+    assert LabelSet.loads(labels.dumps()).exclusive == (("a", "c"),)
+
+
+@pytest.mark.parametrize(
+    ("labels", "exclusive", "message"),
+    [
+        ([label("a", implies=("b",))], (), "label 'b' isn't defined"),
+        ([label("a")], [("a", "b")], "label 'b' isn't defined"),
+        ([label("a", implies=("a",))], (), "label 'a' implies itself"),
+        ([label("a", implies=("b",)), label("b", implies=("c",)), label("c", implies=("a",))], (), "implies itself"),
+    ],
+)
+def test_impossible_rules_are_refused(labels: list[Label], exclusive: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LabelSet(labels, exclusive)

@@ -29,7 +29,7 @@ class Doubt:
 
 
 def doubts(store: Store, rules: Rules, matrix: Matrix, limit: int) -> list[Doubt]:
-    """The decisions that would help most: labels closest to even odds, whether given or not.
+    """The decisions that would help most: labels closest to where they begin to be given, whether given or not.
 
     At most five for each label, so that one bad label does not fill the screen, and none that a person has decided.
 
@@ -45,13 +45,14 @@ def doubts(store: Store, rules: Rules, matrix: Matrix, limit: int) -> list[Doubt
         return []
     thresholds = np.array([label.threshold for label in rules.labels], np.float32)
     slopes = np.array([label.slope for label in rules.labels], np.float32)
+    edges = np.array([label.edge for label in rules.labels], np.float32)[:, None]
     # Enough for each label, even if all that were decided are among them.
     most = _DOUBTS_PER_LABEL + max(Counter(label for _, label in corrected).values(), default=0)
     nearest: list[list[tuple[float, int, float]]] = [[] for _ in names]  # (distance, content id, logit) for each label
     for start in range(0, len(matrix.ids), _BLOCK_ROWS):
         rows = np.asarray(matrix.rows[start : start + _BLOCK_ROWS])
         logits: Floats = ((rows @ rules.vectors.T - thresholds) * slopes).T
-        distances = np.abs(logits)
+        distances = np.abs(logits - edges)
         for label in np.flatnonzero(distances.min(axis=1) < _DOUBT_LOGITS).tolist():
             # Closer than what this label has already, and no more than could be needed.
             bound = nearest[label][-1][0] if len(nearest[label]) == _DOUBTS_PER_LABEL else _DOUBT_LOGITS
@@ -68,7 +69,12 @@ def doubts(store: Store, rules: Rules, matrix: Matrix, limit: int) -> list[Doubt
     held = photos_with(store, [content for _, content, _, _ in ranked])
     photos = {photo.id: photo for photo in list_photos(store, [ids[0] for ids in held.values()])}
     return [
-        Doubt(photos[held[content][0]], label, float(0.5 + 0.5 * np.tanh(0.5 * logit)), logit >= 0)
+        Doubt(
+            photos[held[content][0]],
+            label,
+            float(0.5 + 0.5 * np.tanh(0.5 * logit)),
+            logit >= rules.labels[label].edge,
+        )
         for _, content, logit, label in ranked
         if content in held and held[content][0] in photos
     ]

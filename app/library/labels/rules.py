@@ -92,11 +92,6 @@ class Rules:
         """Label name → its row in `vectors`."""
         return {label.name: row for row, label in enumerate(self.labels)}
 
-    def scores_of(self, name: str, vectors: Floats) -> NDArray[np.float64]:
-        """Probability of one label for unit rows (n, d), float64 (n,)."""
-        label = self.labels[name]
-        return LabelSet([label]).scores((vectors @ self.vectors[self.row_of[name]])[:, None])[:, 0]
-
 
 def rules_of(store: Store, model: "Model", matrix: Matrix | None = None) -> Rules:
     """The rules for one model: the bundle's labels and the custom labels, each moved by the corrections on it.

@@ -136,12 +136,12 @@ def test_a_table_without_any_text_is_named(tmp_path: Path) -> None:
 
 
 def test_evaluation_reads_lists_of_captions_as_training_does(tmp_path: Path) -> None:
-    from distill.evaluate.evidence import read_known_photos
+    from distill.evaluate.evidence import Evidence, read_known_photos
 
     (tmp_path / "set").mkdir()
     (tmp_path / "set/captions.jsonl").write_text('{"file": "a.jpg", "caption": ["A dog", "a CAT"]}\n')
     (tmp_path / "set/splits.csv").write_text("file,split\n")
-    (photo,) = read_known_photos(tmp_path, ["set"])
+    (photo,) = read_known_photos(tmp_path, Evidence((), ("set",)))
     assert "[" not in photo.text and " a dog " in photo.text and " a cat " in photo.text
 
 

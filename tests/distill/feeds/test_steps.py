@@ -202,3 +202,31 @@ def test_processes_draw_different_extra_texts(feed: Feed, monkeypatch: pytest.Mo
         set_process(monkeypatch, rank, 2)
         shares.append([batch.tokens[len(batch.pixels) :] for batch in feed.batches(0, STAGE, 0)])
     assert not any(torch.equal(first, second) for first, second in zip(*shares, strict=True))
+
+
+def test_a_share_of_the_texts_is_retyped_for_the_student_only(feed: Feed, tokenizer: Tokenizer) -> None:
+    """The same in every run; the text, which online teachers read, and the targets stay as they are."""
+    made: list[list[StepRows]] = []
+    for share in (0.0, 0.5, 0.5, 1.0):
+        stage = dataclasses.replace(STAGE, retyped=share)
+        steps = Steps(feed.samples, stage, feed.recipe.optim, 0, 0, tokenizer, feed.config.pixels)
+        made.append([rows for number in range(len(steps)) if isinstance(rows := steps[number], StepRows)])
+    plain, half, again, full = made
+    changed = []
+    for rows in (half, full):
+        assert [one.texts for one in rows] == [one.texts for one in plain]
+        assert all(
+            torch.equal(a, b)
+            for one, other in zip(rows, plain, strict=True)
+            for a, b in zip(one.text_targets, other.text_targets, strict=True)
+        )
+        differ = [(one.tokens != other.tokens).any(dim=1) for one, other in zip(rows, plain, strict=True)]
+        changed.append(float(torch.cat(differ).float().mean()))
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(half, again, strict=True))
+    assert 0.25 < changed[0] < 0.6 and changed[1] > 0.6, "some changes leave the tokens as they are"
+    assert torch.equal(plain[0].tokens, torch.from_numpy(tokenizer(list(plain[0].texts))).long())
+
+
+def test_a_stage_refuses_a_share_above_one() -> None:
+    with pytest.raises(ConfigError, match="retyped"):
+        dataclasses.replace(STAGE, retyped=1.1)

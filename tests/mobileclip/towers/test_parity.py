@@ -129,7 +129,7 @@ def test_open_clip_loads_what_save_openclip_writes(name: str, tmp_path: Path) ->
     torch.manual_seed(0)
     config = ModelConfig.load(name)
     # OpenCLIP's image towers end in one projection.
-    config = dataclasses.replace(config, image=dataclasses.replace(config.image, hidden=0, classes=0))
+    config = dataclasses.replace(config, image=dataclasses.replace(config.image, hidden=0, classes=0, attention=None))
     model = CLIP(config)
     randomize(model)
     merges = b"a b\n"

@@ -98,7 +98,7 @@ def test_a_label_made_while_indexing_reaches_what_is_read_meanwhile(
     rules = rules_of(store, model)
     rows = load_matrix(store, model.fingerprint)
     for name in ("late", "dark"):
-        expected = set(rows.ids[rules.scores_of(name, rows.rows) >= 0.5].tolist())
+        expected = set(rows.ids[rules.decide_one(name, rows.rows)[0]].tolist())
         rejected = {c for (c,) in store.sql.execute("SELECT c.id FROM corrections k JOIN contents c ON c.hash = k.hash"
                                                     " WHERE k.label = ?", (name,))}  # fmt: skip
         tagged = {content for (content,) in store.sql.execute("SELECT content_id FROM tags WHERE label = ?", (name,))}
@@ -132,7 +132,7 @@ def test_doubts_are_the_nearest_to_even_and_never_asked_twice(library: Store, mo
     found = review.doubts(library, rules, matrix, 50)
     expected = {}
     for name in ("bright", "dark"):
-        scores = rules.scores_of(name, matrix.rows)
+        _, scores = rules.decide_one(name, matrix.rows)
         expected |= {(int(c), name): float(s) for c, s in zip(matrix.ids, scores, strict=True) if 0.27 < s < 0.73}
     assert {(doubt.photo.content_id, doubt.label) for doubt in found} == set(expected)
     for doubt in found:
