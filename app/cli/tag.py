@@ -29,7 +29,8 @@ def tag(
 ) -> None:
     """Show the labels of indexed photos.
 
-    Each label is decided separately, so a photo may have none.
+    A photo may have none. Your own labels come first, then those that say
+    most about a photo.
 
     Labels come from stored vectors. No photo is opened, even if the label
     set has changed.
@@ -51,7 +52,7 @@ def tag(
         known = id_of_model(store, loaded.fingerprint)
         if known is None or not count_vectors(store, known):
             raise nothing_indexed(store, loaded)
-        photos = tagged_photos(store, known, absolute(folders))
+        photos = tagged_photos(store, known, loaded.labels, absolute(folders))
         shown = _show_tags_as_json(photos) if as_json else _show_tags(photos)
     if not shown:
         output.say("pocketclip: nothing is indexed below these folders", quiet=quiet)

@@ -87,7 +87,7 @@ class ImageHead(Head):
         vectors = super().forward(features[:, : self.width])
         if self.attention is None:
             return vectors
-        places = features[:, self.width :].unflatten(1, (self.attention.side**2, -1))
+        places = features[:, self.width :].unflatten(1, (-1, self.attention.embed.in_features))
         return F.normalize(vectors + F.normalize(self.attention(places), dim=-1), dim=-1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,8 +42,11 @@ class AttentionPool(nn.Module):
         self.projection = nn.Linear(config.queries * width, embed_dim)
 
     def forward(self, places: Tensor) -> Tensor:
-        """Map places (n, side², channels) to vectors (n, embed_dim), not yet of unit length."""
-        places, positions = self._thin(places)
+        """Map places (n, side², channels) to vectors (n, embed_dim), not yet of unit length.
+
+        For pictures of another size, whose maps have another side, the positions are interpolated.
+        """
+        places, positions = self._thin(places, self._positions(math.isqrt(places.shape[1])))
         x = self.ln_places(self.embed(places) + positions)
         k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.kv(x).chunk(2, dim=-1))
         # The queries are the same for all photos; the expanded batch lets every engine use its own attention.
@@ -52,13 +56,19 @@ class AttentionPool(nn.Module):
         x = x + self.drop(self.proj(F.gelu(self.fc(self.ln_mlp(x)))))
         return self.projection(self.drop(self.ln_final(x).flatten(1)))
 
-    def _thin(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the places and their positions; in training, random ones, the same number for each photo."""
+    def _positions(self, side: int) -> Tensor:
+        if side == self.side:
+            return self.positions
+        known = self.positions.T.unflatten(1, (self.side, self.side))[None]
+        return F.interpolate(known, size=(side, side), mode="bilinear", align_corners=False)[0].flatten(1).T
+
+    def _thin(self, places: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return places and positions; in training, random ones, the same number for each photo."""
         if not self.training or not self.drop_places:
-            return places, self.positions
+            return places, positions
         keep = places.shape[1] - round(self.drop_places * places.shape[1])
         chosen = torch.rand(places.shape[:2], device=places.device).argsort(dim=1)[:, :keep]
-        return places.gather(1, chosen[:, :, None].expand(-1, -1, places.shape[2])), self.positions[chosen]
+        return places.gather(1, chosen[:, :, None].expand(-1, -1, places.shape[2])), positions[chosen]
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:

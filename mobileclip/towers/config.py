@@ -19,7 +19,8 @@ class AttentionConfig:
     """Attention pooling over the trunk's last feature maps, see `mobileclip.towers.attention_pool`."""
 
     side: int
-    """Places along each side of the last feature map: 9 for 260 pixels and a trunk with stride 32."""
+    """Places along each side of the last feature map, for which positions are learned: 9 for 260 pixels and a trunk
+    with stride 32. For pictures of another size, positions are interpolated."""
     maps: int = 2
     """Number of feature maps, the trunk's last ones, each at another resolution."""
     width: int = 256

@@ -110,7 +110,7 @@ class ImageTower(nn.Module):
         if self.attention is None:
             return self._head(features, None)
         pooled, places = features.tensor_split([self.projection.in_features], dim=1)
-        return self._head(pooled, places.unflatten(1, (self.attention.side**2, -1)))
+        return self._head(pooled, places.unflatten(1, (-1, self.attention.embed.in_features)))
 
     def _head(self, pooled: Tensor, places: Tensor | None) -> Tensor:
         """Map pooled features (n, c) and places (n, side², channels) to vectors (n, embed_dim)."""

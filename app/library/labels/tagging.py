@@ -10,6 +10,7 @@ from app.library.store.connection import Store
 from app.library.store.corrections import corrected_contents
 from app.library.store.matrix import Matrix, load_matrix
 from app.library.store.tags import Tag
+from mobileclip.zeroshot import LabelSet, telling
 
 if TYPE_CHECKING:
     from mobileclip.model import Model
@@ -66,10 +67,20 @@ def decide_photo(store: Store, model: "Model", photo_id: int) -> None:
             tags.put_tags(store, content_id, given, label_fingerprint(model))
 
 
-def tagged_photos(store: Store, model_id: int, folders: Sequence[str] = ()) -> Iterator[tuple[str, list[Tag]]]:
-    """Yield (path, tags best first) of each photo that has a vector of the model, by path; see `paths_with_vector`."""
+def tagged_photos(
+    store: Store, model_id: int, labels: LabelSet, folders: Sequence[str] = ()
+) -> Iterator[tuple[str, list[Tag]]]:
+    """Yield (path, tags) of each photo that has a vector of the model, by path; see `paths_with_vector`.
+
+    A person's own tags come first, then those that say most about a photo, see `mobileclip.zeroshot.telling`.
+    """
+
+    def order(tag: Tag) -> tuple[bool, float, str]:
+        says = telling(labels[tag.label], tag.score) if tag.label in labels else tag.score
+        return tag.source != "you", -says, tag.label
+
     for path, content_id in photos.paths_with_vector(store, model_id, folders):
-        yield path, tags.tags_of_content(store, content_id)
+        yield path, sorted(tags.tags_of_content(store, content_id), key=order)
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> set[str]:

@@ -45,7 +45,7 @@ def test_places_are_dropped_in_training_only() -> None:
     torch.manual_seed(0)
     pool = AttentionPool(CONFIG, 10, 16)
     places = torch.randn(4, 9, 10)
-    kept, positions = pool.train()._thin(places)
+    kept, positions = pool.train()._thin(places, pool.positions)
     assert kept.shape == (4, 6, 10) and positions.shape == (4, 6, 24)
     for row in range(4):  # a place keeps its position
         for place, position in zip(kept[row], positions[row], strict=True):
@@ -119,3 +119,22 @@ def test_a_configuration_with_attention_is_read_and_compared() -> None:
     config = ModelConfig.load("pocket")
     assert config.image.attention == AttentionConfig(side=9)
     assert dataclasses.replace(config, name="other") != config
+
+
+def test_positions_are_interpolated_for_other_pictures() -> None:
+    torch.manual_seed(0)
+    pool = AttentionPool(CONFIG, 10, 16).eval()
+    with torch.no_grad():
+        rows, columns = torch.meshgrid(torch.arange(3.0), torch.arange(3.0), indexing="ij")
+        pool.positions[:, 0], pool.positions[:, 1] = rows.flatten(), columns.flatten()
+    assert pool._positions(3) is pool.positions
+    finer = pool._positions(6).unflatten(0, (6, 6))
+    assert torch.allclose(finer[:, 0, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.0]))
+    assert torch.allclose(finer[0, :, 1], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.0]))
+    assert pool(torch.randn(2, 36, 10)).shape == (2, 16)
+    tower = ImageTower(
+        ImageConfig("test_efficientnet", attention=AttentionConfig(side=2, width=16, heads=2)), 16
+    ).eval()
+    with torch.no_grad():
+        pixels = torch.rand(2, 3, 96, 96)
+        torch.testing.assert_close(tower(pixels), tower(tower.features(pixels)))

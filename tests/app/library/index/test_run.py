@@ -49,7 +49,7 @@ def test_vectors_and_tags_are_those_of_each_photo_alone(photos, run, model, stor
     run(photos)
     for path in photos.rglob("*.*"):
         np.testing.assert_allclose(vector_of(store, path, model), model.encode_images([path])[0], atol=1e-3)
-    tags = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
+    tags = dict(tagged_photos(store, id_of_model(store, model.fingerprint), model.labels))
     assert [tag.label for tag in tags[str(photos / "second" / "moon.png")]] in (["bright"], ["dark"], [])
     assert len(tags) == 8
 

@@ -293,11 +293,11 @@ def test_a_failed_write_leaves_no_part_behind(photos, run, model, store, monkeyp
 
 def test_new_labels_need_no_photo(photos, run, model, other_model, store) -> None:
     run(photos)
-    before = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
+    before = dict(tagged_photos(store, id_of_model(store, model.fingerprint), model.labels))
     shutil.rmtree(photos)
     assert refresh(store, model) == 0
     model.labels, model.label_vectors = other_model.labels, -other_model.label_vectors
     assert refresh(store, model) == 8
-    after = dict(tagged_photos(store, id_of_model(store, model.fingerprint)))
+    after = dict(tagged_photos(store, id_of_model(store, model.fingerprint), model.labels))
     assert before.keys() == after.keys() and before != after
     assert set(count_by_label_set(store)) == {label_fingerprint(model)}

@@ -20,6 +20,7 @@ from app.library.store.roots import add_root, list_roots
 from app.library.store.schema import VERSION
 from app.library.store.stored_paths import below, within
 from app.library.store.tags import put_tags
+from mobileclip.zeroshot import LabelSet
 from app.library.store.vectors import add_model, count_vectors, put_vector, vector_blocks
 
 names = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name)
@@ -46,7 +47,7 @@ def test_paths_are_bytes_and_come_back_as_they_were(tmp_path: Path, found: list[
             for number, name in enumerate(found):
                 content = add(store, os.fsdecode(b"/photos/" + name), bytes([number]) * 32, root)
                 put_vector(store, content, model, unit(number))
-        paths = [os.fsencode(path) for path, _ in tagged_photos(store, model)]
+        paths = [os.fsencode(path) for path, _ in tagged_photos(store, model, LabelSet([]))]
         assert paths == sorted(b"/photos/" + name for name in found)
         assert list_roots(store)[0].photos == len(found)
 
