@@ -20,8 +20,8 @@ from app.library.store.roots import add_root, list_roots
 from app.library.store.schema import VERSION
 from app.library.store.stored_paths import below, within
 from app.library.store.tags import put_tags
-from mobileclip.zeroshot import LabelSet
 from app.library.store.vectors import add_model, count_vectors, put_vector, vector_blocks
+from mobileclip.zeroshot import LabelSet
 
 names = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name)
 settled = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
