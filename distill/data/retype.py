@@ -5,50 +5,21 @@ A student that reads these, while its teacher reads the text as it was, learns t
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-SPELLINGS: Final = (
-    ("aeroplane", "airplane"),
-    ("armour", "armor"),
-    ("axe", "ax"),
-    ("behaviour", "behavior"),
-    ("catalogue", "catalog"),
-    ("centre", "center"),
-    ("cheque", "check"),
-    ("colour", "color"),
-    ("coloured", "colored"),
-    ("colourful", "colorful"),
-    ("cosy", "cozy"),
-    ("doughnut", "donut"),
-    ("favourite", "favorite"),
-    ("grey", "gray"),
-    ("harbour", "harbor"),
-    ("jewellery", "jewelry"),
-    ("licence", "license"),
-    ("litre", "liter"),
-    ("metre", "meter"),
-    ("mould", "mold"),
-    ("moustache", "mustache"),
-    ("neighbour", "neighbor"),
-    ("neighbourhood", "neighborhood"),
-    ("omelette", "omelet"),
-    ("parlour", "parlor"),
-    ("plough", "plow"),
-    ("programme", "program"),
-    ("pyjamas", "pajamas"),
-    ("rumour", "rumor"),
-    ("sceptre", "scepter"),
-    ("theatre", "theater"),
-    ("traveller", "traveler"),
-    ("travelling", "traveling"),
-    ("tyre", "tire"),
-    ("vapour", "vapor"),
-    ("yoghurt", "yogurt"),
-)
+
+def _read_spellings() -> tuple[tuple[str, str], ...]:
+    text = (Path(__file__).parent / "spellings.csv").read_text("utf-8")
+    return tuple((row["british"], row["american"]) for row in csv.DictReader(text.splitlines()))
+
+
+SPELLINGS: Final = _read_spellings()
 """British and American spellings of words that photos show."""
 _OTHER: Final = {**dict(SPELLINGS), **{american: british for british, american in SPELLINGS}}
 
