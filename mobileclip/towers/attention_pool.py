@@ -50,7 +50,7 @@ class AttentionPool(nn.Module):
         x = self.ln_places(self.embed(places) + positions)
         k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.kv(x).chunk(2, dim=-1))
         # The queries are the same for all photos; the expanded batch lets every engine use its own attention.
-        q = self.q(self.queries).expand(len(places), -1, -1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q = self.q(self.queries).expand(places.shape[0], -1, -1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = self.queries + self.drop(self.out(attended))
         x = x + self.drop(self.proj(F.gelu(self.fc(self.ln_mlp(x)))))

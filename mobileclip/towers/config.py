@@ -26,11 +26,13 @@ class AttentionConfig:
     width: int = 256
     """Width of the layer."""
     heads: int = 8
+    """Number of attention heads, which divides the width."""
     queries: int = 1
     """Number of learned queries. Their outputs are joined before the projection."""
     drop_places: float = 0.33
     """Share of the places that a photo lacks in training."""
     dropout: float = 0.1
+    """Dropout inside the layer and before its projection, 0 to 1."""
 
     def __post_init__(self) -> None:
         if min(self.side, self.maps, self.width, self.heads, self.queries) < 1 or self.width % self.heads:

@@ -185,7 +185,7 @@ def student(tiny: bool) -> ModelConfig:
     """The architecture of `pocket` at 160 px, without dropout, which would differ between devices; or a tiny one."""
     config = ModelConfig.load("pocket")
     image, text, pixels = config.image, config.text, config.pixels
-    image = dataclasses.replace(image, dropout=0.0, hidden=0, classes=0)
+    image = dataclasses.replace(image, dropout=0.0, hidden=0, attention=None, classes=0)
     text = dataclasses.replace(text, dropout=0.0)
     pixels = dataclasses.replace(pixels, size=160)
     if tiny:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ from distill.feeds.reinforced import ReinforcedSamples
 from distill.feeds.targets import OnlineTargets, StoredTargets
 from distill.teachers.bank import TeacherBank
 from distill.teachers.base import Teacher
+from distill.teachers.cache import StoredRows
+from distill.teachers.trunk_features import CorpusFeatures
 from mobileclip.tokenizer import Tokenizer
 from mobileclip.towers import ModelConfig
 from tests.distill.mixed import SOURCES, TinyTeacher, recipe
@@ -63,7 +66,8 @@ def cached_feed_of(
     ]
     if banks:
         corpus = corpus.without(banks[0].photos.isnan().any(dim=1).numpy())
-    features = torch.arange(len(photos)).float()[:, None].expand(-1, 7)
+    rows = np.repeat(np.arange(len(photos), dtype=np.float32)[:, None], 7, axis=1)
+    features = CorpusFeatures(StoredRows([rows]))
     samples = CorpusSamples(corpus, tokenizer, banks, features)
     targets = StoredTargets([bank.texts.shape[1] for bank in banks], [bank.logit_scale for bank in banks])
     return Feed(plan, config, tokenizer, samples, targets, workers)

@@ -29,9 +29,9 @@ def test_a_first_run_needs_no_data_and_ends_with_a_student_that_searches(
     trained = pocketclip(tmp_path, "train", "quickstart", *short)
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.strip() == "runs/quickstart/student"
-    assert "photos are nearest to their own label among 28" in trained.stderr and "chance 4%" in trained.stderr
+    assert "photos are nearest to their own label among 34" in trained.stderr and "chance 3%" in trained.stderr
     evaluation = json.loads((tmp_path / "runs/quickstart/best/evaluation.json").read_text())
-    assert evaluation["classes"] == 28 and evaluation["top1"] > 3 / 28
+    assert evaluation["classes"] == 34 and evaluation["top1"] > 3 / 34
     commands = [line.split() for line in trained.stderr.splitlines() if line.startswith("  pocketclip")]
     export, index = commands[0][1:], commands[1][1:]
     assert export[:2] == ["export", "runs/quickstart/best"]

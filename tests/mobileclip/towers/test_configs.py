@@ -37,7 +37,7 @@ PUBLISHED = {
     "tinyclip-vit-40m-32": (39.7, 44.5),
     "tinyclip-vit-61m-32": (61.4, 54.0),
     "clip-kd-vit-t-16": (5.6, 40.5),
-    "pocket": (9.1, 9.1),
+    "pocket": (10.2, 9.1),
 }
 
 
