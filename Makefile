@@ -48,6 +48,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.gradient_cache
 	$(BIN)/python -m tests.benchmarks.reinforced
 	$(BIN)/python -m tests.benchmarks.loader
+	$(BIN)/python -m tests.benchmarks.trunk
 	$(BIN)/python -m tests.benchmarks.evaluation
 	$(BIN)/python -m tests.benchmarks.export
 

@@ -92,10 +92,11 @@ def evaluate_camera_roll(
         progress: called with the number of photos done and the total, over all views.
 
     Returns:
-        What `tagging` returns; `n`, `n_failed`; `people_without`, the share of the photos without people that get a tag
-        of people; `shown_at`: score → how many tags were shown with it, the share that is right, and its interval; and
-        `views`: for the photos as they are and after each of `DEGRADATIONS`, `precision`, `recall`, `people_without`
-        and `tags_per_photo`.
+        What `tagging` returns, but `precision`, `recall` and `tags_per_photo` over all labels, those that no photo
+        shows included; `n`, `n_failed`; `labels_unknown`, how many labels of the table the model doesn't have;
+        `people_without`, the share of the photos without people that get a tag of people; `shown_at`: score → how many
+        tags were shown with it, the share that is right, and its interval; and `views`: for the photos as they are and
+        after each of `DEGRADATIONS`, `precision`, `recall`, `people_without` and `tags_per_photo`.
 
     Raises:
         DataError: the table is missing or malformed, no photo can be read, or the model has no thresholds.
@@ -126,13 +127,14 @@ def evaluate_camera_roll(
         by_view[view or "as they are"] = {name: rate(everything) for name, rate in rates.items()}
         if not view:
             figures = tagging(vectors @ encoder.label_vectors.T, truth, scores, 1, given)
-            intervals = figures.pop("intervals")
-            intervals["people_without"] = bootstrap(len(kept), rates["people_without"])
+            # `tagging` leaves out labels that no photo shows; here, their tags are known to be wrong.
+            intervals = figures.pop("intervals") | {name: bootstrap(len(kept), rate) for name, rate in rates.items()}
             result = {
                 "n": len(kept),
                 "n_failed": len(errors),
+                "labels_unknown": len(table.unknown),
                 **figures,
-                "people_without": by_view["as they are"]["people_without"],
+                **by_view["as they are"],
                 "shown_at": _shown_at(given, scores, truth),
                 "intervals": intervals,
             }
@@ -217,9 +219,9 @@ def write_page(path: PathLike, title: str, result: dict[str, Any], mistakes: Seq
     from distill.evaluate.tables import counts, grids
 
     environment = Environment(
-        loader=PackageLoader("distill", "evaluate"), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+        loader=PackageLoader("distill", "."), undefined=StrictUndefined, autoescape=True, trim_blocks=True
     )
-    page = environment.get_template("mistakes.html").render(
+    page = environment.get_template("evaluate/mistakes.html").render(
         title=title,
         counts=counts(result),
         grids=grids(result),

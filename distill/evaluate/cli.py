@@ -146,6 +146,8 @@ def evaluate(
     complete = tags is not None and not evidence and run.has_all_labels(tags)
     if not complete and (report is not None or (data is not None and not evidence)):
         raise typer.BadParameter("--report, and --data with a table, need a --tags table with a column `unsure`")
+    if complete and (splits or split or templates or column != "label"):
+        raise typer.BadParameter("--splits, --split, --column and --templates aren't for tables with a column `unsure`")
     prompts = TEMPLATES if templates is None else run.read_templates(templates)
     encoder = open_encoder(model, threads or None, config, engine, precision)
     with Bars(quiet=quiet) as bars:

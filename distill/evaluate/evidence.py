@@ -92,18 +92,16 @@ class Evidence:
         Raises:
             DataError: a photo's data set is in no part of the roll.
         """
-        if not self.roll:
-            return np.ones(len(photos))
+        seen = np.ones(len(photos))
+        if self.degraded:
+            seen = np.array([self.degraded if photo.degraded else 1 - self.degraded for photo in photos])
+        return seen * self._part_weights(photos) if self.roll else seen
+
+    def _part_weights(self, photos: Sequence[KnownPhoto]) -> NDArray[np.float64]:
         part_of = {name: number for number, part in enumerate(self.roll) for name in part.sets}
         if lost := {photo.collection for photo in photos} - part_of.keys():
             raise DataError(f"the labels file doesn't say which part of a camera roll {sorted(lost)[0]} stands for")
         parts = np.array([part_of[photo.collection] for photo in photos], np.int64)
-        if self.degraded:
-            twins = np.array([bool(photo.degraded) for photo in photos])
-            return self._part_weights(parts) * np.where(twins, self.degraded, 1 - self.degraded)
-        return self._part_weights(parts)
-
-    def _part_weights(self, parts: NDArray[np.int64]) -> NDArray[np.float64]:
         counts = np.bincount(parts, minlength=len(self.roll))
         shares = np.array([part.share for part in self.roll])
         weights: NDArray[np.float64] = (shares / np.maximum(counts, 1))[parts]

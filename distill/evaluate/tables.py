@@ -16,6 +16,7 @@ DISPLAY_NAMES = {
     "n_photos": "photos",
     "n_captions": "captions",
     "n_failed": "could not be read",
+    "labels_unknown": "labels that the model doesn't have",
     "text_to_photo": "text → photo",
     "photo_to_text": "photo → text",
     "top1": "top-1",
@@ -27,6 +28,8 @@ DISPLAY_NAMES = {
 }
 """Display names of figures, if different from the name with spaces."""
 NOT_RATES = {"tags_per_photo"}
+NOTED = ("n_failed", "labels_unknown")
+"""Numbers that are worth a word only if they aren't 0."""
 COUNTED = {
     "limits": ("prefers its own caption to a wrong one", "captions", "accuracy"),
     "queries": ("first ten photos in common if typed with another", "pairs", "in common"),
@@ -50,7 +53,7 @@ def display_name(name: str) -> str:
 
 def counts(result: Mapping[str, Any]) -> str:
     """Summarize what was measured: `1,000 photos, 5,000 captions`."""
-    numbers = [(name, value) for name, value in result.items() if type(value) is int and (value or name != "n_failed")]
+    numbers = [(name, value) for name, value in result.items() if type(value) is int and (value or name not in NOTED)]
     return ", ".join(f"{value:,} {display_name(name)}" for name, value in numbers)
 
 

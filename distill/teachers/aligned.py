@@ -251,7 +251,7 @@ class AlignedPair:
         if not len(corpus.readable):
             raise ConfigError("[aligned] is fitted to photos with texts, and the recipe has none; name another teacher")
         encoders = f"{[b.identity for b in self.backbones]}|{self.sentences.identity}"
-        basis = f"centred|{self.config}|{seed}|{encoders}|{corpus.shares}|"
+        basis = f"centred|{self.config}|{seed}|{encoders}|{corpus.shares}|{corpus.views}|"
         basis += "\n".join(f"{sample.key}|{sample.texts}" for sample in corpus.samples)
         self.identity = "aligned|" + hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         path = Path(folder) / f"heads-{self.identity[-16:]}.safetensors"

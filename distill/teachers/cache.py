@@ -44,32 +44,30 @@ class VectorCache:
 
     def images(self, encoder: ImageEncoder, photos: Sequence[PathLike | PhotoRef]) -> Floats:
         """Return an encoder's embeddings of photos (n, d). See `PhotoRef.identity`."""
-        keys = [PhotoRef.of(photo).identity for photo in photos]
-        return self._vectors(encoder.identity, "photos", photos, keys, encoder.encode_images)
+        files = self._photo_files(encoder, "photos", photos, np.float32)
+        return _join(files) if photos else encoder.encode_images([]).astype(np.float32, copy=False)
 
     def texts(self, encoder: TextEncoder, texts: Sequence[str]) -> Floats:
         """Return an encoder's embeddings of texts (n, d)."""
-        return self._vectors(encoder.identity, "texts", texts, list(texts), encoder.encode_texts)
+        files = self._files(encoder.identity, "texts", texts, list(texts), encoder.encode_texts, np.float32)
+        return _join(files) if texts else encoder.encode_texts([]).astype(np.float32, copy=False)
 
     def features(self, encoder: ImageEncoder, photos: Sequence[PathLike | PhotoRef]) -> StoredRows:
         """Return an encoder's features of photos (n, width) in float16, which stay on disk. See `StoredRows`."""
-        keys = [PhotoRef.of(photo).identity for photo in photos]
-        paths = list(self._chunks(encoder.identity, "features", photos, keys, encoder.encode_images, np.float16))
-        return StoredRows([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
+        files = self._photo_files(encoder, "features", photos, np.float16)
+        return StoredRows([np.load(path, mmap_mode="r", allow_pickle=False) for path in files])
 
-    def _vectors(
+    def _photo_files(
         self,
-        identity: str,
+        encoder: ImageEncoder,
         what: str,
-        items: Sequence[T],
-        keys: list[str],
-        encode: Callable[[Sequence[T]], Floats],
-    ) -> Floats:
-        paths = self._chunks(identity, what, items, keys, encode, np.float32)
-        parts = [np.load(path, allow_pickle=False) for path in paths]
-        return np.concatenate(parts) if parts else encode([]).astype(np.float32, copy=False)
+        photos: Sequence[PathLike | PhotoRef],
+        dtype: type[np.floating[Any]],
+    ) -> Iterator[Path]:
+        keys = [PhotoRef.of(photo).identity for photo in photos]
+        return self._files(encoder.identity, what, photos, keys, encoder.encode_images, dtype)
 
-    def _chunks(
+    def _files(
         self,
         identity: str,
         what: str,
@@ -88,6 +86,10 @@ class VectorCache:
             yield path
             if self.report:
                 self.report(what, chunk.stop, len(items))
+
+
+def _join(files: Iterator[Path]) -> Floats:
+    return np.concatenate([np.load(path, allow_pickle=False) for path in files])
 
 
 class StoredRows:

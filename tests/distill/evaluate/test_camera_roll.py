@@ -63,7 +63,7 @@ def test_labels_are_shown_not_shown_or_unsure(album: Path) -> None:
 
 def test_figures_are_those_counted_by_hand(album: Path) -> None:
     result = evaluate_camera_roll(MeanColor(), album / "labels.csv", album / "photos")
-    assert (result["n"], result["n_failed"]) == (5, 1)
+    assert (result["n"], result["n_failed"], result["labels_unknown"]) == (5, 1, 1)
     # Given: rose on photos 0 and 3, leaf on 1. The sea is search only. Photo 3 shows nothing.
     assert result["precision"] == pytest.approx(2 / 3) and result["recall"] == pytest.approx(2 / 3)
     assert result["tags_per_photo"] == pytest.approx(3 / 5)
@@ -76,11 +76,24 @@ def test_figures_are_those_counted_by_hand(album: Path) -> None:
     )
 
 
+def test_tags_of_labels_that_no_photo_shows_are_wrong(album: Path) -> None:
+    """And figures of the same name in one result agree."""
+    rows = ["0.png,rose,", "1.png,,", "2.png,sea,"]
+    (album / "labels.csv").write_text("file,label,unsure\n" + "\n".join(rows) + "\n")
+    result = evaluate_camera_roll(MeanColor(), album / "labels.csv", album / "photos")
+    assert result["labels"] == 2 and result["precision"] == pytest.approx(1 / 2), "leaf is given to photo 1"
+    for name in ("precision", "recall", "people_without", "tags_per_photo"):
+        assert result[name] == result["views"]["as they are"][name]
+        low, high = result["intervals"][name]
+        assert low <= result[name] <= high
+
+
 def test_a_page_shows_the_wrong_tags(album: Path, tmp_path: Path) -> None:
     evaluate_camera_roll(MeanColor(), album / "labels.csv", album / "photos", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("<figure>") == 1 and "<b>rose</b>" in page and "no label" in page
     assert "data:image/jpeg;base64," in page and "http" not in page.replace("http-equiv", "")
+    assert "1 labels that the model doesn't have" in page.replace("&#39;", "'") and "--card: #fff" in page
     assert "66.7 %" in page and "people in photos without" in page
 
 

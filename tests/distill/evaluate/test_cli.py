@@ -203,3 +203,30 @@ evaluate("pocket", tags=Path({str(data / "tags.csv")!r}))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout[: done.stdout.index("\n}") + 2])["n"] == 16
     assert "mean average precision" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_table_with_all_labels_is_measured_as_such(evaluate: Evaluate, data: Path, tmp_path: Path) -> None:
+    table, page = tmp_path / "all.csv", tmp_path / "wrong.html"
+    table.write_text("file,label,unsure\n" + "".join(f"colors/images/{n}.png,,toy|sign\n" for n in range(4)))
+    done = evaluate("pocket", "--tags", table, "--data", data, "--report", page, "--json")
+    result = json.loads(done.stdout)
+    assert result["n"] == 4 and set(result["views"]) > {"as they are", "gray"} and page.is_file()
+    (tmp_path / "some.csv").write_text("file,label\n0.png,cat\n")
+    for options in (
+        ("--tags", table, "--data", data, "--split", "test"),
+        ("--tags", table, "--data", data, "--column", "other"),
+        ("--tags", tmp_path / "some.csv", "--report", page),
+        ("--tags", tmp_path / "some.csv", "--data", data),
+        ("--labels", data / "colors/labels.csv", "--data", data),
+        ("--labels", data / "colors/labels.csv", "--queries", table),
+    ):
+        done = evaluate("pocket", *options)
+        assert done.exit_code == 2 and "Traceback" not in done.output, options
+
+
+def test_queries_are_compared_next_to_captions(evaluate: Evaluate, student: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("kind,query,variant\ncase,a red disc,A RED DISC\n")
+    options = ["--captions", data / "shapes/captions.jsonl", "--queries", tmp_path / "pairs.csv"]
+    result = json.loads(evaluate(student, *options, "--json").stdout)
+    assert result["queries"]["case"] == {"n": 1, "accuracy": 1.0, "interval": [1.0, 1.0]}
+    assert "first ten photos in common" in " ".join(evaluate(student, *options).stdout.split())

@@ -59,6 +59,8 @@ def test_each_part_of_the_roll_has_its_share(data: Path) -> None:
     assert weights.sum() == pytest.approx(0.5) and weights[drawn].sum() == pytest.approx(0.35)
     assert weights[twins].sum() / weights.sum() == pytest.approx(0.25)
     assert Evidence((), ("shapes",)).weights(photos).tolist() == [1.0] * len(photos)
+    alike = Evidence((), ("shapes",), degraded=0.25)
+    assert alike.weights(alike.views(photos[:2])).tolist() == [0.75, 0.25, 0.75, 0.25]
     with pytest.raises(DataError, match="which part of a camera roll colors stands for"):
         Evidence((), (), roll=ROLL[:1]).weights([photo for photo in photos if photo.collection == "colors"])
 

@@ -270,3 +270,56 @@ def test_the_fitted_projection_is_that_of_ridge_regression() -> None:
     np.testing.assert_allclose(local[0].numpy(), wanted.T, atol=1e-4)
     plain = ImageTower(ImageConfig("test_efficientnet", bias=True), 16)
     assert plain.local_projection() == (plain.projection.weight, plain.projection.bias) and plain.places is None
+
+
+def test_attention_pooling_learns_on_maps_and_views(
+    headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path
+) -> None:
+    """In the teacher and in the student; the finished student sees photos as it saw their features."""
+    folder, settings = headed
+    plain = (folder / "tiny.toml").read_text()
+    attention = {"side": 2, "width": 16, "heads": 2}
+    (folder / "tiny.toml").write_text(
+        plain.replace("[text]", "[image.attention]\nside = 2\nwidth = 16\nheads = 2\n[text]")
+    )
+    settings |= {"aligned.attention": attention, "photos[0].views": ["mirror", "degraded"], "optim.ema": 0.0}
+    recipe = Recipe.load(folder / "recipe.toml", settings)
+    trainer = prepare(recipe, folder, data, tmp_path / "out", lambda *_: None, workers=0).trainer
+    assert isinstance(trainer.feed.samples, CorpusSamples) and trainer.feed.samples.features is not None
+    model, features = trainer.model, trainer.feed.samples.features
+    assert features.photos.width == model.image.width > 256 and [len(view) for view in features.views] == [80, 80]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    losses = [progress.losses["loss"] for progress in trainer.run()]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"image.attention.queries", "image.attention.kv.weight", "image.attention.positions"} <= moved
+    assert not any(name.startswith("image.trunk.") for name in moved)
+    sample = trainer.feed.samples.corpus.samples[0].photo
+    pixels = torch.from_numpy(model.config.pixels(open_photo(sample.path))[None])
+    with torch.no_grad():
+        stored = model.eval().encode_image(features.photos.take([0]))
+        assert float((model.encode_image(pixels) * stored).sum()) > 0.9999
+
+
+def test_a_teacher_with_attention_is_fitted_to_the_views_of_its_recipe(
+    headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path
+) -> None:
+    from distill.data.corpus import Corpus
+    from distill.teachers.aligned import AlignedPair
+    from distill.teachers.ensemble import make_teachers
+
+    folder, settings = headed
+    settings |= {"aligned.attention": {"side": 2, "width": 16, "heads": 2}, "aligned.heads": 2}
+    made = []
+    for views in ([], ["mirror"]):
+        recipe = Recipe.load(folder / "recipe.toml", {**settings, "photos[0].views": views})
+        corpus = Corpus.read(recipe, data)
+        (teacher,) = make_teachers(recipe, folder, data, tmp_path, corpus, lambda *_: None)
+        assert isinstance(teacher, AlignedPair)
+        made.append(teacher)
+    assert made[0].identity != made[1].identity, "cached heads of other views aren't used"
+    photos = [sample.photo for sample in corpus.samples[:5]]
+    np.testing.assert_allclose(made[1].recall_images(photos), made[1].encode_images(photos), atol=2e-3)
+    (again,) = make_teachers(recipe, folder, data, tmp_path, corpus, lambda *_: None)
+    assert isinstance(again, AlignedPair)
+    np.testing.assert_array_equal(again.recall_images(photos), made[1].recall_images(photos))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobileclip.errors import ConfigError
+from mobileclip.tables import build
 from mobileclip.towers import ImageConfig, ModelConfig
 from mobileclip.towers.attention_pool import AttentionPool, join_maps
 from mobileclip.towers.config import AttentionConfig
@@ -106,7 +107,7 @@ def test_a_tower_without_attention_is_as_before() -> None:
 )
 def test_settings_are_checked(fields: dict[str, int | float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        AttentionConfig(**fields)  # type: ignore[arg-type]
+        build(AttentionConfig, fields, "")
 
 
 def test_a_trunk_without_maps_is_refused() -> None:
