@@ -1,4 +1,4 @@
-"""A frozen trunk in ONNX Runtime, which runs convolutions on a CPU two to three times as fast as PyTorch."""
+"""A frozen trunk in ONNX Runtime, which runs it several times as fast as PyTorch on a CPU."""
 
 from __future__ import annotations
 
