@@ -9,7 +9,7 @@ from typing import Any
 
 from export.config import ExportConfig
 from export.formats import ExportError, load_format
-from export.labels import LabelData, LabelFit, Progress, fit_variants, read_labels
+from export.labels import FittedLabels, LabelData, Progress, fit_variants, read_labels
 from export.measure.photos import MeasurementPhotos, draw_photos, from_captions, from_evidence, from_folder
 from export.measure.variants import Reference
 from export.result import ExportResult
@@ -51,14 +51,14 @@ def _export(config: ExportConfig, progress: Progress, say: Say) -> dict[str, Any
     labels = read_labels(config.evidence, config.data, encoder)
     say("reading photos and embedding them with float32 PyTorch")
     reference = Reference.of(encoder, _read_photos(config, encoder.recipe, labels))
-    fits: dict[str, LabelFit] = {}
+    fits = FittedLabels(labels.prompts, {})
     try:
         with tempfile.TemporaryDirectory() as folder:
             selection = select_variants(
                 plan, reference, Path(folder), threads=config.threads, force=config.force, say=say
             )
             if labels.labels:
-                say("fitting label thresholds")
+                say("fitting labels to photos")
                 variants = [entry.variant for entry in selection.kept]
                 fits = fit_variants(variants, encoder, labels, config.threads, progress)
         name = config.name or checkpoint.about["name"] or checkpoint.model.config.name

@@ -1,9 +1,9 @@
-"""Label thresholds, fitted separately for the vectors of each engine and precision."""
+"""The labels of a bundle: one vector for each, and thresholds fitted separately for each engine and precision."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,7 @@ from distill.evaluate.evidence import (
     read_known_photos,
     truth,
 )
+from distill.evaluate.label_vectors import LabelVectors, fit_label_vectors, fold_of
 from distill.evaluate.photos import encode_photos
 from distill.evaluate.tagging import ENOUGH, Ranking, tagging
 from export.measure.variants import RunningTowers, Variant, running
@@ -44,12 +45,12 @@ class LabelData:
     Attributes:
         evidence: the labels with their prompts, and what a camera roll consists of; may be empty.
         photos: those that thresholds are fitted on, and those held out.
-        vectors: float32 (labels, d), unit rows, by float32 PyTorch: every engine uses the same.
+        prompts: float32 (labels, d), unit rows: the vectors of the labels' prompts, by float32 PyTorch.
     """
 
     evidence: Evidence
     photos: Sequence[KnownPhoto]
-    vectors: Floats
+    prompts: Floats
 
     @property
     def labels(self) -> tuple[LabelEvidence, ...]:
@@ -119,10 +120,25 @@ def fitted_labels(evidence: Evidence, fit: Fit) -> LabelSet:
     return LabelSet(entries, evidence.exclusive)
 
 
+@dataclass(frozen=True)
+class FittedLabels:
+    """The labels of all variants.
+
+    Attributes:
+        vectors: float32 (labels, d), unit rows, the same for every variant.
+        variants: `str(variant)` → its thresholds; empty without labels.
+    """
+
+    vectors: Floats
+    variants: Mapping[str, LabelFit]
+
+
 def fit_variants(
     variants: Sequence[Variant], exact: TorchModel, data: LabelData, threads: int | None, progress: Progress
-) -> dict[str, LabelFit]:
-    """Fit each variant's thresholds on its own vectors of the same photos. Each photo is decoded once for all.
+) -> FittedLabels:
+    """Fit the label vectors to the first variant, and thresholds to each variant's own vectors of the same photos.
+
+    Each photo is decoded once for all variants.
 
     Args:
         variants: the towers.
@@ -131,13 +147,11 @@ def fit_variants(
         threads: of the engines.
         progress: called after each batch of photos.
 
-    Returns:
-        `str(variant)` → its labels.
-
     Raises:
         EngineError: a tower crashes, or returns a vector that is zero, NaN or infinite.
     """
     fits: dict[str, LabelFit] = {}
+    vectors: LabelVectors | None = None
     for interpreted in (False, True):
         chosen = [variant for variant in variants if variant.format.interpreted == interpreted]
         if not chosen:
@@ -145,26 +159,38 @@ def fit_variants(
         photos = list(data.photos)
         if interpreted and len(photos) > INTERPRETED_PHOTOS:
             photos = [photos[int(i)] for i in np.linspace(0, len(photos) - 1, INTERPRETED_PHOTOS)]
-        some = LabelData(data.evidence, photos, data.vectors)
+        some = LabelData(data.evidence, photos, data.prompts)
         with ExitStack() as stack:
             towers = [stack.enter_context(running(variant, exact, threads)) for variant in chosen]
-            found = _fit(towers, exact, some, progress)
+            found, vectors = _fit(towers, exact, some, vectors, progress)
         fits |= {str(variant): fit for variant, fit in zip(chosen, found, strict=True)}
-    return fits
+    return FittedLabels(vectors.vectors if vectors else data.prompts, fits)
 
 
-def _fit(towers: Sequence[RunningTowers], exact: TorchModel, data: LabelData, progress: Progress) -> list[LabelFit]:
+def _fit(
+    towers: Sequence[RunningTowers],
+    exact: TorchModel,
+    data: LabelData,
+    vectors: LabelVectors | None,
+    progress: Progress,
+) -> tuple[list[LabelFit], LabelVectors]:
+    """Fit each variant, and the label vectors, if they aren't fitted yet, to the first one."""
     held_out = [photo for photo in data.photos if photo.role == MEASURE]
-    others = [photo for photo in data.photos if photo.role != MEASURE]
-    measured = _cosines([exact, *towers], held_out, data.vectors, "held-out photos", progress)
-    fitting = _cosines(towers, data.evidence.views(others), data.vectors, "photos", progress)
+    others = data.evidence.views([photo for photo in data.photos if photo.role != MEASURE])
+    dim = data.prompts.shape[1]
+    measured = _encode([exact, *towers], dim, held_out, "held-out photos", progress)
+    fitting = _encode(towers, dim, others, "photos", progress)
     known, fitting_known = truth(measured.photos, data.evidence), truth(fitting.photos, data.evidence)
     seen = np.array([photo.role == SEEN for photo in fitting.photos], bool)
     weights = data.evidence.weights(fitting.photos)
-    map_exact = _map(measured.cosines[0], known)
+    folds = np.array([fold_of(photo.path) for photo in fitting.photos], np.int64)
+    if vectors is None:
+        vectors = fit_label_vectors(fitting.vectors[0], fitting_known, data.prompts, weights, folds)
+    map_exact = _map(measured.vectors[0] @ vectors.vectors.T, known)
     fits = []
-    for cosines, held in zip(fitting.cosines, measured.cosines[1:], strict=True):
-        fit = fit_thresholds(cosines, fitting_known, seen, weights)
+    for embedded, held_embedded in zip(fitting.vectors, measured.vectors[1:], strict=True):
+        held = held_embedded @ vectors.vectors.T
+        fit = fit_thresholds(vectors.cosines(embedded, folds), fitting_known, seen, weights)
         calibration = {
             "photos": len(measured.photos) + len(fitting.photos),
             "unreadable": measured.unreadable + fitting.unreadable,
@@ -174,42 +200,40 @@ def _fit(towers: Sequence[RunningTowers], exact: TorchModel, data: LabelData, pr
             "labels_search_only": int(fit.search_only.sum()),
         }
         fits.append(LabelFit(fit, _map(held, known), map_exact, calibration, held, known))
-    return fits
+    return fits, vectors
 
 
 @dataclass(frozen=True)
-class _Cosines:
+class _Encoded:
     """Of the photos that could be read.
 
     Attributes:
-        cosines: (photos, labels) by each encoder.
+        vectors: (photos, d) by each encoder.
         photos: those that could be read.
         unreadable: number of the others.
     """
 
-    cosines: list[Floats]
+    vectors: list[Floats]
     photos: list[KnownPhoto]
     unreadable: int
 
 
-def _cosines(
+def _encode(
     encoders: Sequence[RunningTowers | TorchModel],
+    dim: int,
     photos: Sequence[KnownPhoto],
-    label_vectors: Floats,
     phase: str,
     progress: Progress,
-) -> _Cosines:
-    paths = [photo.path for photo in photos]
+) -> _Encoded:
     vectors, kept, errors = encode_photos(
         _SideBySide(encoders),
-        paths,
+        [photo.path for photo in photos],
         lambda done, total: progress(phase, done, total),
         [photo.degraded for photo in photos],
     )
     if not kept:
-        return _Cosines([np.zeros((0, len(label_vectors)), np.float32)] * len(encoders), [], len(errors))
-    parts = np.split(vectors, len(encoders), axis=1)
-    return _Cosines([part @ label_vectors.T for part in parts], [photos[i] for i in kept], len(errors))
+        return _Encoded([np.zeros((0, dim), np.float32)] * len(encoders), [], len(errors))
+    return _Encoded(np.split(vectors, len(encoders), axis=1), [photos[i] for i in kept], len(errors))
 
 
 class _SideBySide:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from export.answers import known_answers, npy
-from export.labels import LabelData, LabelFit, fitted_labels
+from export.labels import FittedLabels, LabelData, fitted_labels
 from export.measure.report import as_json, machine, plot
 from export.measure.variants import Reference
 from export.onnx.convert import IMAGE_OUTPUTS, export_head, pools_by_mean
@@ -34,7 +34,7 @@ class ExportResult:
         reference: the checkpoint run by float32 PyTorch, and what the variants were measured on.
         selection: the variants.
         labels: perhaps none.
-        fits: variant → thresholds of the labels; empty without labels.
+        fits: their vectors and thresholds.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ExportResult:
     reference: Reference
     selection: Selection
     labels: LabelData
-    fits: Mapping[str, LabelFit]
+    fits: FittedLabels
 
     def report(self) -> dict[str, Any]:
         """The parity report, see `export.bundle.export_bundle`. Intervals of tagging figures take a while."""
@@ -61,14 +61,14 @@ class ExportResult:
                 "overlap": round(first.figures.overlap, 4),
             },
         }
-        if self.fits:
-            fit = self.fits[str(first.variant)]
+        if self.fits.variants:
+            fit = self.fits.variants[str(first.variant)]
             labels = fitted_labels(self.labels.evidence, fit.fit)
             report |= {"tagging": fit.tagging(labels), "calibration": fit.calibration}
         return report
 
     def _figures(self, entry: MeasuredVariant) -> dict[str, Any]:
-        fit = self.fits.get(str(entry.variant))
+        fit = self.fits.variants.get(str(entry.variant))
         figures = entry.figures.with_map(fit.map, fit.map_exact) if fit else entry.figures
         return {**figures.to_dict(), "default": entry in self.selection.defaults.values()}
 
@@ -105,7 +105,7 @@ class ExportResult:
         return TowerVariant(
             image=entry.variant.name("image"),
             text=entry.variant.name("text"),
-            labels=labels if self.fits and labels != LABELS else None,
+            labels=labels if self.fits.variants and labels != LABELS else None,
             known_answers=_answers_file(entry) if entry.answers else None,
             local=FeatureMap(IMAGE_OUTPUTS[1], HEAD) if has_map else None,
         )
@@ -116,7 +116,7 @@ class ExportResult:
         files = {
             **({HEAD: export_head(model)} if pools_by_mean(model) else {}),
             MERGES: self.checkpoint.merges,
-            LABEL_VECTORS: npy(self.labels.vectors),
+            LABEL_VECTORS: npy(self.fits.vectors),
             KNOWN_ANSWERS: known_answers(self.reference.encoder),
             **self._label_files(),
             "parity.json": as_json(report).encode("utf-8"),
@@ -129,12 +129,12 @@ class ExportResult:
         return files
 
     def _label_files(self) -> dict[str, bytes]:
-        if not self.fits:
+        if not self.fits.variants:
             return {LABELS: b""}
         return {self._labels_file(entry): self._labels_toml(entry) for entry in self.selection.kept}
 
     def _labels_toml(self, entry: MeasuredVariant) -> bytes:
-        fit = self.fits[str(entry.variant)].fit
+        fit = self.fits.variants[str(entry.variant)].fit
         return fitted_labels(self.labels.evidence, fit).dumps().encode("utf-8")
 
     def _labels_file(self, entry: MeasuredVariant) -> str:
