@@ -1,8 +1,8 @@
 """One vector per label: that of its prompts, moved toward the photos that are known to show it.
 
-A prompt says what a label means, but not how photos of it look to this image tower. Logistic regression that starts from
-the prompts' vector, and is held near it, learns the difference (CLAP, Silva-Rodríguez et al. 2024). A label with few
-photos stays at its prompts.
+A prompt says what a label means, but not how photos of it look to this image tower. Logistic regression that starts
+from the prompts' vector, and is held near it, learns the difference (CLAP, Silva-Rodríguez et al. 2024). A label with
+few photos stays at its prompts.
 """
 
 from __future__ import annotations
