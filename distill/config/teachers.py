@@ -148,6 +148,8 @@ class AlignedPairConfig(TeacherConfig):
     """Highest learning rate of that training."""
     weight_decay: float = 0.05
     """Weight decay of that training (AdamW)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the heads' arithmetic in that training, see `optim.precision`."""
     logit_scale: float = 40.0
     """The logit scale at which the student matches this teacher's similarities."""
     posterior_weight: float = 0.5

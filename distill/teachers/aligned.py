@@ -23,6 +23,7 @@ from distill.data.corpus import Corpus
 from distill.data.tables import read_table
 from distill.data.tars import PhotoRef
 from distill.files import locate_weights, write_whole
+from distill.half import half_precision
 from distill.losses import affinity, info_nce, relational
 from distill.losses.groups import merge_groups
 from distill.progress import ReportProgress
@@ -63,7 +64,7 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (n, width) to unit vectors (n, embed_dim)."""
         x = self.norm(features)
-        return F.normalize(self.linear(x) + self.mlp(x), dim=-1)
+        return F.normalize((self.linear(x) + self.mlp(x)).float(), dim=-1)
 
 
 class ImageHead(Head):
@@ -88,7 +89,7 @@ class ImageHead(Head):
         if self.attention is None:
             return vectors
         places = features[:, self.width :].unflatten(1, (-1, self.attention.embed.in_features))
-        return F.normalize(vectors + F.normalize(self.attention(places), dim=-1), dim=-1)
+        return F.normalize(vectors + F.normalize(self.attention(places).float(), dim=-1), dim=-1)
 
 
 class HeadPair(nn.Module):
@@ -337,8 +338,9 @@ class _Fit:
         config = self.config
         texts = np.array([self.corpus.draw_text(row, random) for row in rows])
         first = self.first.take(rows, random)
-        image = pair.image(self.teacher._join([first, *(other[rows] for other in self.others)]))
-        text = pair.text(self.texts[texts])
+        joined = self.teacher._join([first, *(other[rows] for other in self.others)])
+        with half_precision("cpu", config.precision):
+            image, text = pair.image(joined), pair.text(self.texts[texts])
         groups, meanings = self.corpus.groups[rows], self.corpus.text_meanings[texts]
         loss = info_nce(image, text, scale, merge_groups(torch.from_numpy(groups), torch.from_numpy(meanings)))
         if config.posterior_weight:

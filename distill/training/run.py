@@ -24,6 +24,7 @@ from distill.feeds.reinforced import ReinforcedSamples
 from distill.feeds.samples import Samples
 from distill.feeds.targets import OnlineTargets, StoredTargets, Targets
 from distill.files import locate_weights
+from distill.half import HALF
 from distill.logs import StepLog
 from distill.losses import Need
 from distill.progress import ReportProgress
@@ -32,7 +33,6 @@ from distill.teachers.ensemble import corpus_features, make_banks, make_teachers
 from distill.teachers.trunk_features import CorpusFeatures, TrunkEncoder
 from distill.training.checkpoints import RunCheckpoints
 from distill.training.initialize import align_to_teacher, deepen, inherit, interpolate
-from distill.training.task import HALF
 from distill.training.trainer import Trainer
 from distill.training.validation import Validator
 from mobileclip.checkpoints import load_checkpoint, save_checkpoint
@@ -207,14 +207,14 @@ def _trunk_features(
     """Compute the student's trunk features of all photos, if a stage needs them."""
     if not any(stage.features for stage in recipe.stages):
         return None
-    image = model.config.image
+    image, device = model.config.image, choose_device(recipe.optim.device)
     encoder = TrunkEncoder(
         model.image.trunk,
         image.trunk,
         model.config.pixels,
         model.image.maps,
-        choose_device(recipe.optim.device),
-        HALF.get(recipe.optim.precision),
+        device,
+        HALF.get(recipe.optim.precision) if device.type != "cpu" else None,  # ONNX Runtime is faster in float32
     )
     return corpus_features(encoder, out, corpus, report)
 

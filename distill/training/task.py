@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.batch import Batch
 from distill.config import LossConfig
 from distill.distributed import everyone, rank
+from distill.half import half_precision
 from distill.losses import LossInputs, Need
 from distill.losses.groups import group_texts
 from distill.training.qat import FakeQuantizer
@@ -19,9 +20,6 @@ from mobileclip.towers import CLIP
 
 Encoded = dict[str, Tensor]
 """The student's unit embeddings: `image` (n, d), `text` (m, d) and, if a loss needs it, `masked` (n, d)."""
-
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Type of the towers' arithmetic by `OptimConfig.precision`; without an entry, float32."""
 
 TEXT_CHUNKS = 4
 """Number of chunks of similar length in which a causal text tower runs."""
@@ -55,7 +53,7 @@ class DistillTask(nn.Module):
         super().__init__()
         self.model, self.weights = model, weights
         self.rounding = FakeQuantizer(model, activations=quantize == "int8") if quantize != "no" else None
-        self.dtype = HALF.get(precision)
+        self.precision = precision
         dim = model.config.embed_dim
         self.matching = tuple(number for number, width in enumerate(widths) if width == dim)
         _check(weights, dim, tuple(widths))
@@ -94,7 +92,7 @@ class DistillTask(nn.Module):
             tokens: (m, length), m ≥ 0.
         """
         # Losses stay in float32: half precision can't resolve similarities times a logit scale of 40.
-        with torch.autocast(tokens.device.type, self.dtype, enabled=self.dtype is not None):
+        with half_precision(tokens.device.type, self.precision):
             nothing = torch.zeros(0, self.model.config.embed_dim, device=tokens.device)
             encoded = {"image": nothing, "text": self._encode_texts(tokens) if len(tokens) else nothing}
             if len(pixels):

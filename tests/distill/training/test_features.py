@@ -112,6 +112,24 @@ def test_features_stand_in_for_photos(headed: tuple[Path, dict[str, object]], da
     assert any(name.startswith("text.") for name in moved)
 
 
+def test_half_precision_on_the_cpu_has_the_same_features_and_learns(
+    headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path
+) -> None:
+    folder, settings = headed
+
+    def files() -> set[str]:
+        return {path.name for path in (tmp_path / "cache").iterdir() if path.suffix == ".npy"}
+
+    prepare(Recipe.load(folder / "recipe.toml", settings), folder, data, tmp_path, lambda *_: None, workers=0)
+    before = files()
+    half = {"optim.precision": "bf16", "aligned.precision": "bf16", "optim.lr": 3e-3}
+    recipe = Recipe.load(folder / "recipe.toml", {**settings, **half})
+    trainer = prepare(recipe, folder, data, tmp_path, lambda *_: None, workers=0).trainer
+    assert before and files() == before
+    losses = [progress.losses["loss"] for progress in trainer.run()]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
 def test_a_run_on_features_resumed_equals_one_never_stopped(
     headed: tuple[Path, dict[str, object]], data: Path, tmp_path: Path
 ) -> None:
