@@ -339,18 +339,23 @@ class _Fit:
         texts = np.array([self.corpus.draw_text(row, random) for row in rows])
         first = self.first.take(rows, random)
         joined = self.teacher._join([first, *(other[rows] for other in self.others)])
-        with half_precision("cpu", config.precision):
-            image, text = pair.image(joined), pair.text(self.texts[texts])
+        image, text = self._embed(pair.image, joined), self._embed(pair.text, self.texts[texts])
         groups, meanings = self.corpus.groups[rows], self.corpus.text_meanings[texts]
         loss = info_nce(image, text, scale, merge_groups(torch.from_numpy(groups), torch.from_numpy(meanings)))
         if config.posterior_weight:
-            classes = pair.text(self.classes)
+            classes = self._embed(pair.text, self.classes)
             loss = loss + config.posterior_weight * affinity(scale * image @ classes.T, self.posterior[rows])
         if config.geometry_weight:
             drawn = random.choice(len(self.geometry_texts), min(1024, len(self.geometry_texts)), replace=False)
-            texts_drawn = pair.text(self.geometry_texts[drawn])
+            texts_drawn = self._embed(pair.text, self.geometry_texts[drawn])
             loss = loss + config.geometry_weight * relational(texts_drawn, self.geometry[drawn], 0.05, 0.02)
         return loss
+
+    def _embed(self, head: Head, features: Tensor) -> Tensor:
+        """Map features to unit embeddings, by the arithmetic that the settings ask for."""
+        with half_precision("cpu", self.config.precision):
+            embedded: Tensor = head(features)
+        return embedded
 
 
 @constructor(AlignedPairConfig)
